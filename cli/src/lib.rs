@@ -1,0 +1,5 @@
+//! The command `pmq`.
+use std::process::ExitCode;
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode { ExitCode::SUCCESS }

@@ -1,0 +1,4 @@
+//! The command `pmq`.
+fn main() -> std::process::ExitCode {
+    pmq_cli::main()
+}
