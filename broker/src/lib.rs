@@ -1,1 +1,41 @@
-//! The broker.
+//! pmq's broker: tasks, queues and locks on Redis or Valkey. The only crate of pmq that speaks to Redis.
+//!
+//! ```no_run
+//! # async fn example() -> pmq_broker::Result<()> {
+//! use pmq_broker::{Broker, Config, Name, Task};
+//!
+//! let broker = Broker::connect(&Config::from_env()?).await?;
+//! let queue = broker.task_queue(&Name::new("default")?);
+//! queue.submit(&Task::handler("square", "7").with_completions(Name::new("done")?)).await?;
+//! let completion = queue.completions(&Name::new("done")?).get(std::time::Duration::from_secs(10)).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! In reading order: [`ids`], [`task`], [`envelope`] and [`completion`] are plain data; [`keys`] names every key;
+//! [`functions`] is the library of state changes; [`broker`] connects; [`task_queue`] calls.
+
+pub mod broker;
+pub mod completion;
+pub mod config;
+pub mod connection;
+pub mod envelope;
+pub mod error;
+pub mod functions;
+pub mod ids;
+pub mod keys;
+mod reply;
+pub mod task;
+pub mod task_queue;
+
+pub use broker::{Broker, PATIENCE};
+pub use completion::{Completion, Outcome, Report};
+pub use config::{Config, Password};
+pub use error::{Error, Result};
+pub use ids::{Incarnation, Name, TaskId};
+pub use task::{Details, Due, Retry, Task, Work};
+pub use task_queue::TaskQueue;
+
+/// This machine's clock, in ms since the epoch: for what people read, never for what decides.
+pub(crate) fn wall_clock_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}

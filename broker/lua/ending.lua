@@ -1,0 +1,148 @@
+-- ending: how tasks end. A call gathers its endings first, which probes every key that only data names,
+-- and writes them after its last check; so it is all or nothing also in a slot under migration.
+
+-- The live buckets of results, newest first.
+local function live_buckets(list)
+  local names = {}
+  for name in string.gmatch(list or "", "[^,]+") do
+    names[#names + 1] = name
+  end
+  return names
+end
+
+-- The bucket that takes records now. A new one opens when a slice of time or of the bound is full; a
+-- bucket expires whole, and the oldest goes when too many live.
+local function open_bucket(keys, ms, setting)
+  local retention = tonumber(setting.retention) or 3600000
+  local bound = tonumber(setting.results_max) or 1000000
+  local names = live_buckets(setting.buckets)
+  local newest = names[1]
+  local bucket = { expire = whole(retention + math.ceil(retention / 8)), drop = {} }
+  if newest then
+    bucket.key = part(keys, "results:" .. newest)
+    if ms < tonumber(newest) + retention / 8 and redis.call("HLEN", bucket.key) < math.max(bound / 8, 1) then
+      bucket.fresh = redis.call("EXISTS", bucket.key) == 0
+      return bucket
+    end
+  end
+  local name = whole(math.max(ms, newest and tonumber(newest) + 1 or 0))
+  local kept = { name }
+  for i, old in ipairs(names) do
+    if i > 8 then
+      local key = part(keys, "results:" .. old)
+      redis.call("EXISTS", key)
+      bucket.drop[#bucket.drop + 1] = key
+    elseif tonumber(old) + retention * 9 / 8 > ms then
+      kept[#kept + 1] = old
+    end
+  end
+  bucket.key = part(keys, "results:" .. name)
+  bucket.fresh = redis.call("EXISTS", bucket.key) == 0
+  bucket.names = table.concat(kept, ",")
+  return bucket
+end
+
+-- Begins the endings of one call; `values` are the settings read by ENDING_SETTINGS, from index `at`.
+local function new_ending(keys, ms, values, at)
+  local setting = { retention = values[at], results_max = values[at + 1], buckets = values[at + 2] }
+  return {
+    keys = keys,
+    bucket = open_bucket(keys, ms, setting),
+    watched = redis.call("SCARD", keys[WATCHERS]) > 0,
+    named = redis.call("SCARD", keys[NAMES]),
+    ids = {},
+    records = {},
+    posts = {},
+    order = {},
+  }
+end
+
+-- Adds one task's end: its completion goes to the completion queue `options` names, else into its record.
+local function add_ending(ending, id, options, completion)
+  local name = options.completions
+  if options.owner and not live_row(ending.keys, options.owner) then
+    name = nil -- nobody is left to read it
+  end
+  if name and not ending.posts[name] then
+    local list = part(ending.keys, "done:" .. name)
+    local waiters = part(ending.keys, "wake.done:" .. name)
+    ending.posts[name] = { list = list, waiters = waiters, new = redis.call("LLEN", list) == 0, have = redis.call("LLEN", waiters) }
+    ending.order[#ending.order + 1] = name
+  end
+  local record = completion
+  if name then
+    local post = ending.posts[name]
+    post[#post + 1] = completion
+    record = string.sub(completion, 1, VERDICT)
+  elseif bit.band(options.flags, DISCARD) ~= 0 then
+    record = string.sub(completion, 1, VERDICT)
+  end
+  ending.ids[#ending.ids + 1] = id
+  ending.records[#ending.records + 1] = id
+  ending.records[#ending.records + 1] = record
+end
+
+local function tell_watchers(ending)
+  local keys, ids = ending.keys, ending.ids
+  local watched = redis.call("SMISMEMBER", keys[WATCHERS], unpack(ids))
+  for i, id in ipairs(ids) do
+    if watched[i] == 1 then
+      redis.call("SREM", keys[WATCHERS], id)
+      redis.call("PUBLISH", part(keys, "ended"), id)
+    end
+  end
+end
+
+-- Writes all endings of the call: records, completion queues, wake tokens, news for watchers.
+local function write_ending(ending)
+  if #ending.ids == 0 then
+    return
+  end
+  local keys, bucket = ending.keys, ending.bucket
+  redis.call("HSET", bucket.key, unpack(ending.records))
+  if bucket.fresh then
+    redis.call("PEXPIRE", bucket.key, bucket.expire)
+  end
+  if bucket.names then
+    redis.call("HSET", keys[META], "layout", LAYOUT, "buckets", bucket.names)
+  end
+  for _, key in ipairs(bucket.drop) do
+    redis.call("UNLINK", key)
+  end
+  for _, name in ipairs(ending.order) do
+    local post = ending.posts[name]
+    redis.call("RPUSH", post.list, unpack(post))
+    if post.new then
+      redis.call("SADD", keys[NAMES], name)
+    end
+    wake(post.waiters, post.have, #post)
+  end
+  if ending.watched then
+    tell_watchers(ending)
+  end
+end
+
+-- Removes ended tasks; `attempts` tells whether any task has used some.
+local function forget(keys, ids, attempts)
+  if #ids > 0 then
+    redis.call("HDEL", keys[TASKS], unpack(ids))
+    if attempts then
+      redis.call("HDEL", keys[ATTEMPTS], unpack(ids))
+    end
+  end
+end
+
+-- The record of an ended task: from the newest `depth` buckets, or from all.
+local function find_records(keys, ids, list, depth)
+  local found = {}
+  for i, name in ipairs(live_buckets(list)) do
+    if depth and i > depth then
+      break
+    end
+    local records = redis.call("HMGET", part(keys, "results:" .. name), unpack(ids))
+    for j, record in ipairs(records) do
+      found[j] = found[j] or record
+    end
+  end
+  return found
+end

@@ -1,0 +1,118 @@
+-- finish: end runs, many at once, each by its own running value; only the newest token can.
+--
+-- Moves     running -> (ended), running -> scheduled (a failure with attempts left), running -> dead
+-- KEYS      the shard's fixed keys (lib)
+-- ARGV[1]   jitter, 0 to 999
+-- ARGV[2..] four a task: id, running value, outcome, completion; outcomes: o ok, f failed, g failed for
+--           good, d dead (unreadable, expired), c cancelled
+-- Returns   one letter a task: o ended, r to be retried, b buried as a dead letter, a already done by this
+--           token, l lost
+
+-- A failure uses up an attempt; answers the letter, and gathers the write.
+local function fail(w, item, o, used, jitter)
+  used.failures = used.failures + 1
+  used.token = string.sub(item.value, 17, 24)
+  if item.outcome == "f" and used.failures < o.attempts then
+    local at = w.ms + backoff(o, used.failures, jitter)
+    w.due[#w.due + 1] = due_score(at, o.priority)
+    w.due[#w.due + 1] = item.id
+    w.earliest = math.min(w.earliest or at, at)
+    w.used[#w.used + 1] = item.id
+    w.used[#w.used + 1] = pack_attempts(used)
+    return "r"
+  end
+  return nil
+end
+
+local function bury(w, item)
+  w.dead[#w.dead + 1] = whole(w.ms)
+  w.dead[#w.dead + 1] = item.id
+  w.errors[#w.errors + 1] = item.id
+  w.errors[#w.errors + 1] = item.completion
+end
+
+-- Sorts one accepted run into the writes.
+local function settle(w, ending, item, used, jitter)
+  local o = running_options(item.value)
+  w.held[#w.held + 1] = item.id
+  if item.outcome == "f" or item.outcome == "g" then
+    local retried = fail(w, item, o, used, jitter)
+    if retried then
+      return retried
+    end
+  end
+  add_ending(ending, item.id, o, item.completion)
+  if item.outcome == "o" or item.outcome == "c" then
+    w.gone[#w.gone + 1] = item.id
+    return "o"
+  end
+  bury(w, item)
+  return "b"
+end
+
+local function write(keys, w, ending, attempts, tokens, first)
+  if #w.held == 0 then
+    return
+  end
+  redis.call("HDEL", keys[RUNNING], unpack(w.held))
+  if #w.due > 0 then
+    redis.call("ZADD", keys[SCHEDULED], unpack(w.due))
+    redis.call("HSET", keys[ATTEMPTS], unpack(w.used))
+    if not first[2] or w.earliest < tonumber(first[2]) then
+      wake(keys[WAKE], tokens, 1)
+    end
+  end
+  if #w.dead > 0 then
+    redis.call("ZADD", keys[DEAD], unpack(w.dead))
+    redis.call("HSET", keys[ERRORS], unpack(w.errors))
+  end
+  forget(keys, w.gone, attempts)
+  write_ending(ending)
+end
+
+-- A run that is not held any more: this token ended it, failed it, or lost it.
+local function letter_of_lost(item, record, used)
+  local token = string.sub(item.value, 17, 24)
+  if record and string.sub(record, 15, 22) == token then
+    return "a"
+  end
+  return used.token == token and "r" or "l"
+end
+
+register("finish", { "allow-oom" }, function(keys, args)
+  local m, problem = settings(keys, "retention", "results_max", "buckets")
+  if not m then
+    return problem
+  end
+  local jitter, n, ids = tonumber(args[1]), (#args - 1) / 4, {}
+  for i = 1, n do
+    ids[i] = args[4 * i - 2]
+  end
+  local held = redis.call("HMGET", keys[RUNNING], unpack(ids))
+  local attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
+  local used = attempts and redis.call("HMGET", keys[ATTEMPTS], unpack(ids)) or {}
+  local w = { ms = clock(), held = {}, gone = {}, due = {}, used = {}, dead = {}, errors = {} }
+  local ending = new_ending(keys, w.ms, m, 2)
+  local letters, records, settled = {}, nil, {}
+  for i = 1, n do
+    local at = 4 * i - 2
+    local item = { id = args[at], value = args[at + 1], outcome = args[at + 2], completion = args[at + 3] }
+    if held[i] == item.value and not settled[item.id] then
+      settled[item.id] = true
+      letters[i] = settle(w, ending, item, parse_attempts(used[i]), jitter)
+    else
+      records = records or find_records(keys, ids, m[4])
+      letters[i] = letter_of_lost(item, records[i], parse_attempts(used[i]))
+    end
+  end
+  local tokens = redis.call("LLEN", keys[WAKE])
+  local first = redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
+  redis.call("HLEN", keys[TASKS]) -- wrong types fail here, before the first write
+  if #w.dead > 0 then
+    redis.call("ZCARD", keys[DEAD])
+    redis.call("HLEN", keys[ERRORS])
+  end
+
+  write(keys, w, ending, attempts, tokens, first)
+  return table.concat(letters)
+end)

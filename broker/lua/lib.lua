@@ -1,0 +1,198 @@
+-- lib: what the functions share. Every function of the task system gets the same keys, those of one
+-- shard, in this order; so each fixed key is declared, also those that may not exist yet.
+
+local PREFIX = "pmq1_" -- the library's number: it changes with the sources (see library.lock)
+local LAYOUT = "1" -- of the data; a newer one is refused
+
+local META, TASKS, RUNNING, SCHEDULED, WORKERS, CLAIMS, ATTEMPTS = 1, 2, 3, 4, 5, 6, 7
+local DEAD, ERRORS, CANCELS, WATCHERS, WAKE, ROOM, SUSPECTS, HOLES, NAMES = 8, 9, 10, 11, 12, 13, 14, 15, 16
+local READY = 17 -- keys[READY + p] is the list of priority p, 0 to 9
+
+local CHUNK = 500 -- items a call, far below where unpack fails
+local CHUNK_BYTES = 1048576
+local WAKE_MAX = 256 -- tokens: enough to start a fleet, and flat whatever the backlog
+local SUSPECT_CRASHES = 2
+
+local CONTROL = 27 -- bytes of an envelope before its optional fields
+local HAS_EXPIRY, HAS_OWNER, HAS_COMPLETIONS, DISCARD, SUSPECT, ORPHAN = 1, 2, 4, 8, 16384, 32768
+local PLAIN = "\0\0\5\4\0\3\232\3\0\0\192\39\9\0" -- bytes 2 to 15 of an envelope whose options are the defaults
+local VERDICT = 22 -- bytes of a completion that its record always keeps
+local NO_EXIT = -2147483648
+
+local function register(verb, flags, callback)
+  redis.register_function({ function_name = PREFIX .. verb, callback = callback, flags = flags })
+end
+
+-- Server time in ms and in µs since the epoch: no client clock decides anything.
+local function clock()
+  local t = redis.call("TIME")
+  return t[1] * 1000 + math.floor(t[2] / 1000), t[1] * 1000000 + t[2]
+end
+
+local function whole(number)
+  return string.format("%.0f", number)
+end
+
+local function newer(layout)
+  return redis.error_reply("PMQLAYOUT the queue has data layout " .. layout .. ", this library knows " .. LAYOUT)
+end
+
+-- Reads settings; the first is the layout. Answers nil and the error where it is not ours.
+local function settings(keys, ...)
+  local values = redis.call("HMGET", keys[META], "layout", ...)
+  if values[1] and values[1] ~= LAYOUT then
+    return nil, newer(values[1])
+  end
+  return values
+end
+
+-- A key beside the shard's fixed ones, named by data; read it before the first write.
+local function part(keys, name)
+  return string.sub(keys[META], 1, -5) .. name
+end
+
+-- Adds tokens so that up to `items` waiters wake; `have` was read before the first write.
+-- Where tokens are left over nobody waits, so a busy queue costs no push.
+local function wake(list, have, items)
+  local want = math.min(items, WAKE_MAX) - have
+  if want > 0 then
+    local tokens = {}
+    for i = 1, want do
+      tokens[i] = "1"
+    end
+    redis.call("RPUSH", list, unpack(tokens))
+  end
+end
+
+-- When the last call of any worker lies further back than 2/3 of a lease, the broker was away: no lease
+-- ends for one lease more. Answers what to write into meta.
+local function seen(last, ms, lease)
+  if last and ms - tonumber(last) > lease * 2 / 3 then
+    return "seen", whole(ms), "grace", whole(ms + lease)
+  end
+  return "seen", whole(ms)
+end
+
+-- Whether the row with the earliest deadline has ended, and when it ends otherwise.
+local function next_lease_end(keys, ms)
+  local row = redis.call("ZRANGE", keys[WORKERS], "0", "0", "WITHSCORES")
+  if not row[1] then
+    return false, nil
+  end
+  local deadline = tonumber(row[2])
+  return deadline <= ms, deadline
+end
+
+-- The length of an envelope's optional fields, or nil where the envelope ends before them.
+local function optional_length(envelope, flags)
+  local length = 0
+  if bit.band(flags, HAS_EXPIRY) ~= 0 then
+    length = length + 8
+  end
+  if bit.band(flags, HAS_OWNER) ~= 0 then
+    length = length + 16
+  end
+  if bit.band(flags, HAS_COMPLETIONS) ~= 0 then
+    local name = string.byte(envelope, CONTROL + length + 1)
+    if not name then
+      return nil
+    end
+    length = length + 1 + name
+  end
+  if CONTROL + length > #envelope then
+    return nil
+  end
+  return length
+end
+
+local function readable(envelope)
+  return #envelope >= CONTROL
+    and string.byte(envelope, 4) <= 9
+    and optional_length(envelope, struct.unpack("<H", envelope, 2)) ~= nil
+end
+
+local function default_options()
+  return { attempt = 1, flags = 0, priority = 5, attempts = 4, crashes = 3, floor = 1000, cap = 600000 }
+end
+
+-- The options in a control part: its 14 bytes from `at`, the optional fields from `more`.
+local function parse_options(text, at, more)
+  local o = {}
+  o.flags, o.priority, o.attempts, o.crashes, o.floor, o.cap = struct.unpack("<HBHBI4I4", text, at)
+  if bit.band(o.flags, HAS_EXPIRY) ~= 0 then
+    more = more + 8
+  end
+  if bit.band(o.flags, HAS_OWNER) ~= 0 then
+    o.owner = string.sub(text, more, more + 15)
+    more = more + 16
+  end
+  if bit.band(o.flags, HAS_COMPLETIONS) ~= 0 then
+    o.completions = string.sub(text, more + 1, more + string.byte(text, more))
+  end
+  return o
+end
+
+local function envelope_options(envelope)
+  if not readable(envelope) then
+    return default_options()
+  end
+  return parse_options(envelope, 2, CONTROL + 1)
+end
+
+-- A running value is worker (16), token (8), length and name of the completion queue of worker or queue,
+-- then, only where the options are not the defaults or this is not the first attempt: attempt (2), options.
+local function running_options(value)
+  local base = 25 + string.byte(value, 25)
+  if #value == base then
+    local o = default_options()
+    o.completions = base > 25 and string.sub(value, 26, base) or nil
+    return o
+  end
+  local o = parse_options(value, base + 3, base + 17)
+  o.attempt = struct.unpack("<H", value, base + 1)
+  if not o.completions and base > 25 then
+    o.completions = string.sub(value, 26, base)
+  end
+  return o
+end
+
+-- What a task has used up: failures, crashes, the last token that failed, since when it is refused (ms).
+local function parse_attempts(row)
+  if not row then
+    return { failures = 0, crashes = 0, token = "", refused = 0 }
+  end
+  local failures, crashes, token, refused = struct.unpack("<HHc8I8", row)
+  return { failures = failures, crashes = crashes, token = token, refused = refused }
+end
+
+local function pack_attempts(a)
+  local token = a.token ~= "" and a.token or string.rep("\0", 8)
+  return struct.pack("<HHc8I8", a.failures, a.crashes, token, a.refused)
+end
+
+-- Waits of a retry grow between the task's floor and cap; `jitter` (0 to 999) is the caller's, as Lua's
+-- random numbers repeat from call to call.
+local function backoff(o, failures, jitter)
+  local longest = math.min(math.max(o.cap, o.floor), o.floor * 2 ^ math.min(failures, 40))
+  return o.floor + math.floor((longest - o.floor) * jitter / 1000)
+end
+
+-- The schedule's score is the due time in ms; its fraction keeps the priority, so that promoting reads no body.
+local function due_score(ms, priority)
+  return string.format("%.4f", ms + priority / 16)
+end
+
+local function live_row(keys, incarnation)
+  local score = redis.call("ZSCORE", keys[WORKERS], incarnation)
+  return score and tonumber(score) >= 0
+end
+
+-- A completion that no worker wrote: how the broker itself ends a task.
+local function broker_completion(id, envelope, outcome, reason)
+  local digest = #envelope >= CONTROL and string.sub(envelope, 16, 23) or string.rep("\0", 8)
+  local _, us = clock()
+  local header = reason == "" and "" or '{"error":"' .. reason .. '"}'
+  return struct.pack("<BBi4c8c8HI8I8c16BI4", 1, outcome, NO_EXIT, digest, string.rep("\0", 8), 0, 0, us, id, 0, #header)
+    .. header
+end
+local FAILED, LOST, CANCELLED = 1, 2, 3 -- outcomes; 2 is written "dead"

@@ -1,0 +1,83 @@
+-- configure: write settings of the queue; pause and resume are `paused`.
+--
+-- KEYS      the shard's fixed keys (lib)
+-- ARGV      pairs: name, value; "" for the default
+-- Returns   {"ok"}
+-- Fails     PMQSETTING for a name that is no setting
+
+local SETTINGS = "|paused|maxsize|retention|results_max|completions|completions_max|shards|"
+
+register("configure", { "allow-oom" }, function(keys, args)
+  local m, problem = settings(keys, "paused")
+  if not m then
+    return problem
+  end
+  for i = 1, #args, 2 do
+    if not string.find(SETTINGS, "|" .. args[i] .. "|", 1, true) then
+      return redis.error_reply("PMQSETTING " .. args[i] .. " is no setting of a queue")
+    end
+  end
+  local tokens = redis.call("LLEN", keys[WAKE])
+
+  redis.call("HSET", keys[META], "layout", LAYOUT)
+  for i = 1, #args, 2 do
+    if args[i + 1] == "" then
+      redis.call("HDEL", keys[META], args[i])
+    else
+      redis.call("HSET", keys[META], args[i], args[i + 1])
+    end
+  end
+  if m[2] and not redis.call("HGET", keys[META], "paused") then
+    wake(keys[WAKE], tokens, WAKE_MAX)
+  end
+  return { "ok" }
+end)
+
+-- purge: cancel everything that waits, ready or scheduled, at most n a call.
+--
+-- Moves     ready -> (ended), scheduled -> (ended)
+-- KEYS      the shard's fixed keys (lib)
+-- ARGV[1]   n, at most 500
+-- Returns   {how many were cancelled, "1" if more wait}
+
+-- The next ids of any waiting list, and how to remove them from it.
+local function next_waiting(keys, n)
+  for priority = 10, 0, -1 do
+    local list = priority == 10 and keys[SUSPECTS] or keys[READY + priority]
+    local ids = redis.call("LRANGE", list, "0", n - 1)
+    if #ids > 0 then
+      return ids, function() redis.call("LTRIM", list, #ids, "-1") end
+    end
+  end
+  local ids = redis.call("ZRANGE", keys[SCHEDULED], "0", n - 1)
+  return ids, function() redis.call("ZREM", keys[SCHEDULED], unpack(ids)) end
+end
+
+register("purge", { "allow-oom" }, function(keys, args)
+  local m, problem = settings(keys, "retention", "results_max", "buckets", "completions")
+  if not m then
+    return problem
+  end
+  local ids, remove = next_waiting(keys, math.min(tonumber(args[1]), CHUNK))
+  if #ids == 0 then
+    return { 0, "0" }
+  end
+  local attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
+  redis.call("SCARD", keys[HOLES])
+  local ending, gone = new_ending(keys, (clock()), m, 2), {}
+  for _, id in ipairs(ids) do
+    local envelope = redis.call("HGET", keys[TASKS], id)
+    if envelope then
+      local o = envelope_options(envelope)
+      o.completions = o.completions or m[5]
+      add_ending(ending, id, o, broker_completion(id, envelope, CANCELLED, ""))
+      gone[#gone + 1] = id
+    end
+  end
+
+  remove()
+  redis.call("SREM", keys[HOLES], unpack(ids))
+  forget(keys, gone, attempts)
+  write_ending(ending)
+  return { #gone, "1" }
+end)

@@ -1,0 +1,172 @@
+-- reclaim: take back what a worker held whose lease ended; end the rows of clients that are gone.
+-- One shared cursor walks the running tasks, 500 a call, so it survives the death of whoever walks.
+--
+-- Moves     running -> ready, running -> suspects (a second crash), running -> dead (the crash budget is spent)
+-- KEYS      the shard's fixed keys (lib)
+-- ARGV[1]   lease of the caller (ms)
+-- Returns   {"ok", tasks taken back, "1" if there is more to walk}, or {"grace", ms} while the broker was away
+
+-- A hash's cursor means nothing to another server process: after a restart or a failover the walk begins anew.
+local function server_run()
+  return string.match(redis.call("INFO", "server"), "run_id:(%x+)") or ""
+end
+
+-- Sorts the ended rows: clients and idle workers go at once; workers with tasks and owners are marked with a
+-- negative score, the turn of the walk after which nothing of theirs is left.
+local function sort_rows(keys, ms, turn, fresh)
+  local rows = redis.call("ZRANGEBYSCORE", keys[WORKERS], "-inf", whole(ms), "WITHSCORES", "LIMIT", "0", "100")
+  local r = { marked = {}, marks = {}, gone = {}, ends = {} }
+  for i = 1, #rows, 2 do
+    local who, score = rows[i], tonumber(rows[i + 1])
+    local log = redis.call("HGET", keys[CLAIMS], who)
+    local kind = log and string.sub(log, 5, 5) or "i"
+    if score < 0 then
+      r.marked[who] = -score
+    elseif kind == "w" or kind == "o" then
+      r.marked[who] = fresh and turn or turn + 1
+      r.marks[#r.marks + 1] = -r.marked[who]
+      r.marks[#r.marks + 1] = who
+    else
+      r.gone[#r.gone + 1] = who
+      if kind == "c" then
+        r.ends[#r.ends + 1] = end_client(keys, who, log, false)
+      end
+    end
+  end
+  return r
+end
+
+-- After a full turn the rows that were marked when it began have nothing left: they go too.
+local function add_walked_past(keys, r, turn)
+  for who, mark in pairs(r.marked) do
+    if mark <= turn then
+      local log = redis.call("HGET", keys[CLAIMS], who)
+      r.gone[#r.gone + 1] = who
+      if log and string.sub(log, 5, 5) == "o" then
+        r.ends[#r.ends + 1] = end_client(keys, who, log, false)
+      end
+    end
+  end
+end
+
+-- A crash uses up one of the task's crash budget.
+local function crash(keys, w, id, value, row)
+  local o, used = running_options(value), parse_attempts(row)
+  used.crashes = used.crashes + 1
+  w.held[#w.held + 1] = id
+  if used.crashes >= o.crashes then
+    local envelope = redis.call("HGET", keys[TASKS], id) or ""
+    local reason = "its worker died " .. used.crashes .. " times while it ran"
+    local completion = broker_completion(id, envelope, LOST, reason)
+    add_ending(w.ending, id, o, completion)
+    w.dead[#w.dead + 1], w.dead[#w.dead + 2] = whole(w.ms), id
+    w.errors[#w.errors + 1], w.errors[#w.errors + 2] = id, completion
+  else
+    add_giveback(w.back, id, o.priority, used.crashes)
+  end
+  w.used[#w.used + 1], w.used[#w.used + 2] = id, pack_attempts(used)
+end
+
+-- Looks at one page of the running tasks: those of marked workers, and those whose owner is marked.
+local function look(keys, w, page, marked)
+  local mine = {}
+  for i = 1, #page, 2 do
+    local id, value = page[i], page[i + 1]
+    if marked[string.sub(value, 1, 16)] then
+      mine[#mine + 1] = { id = id, value = value }
+    elseif #value > 25 + string.byte(value, 25) then
+      local owner = running_options(value).owner
+      if owner and marked[owner] then
+        w.orders[#w.orders + 1] = { worker = string.sub(value, 1, 16), order = id .. string.char(15) }
+      end
+    end
+  end
+  for _, run in ipairs(mine) do
+    crash(keys, w, run.id, run.value, redis.call("HGET", keys[ATTEMPTS], run.id))
+  end
+end
+
+local function write(keys, w, tokens)
+  for i = 1, #w.held, CHUNK do
+    local last = math.min(i + CHUNK - 1, #w.held)
+    redis.call("HDEL", keys[RUNNING], unpack(w.held, i, last))
+    redis.call("HSET", keys[ATTEMPTS], unpack(w.used, 2 * i - 1, 2 * last))
+  end
+  for i = 1, #w.dead, 2 do
+    redis.call("ZADD", keys[DEAD], w.dead[i], w.dead[i + 1])
+    redis.call("HSET", keys[ERRORS], w.errors[i], w.errors[i + 1])
+  end
+  write_giveback(w.back, tokens)
+  write_ending(w.ending)
+  for _, stop in ipairs(w.orders) do
+    local orders = redis.call("HGET", keys[CANCELS], stop.worker) or ""
+    if not string.find(orders, stop.order, 1, true) then
+      redis.call("HSET", keys[CANCELS], stop.worker, orders .. stop.order)
+    end
+  end
+end
+
+local function remove_rows(keys, r)
+  if r.marks[1] then
+    redis.call("ZADD", keys[WORKERS], unpack(r.marks))
+  end
+  for _, finish in ipairs(r.ends) do
+    finish()
+  end
+  for _, who in ipairs(r.gone) do
+    redis.call("ZREM", keys[WORKERS], who)
+    redis.call("HDEL", keys[CLAIMS], who)
+    redis.call("HDEL", keys[CANCELS], who)
+  end
+end
+
+local function check_types(keys)
+  redis.call("HLEN", keys[ATTEMPTS])
+  redis.call("HLEN", keys[TASKS])
+  redis.call("ZCARD", keys[DEAD])
+  redis.call("HLEN", keys[ERRORS])
+  redis.call("HLEN", keys[CANCELS])
+  return redis.call("LLEN", keys[WAKE])
+end
+
+register("reclaim", { "allow-oom" }, function(keys, args)
+  local m, problem = settings(keys, "seen", "grace", "turn", "cursor", "run", "retention", "results_max", "buckets")
+  if not m then
+    return problem
+  end
+  local ms, lease = clock(), tonumber(args[1])
+  local gap = m[2] and ms - tonumber(m[2]) > lease * 2 / 3
+  if gap or (tonumber(m[3]) or 0) > ms then
+    local news = { seen(m[2], ms, lease) }
+    redis.call("HSET", keys[META], unpack(news))
+    return { "grace", gap and whole(lease) or whole(tonumber(m[3]) - ms) }
+  end
+  local turn, cursor, run = tonumber(m[4]) or 1, m[5] or "0", server_run()
+  if cursor ~= "0" and run ~= m[6] then
+    turn, cursor = turn + 1, "0"
+  end
+  local r = sort_rows(keys, ms, turn, cursor == "0")
+  local w = {
+    ms = ms, held = {}, used = {}, dead = {}, errors = {}, orders = {},
+    back = new_giveback(keys), ending = new_ending(keys, ms, m, 7),
+  }
+  local walking = next(r.marked) ~= nil
+  if walking then
+    local page = redis.call("HSCAN", keys[RUNNING], cursor, "COUNT", CHUNK)
+    look(keys, w, page[2], r.marked)
+    cursor = page[1]
+    if cursor == "0" then
+      add_walked_past(keys, r, turn)
+      turn = turn + 1
+    end
+  end
+  local tokens = check_types(keys)
+
+  remove_rows(keys, r)
+  if walking then
+    write(keys, w, tokens)
+    redis.call("HSET", keys[META], "turn", whole(turn), "cursor", cursor, "run", run)
+  end
+  local ended = next_lease_end(keys, ms)
+  return { "ok", #w.held, ended and "1" or "0" }
+end)

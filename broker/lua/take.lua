@@ -1,0 +1,86 @@
+-- take: get completions from a completion queue. They stay the taker's until its next take confirms them.
+--
+-- KEYS      the shard's fixed keys (lib)
+-- ARGV[1]   client's incarnation (16 bytes)
+-- ARGV[2]   number of the take: the last number again answers the same completions, a lower one nothing
+-- ARGV[3]   name of the completion queue
+-- ARGV[4]   how many, 0 to 500; 0 only confirms
+-- ARGV[5]   lease (ms)
+-- Returns   {"ok", {completion, ...}}, oldest first, at most 1 MiB but at least one; or {"lost"}
+
+-- Reads the head of the list in small steps, as one completion may be large.
+local function read_head(list, n)
+  local items, bytes = {}, 0
+  while #items < n do
+    local page = redis.call("LRANGE", list, #items, math.min(#items + 15, n - 1))
+    for _, item in ipairs(page) do
+      if bytes + #item > CHUNK_BYTES and #items > 0 then
+        return items
+      end
+      items[#items + 1] = item
+      bytes = bytes + #item
+    end
+    if #page < 16 then
+      return items
+    end
+  end
+  return items
+end
+
+local function batch_log(number, name, items)
+  local packed = {}
+  for i, item in ipairs(items) do
+    packed[2 * i - 1], packed[2 * i] = struct.pack("<I4", #item), item
+  end
+  return struct.pack("<I4", number) .. "c" .. string.char(#name) .. name .. table.concat(packed)
+end
+
+-- Removes the taken items; the next waiter is woken where some are left, and workers where the queue was full.
+local function remove_taken(keys, name, list, length, taken, limit, have, tokens)
+  local waiters = part(keys, "wake.done:" .. name)
+  redis.call("LTRIM", list, taken, "-1")
+  if taken < length then
+    wake(waiters, have, 1)
+  else
+    redis.call("SREM", keys[NAMES], name)
+    redis.call("DEL", waiters)
+  end
+  if length >= limit and length - taken < limit then
+    wake(keys[WAKE], tokens, 1)
+  end
+end
+
+register("take", { "allow-oom" }, function(keys, args)
+  local who, number, name, n = args[1], tonumber(args[2]), args[3], tonumber(args[4])
+  local m, problem = settings(keys, "completions_max")
+  if not m then
+    return problem
+  end
+  local row = redis.call("ZSCORE", keys[WORKERS], who)
+  if row and tonumber(row) < 0 then
+    return { "lost" }
+  end
+  local log = redis.call("HGET", keys[CLAIMS], who)
+  local last = log and struct.unpack("<I4", log) or -1
+  if number <= last then
+    local items = {}
+    if number == last then
+      _, items = unpack_batch(log)
+    end
+    return { "ok", items }
+  end
+  local list = part(keys, "done:" .. name)
+  local length = redis.call("LLEN", list)
+  local have, tokens = redis.call("LLEN", part(keys, "wake.done:" .. name)), redis.call("LLEN", keys[WAKE])
+  redis.call("SCARD", keys[NAMES])
+  local items = read_head(list, n)
+
+  if #items > 0 then
+    remove_taken(keys, name, list, length, #items, tonumber(m[2]) or 1000000, have, tokens)
+  end
+  if #items > 0 or log then
+    redis.call("HSET", keys[CLAIMS], who, batch_log(number, name, items))
+    redis.call("ZADD", keys[WORKERS], whole((clock()) + tonumber(args[5])), who)
+  end
+  return { "ok", items }
+end)

@@ -1,0 +1,203 @@
+//! A broker: one Redis, and what a process does with it.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use crate::config::Config;
+use crate::connection::address;
+use crate::connection::link::Link;
+use crate::connection::local::LocalBroker;
+use crate::connection::ServerReport;
+use crate::error::{Error, Result};
+use crate::functions::Call;
+use crate::ids::{Incarnation, Name};
+use crate::keys::FleetKeys;
+use crate::reply;
+use crate::task_queue::TaskQueue;
+
+/// How long a call waits for a broker that is away before it gives up.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+const FIRST_PATIENCE: Duration = Duration::from_millis(2000);
+const CONTROL_RESPONSE: Duration = Duration::from_secs(3);
+const HEARTBEAT_RESPONSE: Duration = Duration::from_secs(2);
+const BULK_RESPONSE: Duration = Duration::from_secs(10);
+
+/// A connection to a broker. Clones share it.
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    namespace: Name,
+    fleet: FleetKeys,
+    control: Link,
+    heartbeat: Link,
+    bulk: Link,
+    registered: Mutex<HashSet<Name>>,
+    report: ServerReport,
+    local: Option<LocalBroker>,
+}
+
+impl Broker {
+    /// Connects, and checks that the server is one that keeps tasks safe. Fails within 3 s.
+    ///
+    /// Without a URL it uses the local broker, and starts it where it does not run.
+    pub async fn connect(config: &Config) -> Result<Self> {
+        let (url, local) = match &config.url {
+            Some(url) => (url.clone(), None),
+            None => {
+                let local = open_local(config).await?;
+                (local.url(), Some(local))
+            }
+        };
+        let (client, at) = address::client(config, &url)?;
+        let at: Arc<str> = at.into();
+        let control = Link::new(client, at.clone(), CONTROL_RESPONSE);
+        let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
+        report.require_suitable(&at)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                namespace: config.namespace.clone(),
+                fleet: FleetKeys::new(&config.namespace),
+                heartbeat: control.sibling(HEARTBEAT_RESPONSE),
+                bulk: control.sibling(BULK_RESPONSE),
+                control,
+                registered: Mutex::default(),
+                report,
+                local,
+            }),
+        })
+    }
+
+    /// A task queue. It exists as soon as something is put into it.
+    #[must_use]
+    pub fn task_queue(&self, name: &Name) -> TaskQueue {
+        TaskQueue::new(self.clone(), name.clone())
+    }
+
+    /// What the server said about itself when this process connected.
+    #[must_use]
+    pub fn server(&self) -> &ServerReport {
+        &self.inner.report
+    }
+
+    /// The server's address, without secrets.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.inner.control.at()
+    }
+
+    /// Whether this is the local broker, whose socket only this user can open.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.inner.local.is_some()
+    }
+
+    /// The time of one round trip.
+    pub async fn ping(&self) -> Result<Duration> {
+        let start = Instant::now();
+        self.control().send(&redis::cmd("PING"), "reach the server", CONTROL_RESPONSE).await?;
+        Ok(start.elapsed())
+    }
+
+    /// The server's clock, in ms since the epoch.
+    pub async fn server_time_ms(&self) -> Result<u64> {
+        let doing = "ask for the time";
+        let mut parts = reply::items(self.control().send(&redis::cmd("TIME"), doing, CONTROL_RESPONSE).await?, doing)?.into_iter();
+        let mut part = || parts.next().ok_or_else(|| reply::odd(doing)).and_then(|p| reply::number(p, doing));
+        Ok(part()? * 1000 + part()? / 1000)
+    }
+
+    /// Loads the function library, which pmq otherwise does when it first needs it.
+    pub async fn load_functions(&self) -> Result<()> {
+        let load = self.control().load().await;
+        load.map_err(|e| crate::connection::explain(e, self.address(), "load the functions"))
+    }
+
+    /// The names of the task queues that were ever used in this namespace.
+    pub async fn queues(&self) -> Result<Vec<Name>> {
+        let doing = "list the queues";
+        let mut command = redis::cmd("SMEMBERS");
+        command.arg(&self.inner.fleet.queues);
+        let names = reply::items(self.control().send(&command, doing, PATIENCE).await?, doing)?;
+        let mut names: Vec<Name> = names.into_iter().filter_map(|n| Name::new(reply::text(n, doing).ok()?).ok()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Puts a queue on the list of queues, once a process.
+    pub(crate) async fn register(&self, queue: &Name) -> Result<()> {
+        let known = |set: &Mutex<HashSet<Name>>| set.lock().is_ok_and(|set| set.contains(queue));
+        if known(&self.inner.registered) {
+            return Ok(());
+        }
+        let mut command = redis::cmd("SADD");
+        command.arg(&self.inner.fleet.queues).arg(queue.as_str());
+        self.control().send(&command, "register the queue", PATIENCE).await?;
+        if let Ok(mut set) = self.inner.registered.lock() {
+            set.insert(queue.clone());
+        }
+        Ok(())
+    }
+
+    /// Takes a queue that is empty off the list of queues.
+    pub async fn forget_queue(&self, queue: &Name) -> Result<()> {
+        let mut command = redis::cmd("SREM");
+        command.arg(&self.inner.fleet.queues).arg(queue.as_str());
+        self.control().send(&command, "forget the queue", PATIENCE).await?;
+        if let Ok(mut set) = self.inner.registered.lock() {
+            set.remove(queue);
+        }
+        Ok(())
+    }
+
+    /// Says that a worker is up, for `lease`; a lease of zero says that it stopped. `about` is JSON.
+    pub async fn present(&self, worker: &Incarnation, lease: Duration, about: &str) -> Result<()> {
+        let call = Call::new("present", &self.inner.fleet.presence)
+            .arg(worker.as_bytes().as_slice())
+            .arg(lease.as_millis() as u64)
+            .arg(about);
+        self.heartbeat().call(&call, HEARTBEAT_RESPONSE).await.map(drop)
+    }
+
+    /// What the workers that are up say about themselves, as JSON.
+    pub async fn fleet(&self) -> Result<Vec<String>> {
+        let call = Call::new("fleet", &self.inner.fleet.presence);
+        let workers = reply::items(self.control().call(&call, PATIENCE).await?, "list the workers")?;
+        Ok(workers.into_iter().filter(|w| *w != Value::Nil).filter_map(|w| reply::text(w, "list the workers").ok()).collect())
+    }
+
+    pub(crate) fn namespace(&self) -> &Name {
+        &self.inner.namespace
+    }
+
+    pub(crate) fn control(&self) -> &Link {
+        &self.inner.control
+    }
+
+    pub(crate) fn heartbeat(&self) -> &Link {
+        &self.inner.heartbeat
+    }
+
+    pub(crate) fn bulk(&self) -> &Link {
+        &self.inner.bulk
+    }
+
+    /// A connection of its own for a call that blocks up to `block` on the server.
+    pub(crate) fn waiting(&self, block: Duration) -> Link {
+        self.inner.control.sibling(block + CONTROL_RESPONSE)
+    }
+}
+
+async fn open_local(config: &Config) -> Result<LocalBroker> {
+    let directory = match &config.local_directory {
+        Some(directory) => directory.clone(),
+        None => LocalBroker::directory(None)?,
+    };
+    let opened = tokio::task::spawn_blocking(move || LocalBroker::open(&directory)).await;
+    opened.map_err(|e| Error::Unsuitable(format!("could not open the local broker: {e}")))?.map_err(Error::from)
+}

@@ -1,0 +1,245 @@
+//! How a task ended: the completion that a worker posts, or the broker itself.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::ids::TaskId;
+
+const VERSION: u8 = 1;
+/// Bytes that a task's record always keeps: outcome, exit code, digest, token.
+const VERDICT: usize = 22;
+const NO_EXIT: i32 = i32::MIN;
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It did what it should.
+    Ok,
+    /// Its last attempt failed; it is kept as a dead letter.
+    Failed,
+    /// It came to no end of its own: its workers died, nobody could read or run it, or it expired. A dead letter.
+    Dead,
+    /// Somebody cancelled it.
+    Cancelled,
+}
+
+impl Outcome {
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Ok, Self::Failed, Self::Dead, Self::Cancelled].get(usize::from(byte)).copied()
+    }
+
+    /// The word for it, as in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        ["ok", "failed", "dead", "cancelled"][self as usize]
+    }
+}
+
+/// The part of a completion that is written as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// What went wrong, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How many bytes of the body are standard output, where the task was a command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<usize>,
+    /// How many of the following bytes are standard error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<usize>,
+    /// The result's type, where it is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// When the task was submitted, in ms since the epoch, where its id does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued_ms: Option<u64>,
+}
+
+/// How a task ended: outcome, result, worker, times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The task.
+    pub id: TaskId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The exit code of a command, or its signal as a negative number; `None` for handlers.
+    pub exit: Option<i32>,
+    /// The digest of the task's content.
+    pub digest: [u8; 8],
+    /// The token of the run that ended it; 0 where the broker did.
+    pub token: u64,
+    /// Which run it was, 1 for the first; 0 where it never ran.
+    pub attempt: u16,
+    /// When the run began, in µs since the epoch by the broker's clock; 0 where it never ran.
+    pub started_us: u64,
+    /// When it ended, likewise.
+    pub finished_us: u64,
+    /// The worker's name; empty where the broker ended it.
+    pub worker: String,
+    /// What is written as JSON.
+    pub report: Report,
+    /// The result; of a command its standard output, then its standard error.
+    pub body: Bytes,
+}
+
+impl Completion {
+    /// When the task was submitted, in ms since the epoch, if that is known.
+    #[must_use]
+    pub fn queued_ms(&self) -> Option<u64> {
+        self.report.queued_ms.or_else(|| self.id.made_ms())
+    }
+
+    /// Standard output and standard error of a command; empty for handlers.
+    #[must_use]
+    pub fn output(&self) -> (&[u8], &[u8]) {
+        let (Some(out), Some(err)) = (self.report.stdout, self.report.stderr) else {
+            return (&[], &[]);
+        };
+        let out = out.min(self.body.len());
+        let end = out.saturating_add(err).min(self.body.len());
+        (&self.body[..out], &self.body[out..end])
+    }
+
+    /// The result of a handler; `None` for commands.
+    #[must_use]
+    pub fn result(&self) -> Option<&[u8]> {
+        self.report.stdout.is_none().then_some(&self.body[..])
+    }
+
+    /// Encodes it, as `docs/protocol.md` says.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let report = if self.report == Report::default() { Vec::new() } else { serde_json::to_vec(&self.report).unwrap_or_default() };
+        let worker = &self.worker.as_bytes()[..self.worker.len().min(255)];
+        let mut out = BytesMut::with_capacity(64 + worker.len() + report.len() + self.body.len());
+        out.put_u8(VERSION);
+        out.put_u8(self.outcome as u8);
+        out.put_i32_le(self.exit.unwrap_or(NO_EXIT));
+        out.put_slice(&self.digest);
+        out.put_u64_le(self.token);
+        out.put_u16_le(self.attempt);
+        out.put_u64_le(self.started_us);
+        out.put_u64_le(self.finished_us);
+        out.put_slice(self.id.as_bytes());
+        out.put_u8(worker.len() as u8);
+        out.put_slice(worker);
+        out.put_u32_le(report.len() as u32);
+        out.put_slice(&report);
+        out.put_slice(&self.body);
+        out.freeze()
+    }
+
+    /// Decodes a completion, or a record of `id`, which may be the verdict alone.
+    pub fn decode(id: TaskId, bytes: &Bytes) -> Result<Self> {
+        let mut verdict = Self::decode_verdict(id, bytes)?;
+        if bytes.len() > VERDICT {
+            verdict.read_rest(bytes).ok_or_else(|| unreadable("it ends too early"))?;
+        }
+        Ok(verdict)
+    }
+
+    /// Decodes a completion from a completion queue.
+    pub fn decode_posted(bytes: &Bytes) -> Result<Self> {
+        let id = bytes.get(40..56).and_then(TaskId::from_slice).ok_or_else(|| unreadable("it ends too early"))?;
+        Self::decode(id, bytes)
+    }
+
+    fn decode_verdict(id: TaskId, bytes: &[u8]) -> Result<Self> {
+        if bytes.len() < VERDICT {
+            return Err(unreadable("it ends too early"));
+        }
+        if bytes[0] != VERSION {
+            return Err(unreadable("its version is not known here"));
+        }
+        let outcome = Outcome::from_byte(bytes[1]).ok_or_else(|| unreadable("its outcome is not known here"))?;
+        let exit = i32::from_le_bytes(field(bytes, 2).unwrap_or_default());
+        Ok(Self {
+            id,
+            outcome,
+            exit: (exit != NO_EXIT).then_some(exit),
+            digest: field(bytes, 6).unwrap_or_default(),
+            token: u64::from_le_bytes(field(bytes, 14).unwrap_or_default()),
+            attempt: 0,
+            started_us: 0,
+            finished_us: 0,
+            worker: String::new(),
+            report: Report::default(),
+            body: Bytes::new(),
+        })
+    }
+
+    fn read_rest(&mut self, bytes: &Bytes) -> Option<()> {
+        self.attempt = u16::from_le_bytes(field(bytes, 22)?);
+        self.started_us = u64::from_le_bytes(field(bytes, 24)?);
+        self.finished_us = u64::from_le_bytes(field(bytes, 32)?);
+        let worker_end = 57 + usize::from(*bytes.get(56)?);
+        self.worker = String::from_utf8_lossy(bytes.get(57..worker_end)?).into_owned();
+        let report_end = (worker_end + 4).checked_add(u32::from_le_bytes(field(bytes, worker_end)?) as usize)?;
+        let report = bytes.get(worker_end + 4..report_end)?;
+        if !report.is_empty() {
+            self.report = serde_json::from_slice(report).ok()?;
+        }
+        self.body = bytes.slice(report_end..);
+        Some(())
+    }
+}
+
+fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
+}
+
+fn unreadable(why: &str) -> Error {
+    Error::Unreadable { what: "completion", why: why.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample(body: &[u8], worker: &str) -> Completion {
+        Completion {
+            id: TaskId::new(),
+            outcome: Outcome::Failed,
+            exit: Some(-9),
+            digest: *b"digested",
+            token: 42,
+            attempt: 3,
+            started_us: 1,
+            finished_us: 2,
+            worker: worker.to_owned(),
+            report: Report { error: Some("killed".into()), stdout: Some(2), stderr: Some(1), ..Report::default() },
+            body: Bytes::copy_from_slice(body),
+        }
+    }
+
+    #[test]
+    fn the_output_of_a_command_is_told_apart() {
+        let completion = sample(b"oue", "w");
+        assert_eq!(completion.output(), (&b"ou"[..], &b"e"[..]));
+        assert_eq!(completion.result(), None);
+    }
+
+    #[test]
+    fn a_record_may_be_the_verdict_alone() {
+        let completion = sample(b"", "w");
+        let verdict = Completion::decode(completion.id, &completion.encode().slice(..VERDICT)).unwrap();
+        assert_eq!((verdict.outcome, verdict.exit, verdict.token), (Outcome::Failed, Some(-9), 42));
+    }
+
+    proptest! {
+        #[test]
+        fn a_completion_survives_its_bytes(body: Vec<u8>, worker in "[a-z0-9:.-]{0,60}") {
+            let completion = sample(&body, &worker);
+            prop_assert_eq!(Completion::decode_posted(&completion.encode()).unwrap(), completion);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = Completion::decode_posted(&bytes.into());
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! One connection that comes back: calls with a deadline, sent again where that is safe.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, Value};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::retry::{Class, class, explain, pause};
+use crate::error::Result;
+use crate::functions::{Call, SOURCE};
+
+const CONNECT: Duration = Duration::from_secs(2);
+/// A flow that answers nothing may be dead though nothing says so: after this many timeouts in a row it is replaced.
+const TIMEOUTS: u32 = 2;
+
+/// A connection to one server, shared by its clones' callers and opened again whenever it breaks.
+#[expect(clippy::disallowed_types, reason = "this is where connections live")]
+pub(crate) struct Link {
+    client: Client,
+    at: Arc<str>,
+    /// How long one try may take.
+    response: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+#[expect(clippy::disallowed_types, reason = "this is where connections live")]
+struct State {
+    connection: Option<MultiplexedConnection>,
+    generation: u64,
+    timeouts: u32,
+}
+
+#[expect(clippy::disallowed_types, reason = "this is where connections live")]
+impl Link {
+    pub(crate) fn new(client: Client, at: Arc<str>, response: Duration) -> Self {
+        Self { client, at, response, state: Mutex::default() }
+    }
+
+    /// Calls a function, again and again for up to `patience` while the broker is away.
+    pub(crate) async fn call(&self, call: &Call, patience: Duration) -> Result<Value> {
+        self.send(&call.command, call.verb, patience).await
+    }
+
+    /// Sends a command likewise; it must be idempotent.
+    pub(crate) async fn send(&self, command: &Cmd, doing: &'static str, patience: Duration) -> Result<Value> {
+        let deadline = Instant::now() + patience;
+        let mut tries = 0;
+        let mut loaded = false;
+        loop {
+            let error = match self.try_once(command, deadline).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            match class(&error) {
+                Class::NoFunction if !loaded => {
+                    self.load().await.map_err(|e| explain(e, &self.at, "load the functions"))?;
+                    loaded = true;
+                    continue;
+                }
+                Class::Again | Class::Reconnect if Instant::now() < deadline => {}
+                _ => return Err(explain(error, &self.at, doing)),
+            }
+            tracing::debug!(target: "pmq", doing, %error, "trying again");
+            sleep(pause(tries).min(deadline.saturating_duration_since(Instant::now()))).await;
+            tries += 1;
+        }
+    }
+
+    /// Sends a command once: for one that would have another effect if it were sent again.
+    pub(crate) async fn send_once(&self, command: &Cmd, doing: &'static str) -> Result<Value> {
+        self.try_once(command, Instant::now() + self.response).await.map_err(|e| explain(e, &self.at, doing))
+    }
+
+    async fn try_once(&self, command: &Cmd, deadline: Instant) -> RedisResult<Value> {
+        let (mut connection, generation) = self.connection().await?;
+        let limit = self.response.min(deadline.saturating_duration_since(Instant::now())).max(Duration::from_millis(100));
+        let answer = match timeout(limit, connection.send_packed_command(command)).await {
+            Ok(answer) => answer.and_then(Value::extract_error),
+            Err(_) => Err(RedisError::from((redis::ErrorKind::Io, "no answer in time"))),
+        };
+        if let Err(error) = &answer
+            && class(error) == Class::Reconnect
+        {
+            self.broken(generation, !error.is_connection_dropped()).await;
+        } else {
+            self.answered().await;
+        }
+        answer
+    }
+
+    async fn connection(&self) -> RedisResult<(MultiplexedConnection, u64)> {
+        let mut state = self.state.lock().await;
+        if let Some(connection) = &state.connection {
+            return Ok((connection.clone(), state.generation));
+        }
+        let connection = self.connect().await?;
+        state.connection = Some(connection.clone());
+        state.generation += 1;
+        state.timeouts = 0;
+        Ok((connection, state.generation))
+    }
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(1024);
+        match timeout(CONNECT, self.client.get_multiplexed_async_connection_with_config(&config)).await {
+            Ok(connection) => connection,
+            Err(_) => Err(RedisError::from((redis::ErrorKind::Io, "no connection in time"))),
+        }
+    }
+
+    async fn broken(&self, generation: u64, only_late: bool) {
+        let mut state = self.state.lock().await;
+        if state.generation == generation {
+            state.timeouts += 1;
+            if !only_late || state.timeouts >= TIMEOUTS {
+                state.connection = None;
+            }
+        }
+    }
+
+    async fn answered(&self) {
+        let mut state = self.state.lock().await;
+        state.timeouts = 0;
+    }
+
+    /// Loads the library where it is missing. It is never replaced: its name stands for its sources.
+    pub(crate) async fn load(&self) -> RedisResult<()> {
+        let (mut connection, _) = self.connection().await?;
+        let mut command = redis::cmd("FUNCTION");
+        command.arg("LOAD").arg(SOURCE);
+        match timeout(self.response, connection.send_packed_command(&command)).await {
+            Ok(Err(error)) if error.to_string().contains("already exists") => Ok(()),
+            Ok(answer) => answer.and_then(Value::extract_error).map(drop),
+            Err(_) => Err(RedisError::from((redis::ErrorKind::Io, "no answer in time"))),
+        }
+    }
+
+    /// The address, as it may be shown.
+    pub(crate) fn at(&self) -> &Arc<str> {
+        &self.at
+    }
+
+    /// A connection of its own to the same server, for calls that block there.
+    pub(crate) fn sibling(&self, response: Duration) -> Self {
+        Self::new(self.client.clone(), self.at.clone(), response)
+    }
+
+    /// Opens a subscription; what is published arrives on the receiver until the connection ends.
+    pub(crate) async fn subscribe(&self, channels: &[String]) -> Result<Subscription> {
+        let (sender, messages) = tokio::sync::mpsc::unbounded_channel();
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(self.response))
+            .set_push_sender(sender);
+        let client = resp3(&self.client).map_err(|e| explain(e, &self.at, "subscribe"))?;
+        let failed = |e| explain(e, &self.at, "subscribe");
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
+        for channel in channels {
+            connection.subscribe(channel).await.map_err(failed)?;
+        }
+        Ok(Subscription { messages, _connection: connection })
+    }
+}
+
+#[expect(clippy::disallowed_types, reason = "this is where connections live")]
+fn resp3(client: &Client) -> RedisResult<Client> {
+    let info = client.get_connection_info().clone();
+    let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
+    Client::open(info.set_redis_settings(settings))
+}
+
+/// What is published on some channels. It may lose messages: use it to be quick, never to be right.
+#[expect(clippy::disallowed_types, reason = "this is where connections live")]
+pub(crate) struct Subscription {
+    messages: tokio::sync::mpsc::UnboundedReceiver<redis::PushInfo>,
+    _connection: MultiplexedConnection,
+}
+
+impl Subscription {
+    /// The next message's payload; `None` once the connection is gone.
+    pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let push = self.messages.recv().await?;
+            match push.kind {
+                redis::PushKind::Message => {
+                    if let Some(Value::BulkString(payload)) = push.data.into_iter().nth(1) {
+                        return Some(payload);
+                    }
+                }
+                redis::PushKind::Disconnection => return None,
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! How pmq reaches Redis. `redis::` is named only here and in `functions.rs`.
+
+pub mod local;
+
+pub(crate) mod address;
+mod check;
+pub(crate) mod link;
+mod retry;
+
+pub use check::ServerReport;
+pub(crate) use retry::explain;

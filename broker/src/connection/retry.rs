@@ -1,0 +1,76 @@
+//! What an error says about the call, and when to try again.
+
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::error::Error;
+
+/// What a failed call tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// It did not run, or nobody knows: the same call may be sent again, as each call is idempotent.
+    Again,
+    /// The connection is gone: the same, over a new one.
+    Reconnect,
+    /// The library is not loaded.
+    NoFunction,
+    /// Sending it again would not help.
+    Fatal,
+}
+
+pub(crate) fn class(error: &RedisError) -> Class {
+    if error.to_string().contains("Function not found") {
+        return Class::NoFunction;
+    }
+    match error.kind() {
+        ErrorKind::Io => Class::Reconnect,
+        ErrorKind::Parse => Class::Fatal,
+        ErrorKind::Server(kind) => match kind {
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::Moved
+            | ServerErrorKind::Ask => Class::Again,
+            ServerErrorKind::MasterDown | ServerErrorKind::ReadOnly => Class::Reconnect,
+            _ => Class::Fatal,
+        },
+        _ if matches!(error.code(), Some("BUSY" | "NOREPLICAS" | "TRYAGAIN" | "LOADING")) => Class::Again,
+        _ if error.is_unrecoverable_error() && !is_login(error) => Class::Reconnect,
+        _ => Class::Fatal,
+    }
+}
+
+fn is_login(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+}
+
+/// The error that users see.
+pub(crate) fn explain(error: RedisError, at: &str, doing: &'static str) -> Error {
+    let at = at.to_owned();
+    let text = error.to_string();
+    if error.kind() == ErrorKind::Parse {
+        return Error::Unsuitable(format!("what answers at {at} is no Redis"));
+    }
+    if is_login(&error) {
+        return Error::Login { at, source: error };
+    }
+    match error.code() {
+        Some("PMQLAYOUT") => return Error::NewerLayout(error.detail().unwrap_or("the queue has a newer data layout").to_owned()),
+        Some("NOPERM") => return Error::Denied { at, source: error },
+        Some("OOM") => return Error::OutOfMemory(error),
+        _ if text.contains("can't run this command") || text.contains("No permissions") => return Error::Denied { at, source: error },
+        _ => {}
+    }
+    match class(&error) {
+        Class::Again | Class::Reconnect => Error::Unreachable { at, source: error },
+        Class::NoFunction => Error::Denied { at, source: error },
+        Class::Fatal => Error::Unexpected { doing, source: error },
+    }
+}
+
+/// Full jitter between nothing and a bound that doubles from 50 ms to 2 s, so that a fleet does not come back as one.
+pub(crate) fn pause(tries: u32) -> Duration {
+    let bound = 50u64 << tries.min(6);
+    Duration::from_millis(5 + fastrand::u64(0..bound.min(2000)))
+}

@@ -1,0 +1,159 @@
+//! What can go wrong, and what to do about it.
+
+use crate::ids::{Name, TaskId};
+
+/// Why a call to the broker failed. [`Error::hint`] says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name outside the grammar of names.
+    #[error("'{text}' is no name: use 1 to 64 of a-z 0-9 . _ -, beginning with a letter or digit")]
+    BadName {
+        /// The text, cut to 80 characters.
+        text: String,
+    },
+
+    /// A text that is no UUID.
+    #[error("'{text}' is no task id: an id is a UUID")]
+    BadId {
+        /// The text, cut to 80 characters.
+        text: String,
+    },
+
+    /// A task beyond a limit. Nothing was sent.
+    #[error("{what} has {size} bytes, more than the limit of {limit}")]
+    TooLarge {
+        /// What is too large: the body, the header.
+        what: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+
+    /// An option of a task that makes no sense. Nothing was sent.
+    #[error("{0}")]
+    BadOption(String),
+
+    /// Bytes that are no envelope or no completion of a version that this program knows.
+    #[error("unreadable {what}: {why}")]
+    Unreadable {
+        /// Envelope or completion.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+
+    /// The id is taken by a task with another name, argv or body.
+    #[error("task {id} exists with other content")]
+    Conflict {
+        /// The id.
+        id: TaskId,
+    },
+
+    /// The queue, or the completion queue of its tasks, is at its limit. Nothing of the call was taken.
+    #[error("{what} of queue {queue} are full at {limit}")]
+    Full {
+        /// The queue.
+        queue: Name,
+        /// `tasks` or `completions`.
+        what: String,
+        /// The limit.
+        limit: u64,
+    },
+
+    /// The lease ended: another worker may hold what this one held.
+    #[error("lost the lease on queue {queue}")]
+    LeaseLost {
+        /// The queue.
+        queue: Name,
+    },
+
+    /// The data was written by a newer pmq.
+    #[error("{0}")]
+    NewerLayout(String),
+
+    /// A URL that can't be used.
+    #[error("unusable Redis URL: {0}")]
+    BadUrl(String),
+
+    /// The broker can't be reached, or did not answer in time. Whether a call ran is unknown.
+    #[error("could not reach the broker at {at}")]
+    Unreachable {
+        /// The address, without secrets.
+        at: String,
+        /// The cause.
+        #[source]
+        source: redis::RedisError,
+    },
+
+    /// User or password are wrong, or missing.
+    #[error("the broker at {at} refused the login")]
+    Login {
+        /// The address, without secrets.
+        at: String,
+        /// The cause.
+        #[source]
+        source: redis::RedisError,
+    },
+
+    /// The user may not do this.
+    #[error("the broker at {at} denied the call")]
+    Denied {
+        /// The address, without secrets.
+        at: String,
+        /// The cause.
+        #[source]
+        source: redis::RedisError,
+    },
+
+    /// The broker's memory is full, so it takes no new tasks.
+    #[error("the broker's memory is full")]
+    OutOfMemory(#[source] redis::RedisError),
+
+    /// What answers is not a Redis or Valkey that pmq can use.
+    #[error("{0}")]
+    Unsuitable(String),
+
+    /// A key of ours holds something else, or an answer has an unknown shape.
+    #[error("the broker answered in an unexpected way to {doing}")]
+    Unexpected {
+        /// The call.
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: redis::RedisError,
+    },
+
+    /// The local broker could not be used.
+    #[error(transparent)]
+    Local(#[from] crate::connection::local::LocalError),
+}
+
+/// What the broker's calls answer.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Whether the same call may succeed later, unchanged.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::Unreachable { .. } | Self::OutOfMemory(_))
+    }
+
+    /// What to do about it, in one sentence, where there is something to do.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unreachable { .. } => "is Redis running there? `pmq doctor` looks closer; without a URL pmq uses its local broker",
+            Self::Login { .. } => "give the password in PMQ_REDIS_PASSWORD, in a file named by PMQ_REDIS_PASSWORD_FILE, or in the URL",
+            Self::Denied { .. } => "let an administrator run `pmq functions load`, and grant this user the functions and keys of its queues",
+            Self::OutOfMemory(_) => "workers still drain it; raise maxmemory, or get completions and purge dead letters",
+            Self::Conflict { .. } => "choose another id, or submit exactly the same task again",
+            Self::Full { .. } => "wait for workers or consumers, or raise the limit of the queue",
+            Self::NewerLayout(_) => "use a pmq at least as new as the one that wrote the queue",
+            Self::TooLarge { .. } => "put large data into a file or an object store and submit its name",
+            Self::Unexpected { .. } => "does something else write under this namespace? `pmq doctor` looks closer",
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! The Redis Functions library: every change of state is one function of it.
+
+use redis::Cmd;
+
+/// The library's name, with the number that changes with its sources.
+pub const LIBRARY: &str = "pmq1";
+
+/// The library's source, assembled at build time. Each file is a block of its own, so that its locals stay its own.
+pub const SOURCE: &str = concat!(
+    "#!lua name=pmq1\n",
+    include_str!("../lua/lib.lua"),
+    include_str!("../lua/ending.lua"),
+    include_str!("../lua/giveback.lua"),
+    "do\n", include_str!("../lua/submit.lua"), "end\n",
+    "do\n", include_str!("../lua/claim.lua"), "end\n",
+    "do\n", include_str!("../lua/heartbeat.lua"), "end\n",
+    "do\n", include_str!("../lua/finish.lua"), "end\n",
+    "do\n", include_str!("../lua/release.lua"), "end\n",
+    "do\n", include_str!("../lua/refuse.lua"), "end\n",
+    "do\n", include_str!("../lua/cancel.lua"), "end\n",
+    "do\n", include_str!("../lua/reclaim.lua"), "end\n",
+    "do\n", include_str!("../lua/take.lua"), "end\n",
+    "do\n", include_str!("../lua/client.lua"), "end\n",
+    "do\n", include_str!("../lua/dead.lua"), "end\n",
+    "do\n", include_str!("../lua/queue.lua"), "end\n",
+    "do\n", include_str!("../lua/watch.lua"), "end\n",
+    "do\n", include_str!("../lua/inspect.lua"), "end\n",
+    "do\n", include_str!("../lua/fleet.lua"), "end\n",
+);
+
+/// One call of a function: its keys, then its arguments in order. It can be sent again as it is.
+pub(crate) struct Call {
+    /// The function's verb, for error messages.
+    pub(crate) verb: &'static str,
+    pub(crate) command: Cmd,
+}
+
+impl Call {
+    pub(crate) fn new(verb: &'static str, keys: &[String]) -> Self {
+        let mut command = redis::cmd("FCALL");
+        command.arg(format!("{LIBRARY}_{verb}")).arg(keys.len()).arg(keys);
+        Self { verb, command }
+    }
+
+    pub(crate) fn arg(mut self, argument: impl redis::ToRedisArgs) -> Self {
+        self.command.arg(argument);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sha2::{Digest, Sha256};
+
+    /// Old and new programs work side by side because a number never stands for two sources.
+    #[test]
+    fn the_number_changes_with_the_sources() {
+        let digest: String = Sha256::digest(SOURCE).iter().map(|b| format!("{b:02x}")).collect();
+        let lock = include_str!("../lua/library.lock");
+        assert_eq!(
+            lock.trim(),
+            format!("{LIBRARY} {digest}"),
+            "the sources changed: after a release raise the number (functions.rs, lib.lua), and write the right-hand side to broker/lua/library.lock"
+        );
+    }
+}

@@ -1,0 +1,105 @@
+//! Every key in Redis. Keys are made here and nowhere else.
+
+use crate::ids::Name;
+
+/// The fixed parts of a shard, in the order in which each function of the task system gets them.
+const PARTS: [&str; 16] = [
+    "meta", "tasks", "running", "scheduled", "workers", "claims", "attempts", "dead", "errors", "cancels", "watchers",
+    "wake", "wake.room", "suspects", "holes", "names",
+];
+const PRIORITIES: usize = 10;
+
+/// The keys of one shard of a task queue. They share the hash tag `{queue/shard}`, so they live in one slot.
+#[derive(Clone, Debug)]
+pub struct ShardKeys {
+    prefix: String,
+    fixed: Vec<String>,
+}
+
+impl ShardKeys {
+    /// The keys of shard 0, which every queue has.
+    #[must_use]
+    pub fn new(namespace: &Name, queue: &Name) -> Self {
+        let prefix = format!("{namespace}:{{{queue}/0}}:");
+        let ready = (0..PRIORITIES).map(|p| format!("{prefix}ready:{p}"));
+        let fixed = PARTS.iter().map(|part| format!("{prefix}{part}")).chain(ready).collect();
+        Self { prefix, fixed }
+    }
+
+    /// What each function gets as its KEYS.
+    #[must_use]
+    pub fn fixed(&self) -> &[String] {
+        &self.fixed
+    }
+
+    /// The list of wake tokens for workers.
+    #[must_use]
+    pub fn wake(&self) -> String {
+        self.part("wake")
+    }
+
+    /// The list of wake tokens for producers that wait for room.
+    #[must_use]
+    pub fn room(&self) -> String {
+        self.part("wake.room")
+    }
+
+    /// The list of wake tokens for consumers of a completion queue.
+    #[must_use]
+    pub fn wake_done(&self, name: &Name) -> String {
+        self.part(&format!("wake.done:{name}"))
+    }
+
+    /// A completion queue.
+    #[must_use]
+    pub fn done(&self, name: &Name) -> String {
+        self.part(&format!("done:{name}"))
+    }
+
+    /// The channel on which the ends of watched tasks are published.
+    #[must_use]
+    pub fn ended(&self) -> String {
+        self.part("ended")
+    }
+
+    /// The channel on which workers are told to look for stop orders.
+    #[must_use]
+    pub fn stop(&self) -> String {
+        self.part("stop")
+    }
+
+    fn part(&self, part: &str) -> String {
+        format!("{}{part}", self.prefix)
+    }
+}
+
+/// The keys of a namespace's fleet: which workers are up, which queues there are.
+#[derive(Clone, Debug)]
+pub struct FleetKeys {
+    /// ZSET of incarnations by deadline (ms), then HASH of what they say about themselves.
+    pub presence: [String; 2],
+    /// SET of the names of task queues.
+    pub queues: String,
+}
+
+impl FleetKeys {
+    /// The keys of a namespace.
+    #[must_use]
+    pub fn new(namespace: &Name) -> Self {
+        let prefix = format!("{namespace}:fleet:{{workers}}:");
+        Self { presence: [format!("{prefix}leases"), format!("{prefix}about")], queues: format!("{prefix}queues") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_keys_of_a_shard_share_its_hash_tag() {
+        let keys = ShardKeys::new(&Name::new("pmq").unwrap(), &Name::new("mail.fast").unwrap());
+        assert_eq!(keys.fixed().len(), 26);
+        assert!(keys.fixed().iter().all(|key| key.starts_with("pmq:{mail.fast/0}:")));
+        assert_eq!(keys.fixed()[16], "pmq:{mail.fast/0}:ready:0");
+    }
+}

@@ -1,0 +1,60 @@
+//! cancel: end tasks that wait, stop those that run.
+
+use super::{LOOKUP_CHUNK, TaskQueue};
+use crate::broker::PATIENCE;
+use crate::error::Result;
+use crate::ids::TaskId;
+use crate::reply::{self, odd};
+
+/// How a running command is stopped. Handlers are dropped, whatever the signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Signal {
+    /// SIGTERM, then SIGKILL after a grace.
+    #[default]
+    Terminate = 15,
+    /// SIGKILL.
+    Kill = 9,
+    /// SIGINT, then SIGKILL after a grace.
+    Interrupt = 2,
+}
+
+/// What cancelling a task did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It waited, and has ended as cancelled.
+    Cancelled,
+    /// It runs; its worker is told to stop it.
+    Stopping,
+    /// It is a dead letter, which `dead purge` deletes.
+    Dead,
+    /// It had ended before.
+    Ended,
+    /// No such task is known.
+    Unknown,
+}
+
+impl TaskQueue {
+    /// Cancels tasks wherever they are; the cost does not grow with the queue.
+    pub async fn cancel(&self, ids: &[TaskId], signal: Signal) -> Result<Vec<Cancelled>> {
+        let mut answers = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(LOOKUP_CHUNK) {
+            let call = chunk.iter().fold(self.call("cancel").arg(signal as u8), |call, id| call.arg(id.as_bytes().as_slice()));
+            let letters = reply::bytes(self.broker.control().call(&call, PATIENCE).await?, "cancel")?;
+            for letter in letters {
+                answers.push(cancelled(letter)?);
+            }
+        }
+        Ok(answers)
+    }
+}
+
+fn cancelled(letter: u8) -> Result<Cancelled> {
+    match letter {
+        b'c' => Ok(Cancelled::Cancelled),
+        b'r' => Ok(Cancelled::Stopping),
+        b'd' => Ok(Cancelled::Dead),
+        b'e' => Ok(Cancelled::Ended),
+        b'u' => Ok(Cancelled::Unknown),
+        _ => Err(odd("cancel")),
+    }
+}

@@ -1,0 +1,170 @@
+//! claim: ready tasks for a worker, under its lease. This is `get_nowait`.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use redis::Value;
+
+use super::TaskQueue;
+use crate::broker::PATIENCE;
+use crate::error::{Error, Result};
+use crate::ids::{Incarnation, Name, TaskId};
+use crate::reply::{self, odd};
+
+const SUSPECT: u16 = 0x4000;
+const ORPHAN: u16 = 0x8000;
+
+/// What a worker sends back to end a run, exactly as the claim gave it: it names the worker and holds the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run(pub(crate) Bytes);
+
+impl Run {
+    /// The token: only the newest one of a task can finish it.
+    #[must_use]
+    pub fn token(&self) -> u64 {
+        self.0.get(16..24).and_then(|t| t.try_into().ok()).map_or(0, u64::from_le_bytes)
+    }
+
+    fn rest(&self) -> &[u8] {
+        let base = 25 + usize::from(self.0.get(24).copied().unwrap_or(0));
+        self.0.get(base..).unwrap_or_default()
+    }
+
+    fn field(&self, at: usize) -> Option<u16> {
+        self.rest().get(at..at + 2).and_then(|f| f.try_into().ok()).map(u16::from_le_bytes)
+    }
+}
+
+/// A task that this worker holds.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The task's id.
+    pub id: TaskId,
+    /// Proof of this run.
+    pub run: Run,
+    /// The task as it was submitted; it may be unreadable.
+    pub envelope: Bytes,
+    /// The broker's time when it was claimed, in ms since the epoch.
+    pub claimed_ms: u64,
+}
+
+impl Claim {
+    /// Which run this is, 1 for the first.
+    #[must_use]
+    pub fn attempt(&self) -> u16 {
+        self.run.field(0).unwrap_or(1)
+    }
+
+    /// Whether workers have died under it, so that it must not have company of its kind.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.run.field(2).is_some_and(|flags| flags & SUSPECT != 0)
+    }
+
+    /// Whether the client that owns it is gone, so that nobody wants it any more.
+    #[must_use]
+    pub fn is_orphan(&self) -> bool {
+        self.run.field(2).is_some_and(|flags| flags & ORPHAN != 0)
+    }
+}
+
+/// What a worker asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// How many tasks, 1 to 500.
+    pub n: usize,
+    /// Whether it may get one that workers have died under.
+    pub suspect: bool,
+    /// Whether it is going to wait where nothing is ready.
+    pub wait: bool,
+}
+
+/// What a claim answered.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The tasks; empty where nothing is ready.
+    pub tasks: Vec<Claim>,
+    /// When to claim again at the latest, where this worker was chosen to watch the clock.
+    pub wait: Option<Duration>,
+    /// Whether some worker's lease has ended, so that its tasks can be reclaimed.
+    pub lease_ended: bool,
+}
+
+/// Claims tasks of one queue for one worker. Its numbered calls make a lost reply harmless.
+pub struct Claimer {
+    queue: TaskQueue,
+    worker: Incarnation,
+    number: u32,
+    lease: Duration,
+    completions: String,
+}
+
+impl TaskQueue {
+    /// A claimer for this worker, which posts completions to `completions` where a task names no other queue.
+    #[must_use]
+    pub fn claimer(&self, worker: Incarnation, lease: Duration, completions: Option<&Name>) -> Claimer {
+        Claimer { queue: self.clone(), worker, number: 0, lease, completions: completions.map_or_else(String::new, ToString::to_string) }
+    }
+}
+
+impl Claimer {
+    /// Takes up to `ask.n` ready tasks at once, or none. In Python this is `Queue.get_nowait`.
+    ///
+    /// While the broker is away it tries for 10 s; the next call then asks for the same claim again.
+    pub async fn get_nowait(&mut self, ask: Ask) -> Result<Claimed> {
+        let flag = |set: bool| if set { "1" } else { "0" };
+        let call = self
+            .queue
+            .call("claim")
+            .arg(self.worker.as_bytes().as_slice())
+            .arg(self.number + 1)
+            .arg(ask.n)
+            .arg(self.lease.as_millis() as u64)
+            .arg(&self.completions)
+            .arg(flag(ask.suspect))
+            .arg(flag(ask.wait));
+        let answer = self.queue.broker.control().call(&call, PATIENCE).await?;
+        self.number += 1;
+        let mut answer = reply::tagged(answer, "claim")?;
+        if answer.tag != "ok" {
+            return Err(Error::LeaseLost { queue: self.queue.name.clone() });
+        }
+        let now_ms = answer.number()?;
+        let wait = answer.text()?.parse().ok().map(Duration::from_millis);
+        let lease_ended = answer.text()? == "1";
+        let common = answer.bytes()?;
+        let tasks = claims(&common, answer.items()?, now_ms)?;
+        Ok(Claimed { tasks, wait, lease_ended })
+    }
+
+    /// The number of the last claim that was answered.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The queue.
+    #[must_use]
+    pub fn queue(&self) -> &TaskQueue {
+        &self.queue
+    }
+}
+
+fn claims(common: &Bytes, items: Vec<Value>, claimed_ms: u64) -> Result<Vec<Claim>> {
+    let mut tasks = Vec::with_capacity(items.len() / 3);
+    let mut items = items.into_iter();
+    while let (Some(id), Some(envelope), Some(rest)) = (items.next(), items.next(), items.next()) {
+        let id = TaskId::from_slice(&reply::bytes(id, "claim")?).ok_or_else(|| odd("claim"))?;
+        let rest = reply::bytes(rest, "claim")?;
+        let run = if rest.is_empty() { common.clone() } else { joined(common, &rest) };
+        tasks.push(Claim { id, run: Run(run), envelope: reply::bytes(envelope, "claim")?, claimed_ms });
+    }
+    Ok(tasks)
+}
+
+fn joined(common: &Bytes, rest: &Bytes) -> Bytes {
+    let mut run = BytesMut::with_capacity(common.len() + rest.len());
+    run.put_slice(common);
+    run.put_slice(rest);
+    run.freeze()
+}

@@ -1,0 +1,173 @@
+//! Completion queues: how tasks ended, until somebody gets it. And owners, whose tasks end with them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::lease::Renewal;
+use super::{CHUNK, DEFAULT_LEASE, TaskQueue, Waiter};
+use crate::broker::PATIENCE;
+use crate::completion::Completion;
+use crate::error::{Error, Result};
+use crate::ids::{Incarnation, Name};
+use crate::reply;
+
+/// The longest single wait, so that a lost token costs no more than this.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Gets completions from one completion queue. In the seed of the whole program it is the second queue.
+///
+/// What it got last stays its own until the next call confirms it; if this process dies before, another consumer gets
+/// the same completions again, and none is lost.
+pub struct Consumer {
+    queue: TaskQueue,
+    name: Name,
+    who: Incarnation,
+    number: u32,
+    lease: Duration,
+    holds: bool,
+    renewal: Option<Renewal>,
+    waiter: Waiter,
+}
+
+impl TaskQueue {
+    /// A consumer of the completion queue `name`.
+    #[must_use]
+    pub fn completions(&self, name: &Name) -> Consumer {
+        Consumer {
+            waiter: Waiter::for_completions(self, name, LONGEST_WAIT),
+            queue: self.clone(),
+            name: name.clone(),
+            who: Incarnation::new(),
+            number: 0,
+            lease: DEFAULT_LEASE,
+            holds: false,
+            renewal: None,
+        }
+    }
+}
+
+impl Consumer {
+    /// Sets the lease under which it holds what it got; 15 s unless set.
+    #[must_use]
+    pub fn with_lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Gets one completion, or `None` where there is none. In Python this is `Queue.get_nowait`.
+    pub async fn get_nowait(&mut self) -> Result<Option<Completion>> {
+        Ok(self.get_many_nowait(1).await?.pop())
+    }
+
+    /// Gets one completion, waiting up to `timeout`. In Python this is `Queue.get(timeout=...)`.
+    pub async fn get(&mut self, timeout: Duration) -> Result<Option<Completion>> {
+        Ok(self.get_many(1, timeout).await?.pop())
+    }
+
+    /// Gets up to `n` completions as soon as there is one, waiting up to `timeout`; none where it passed.
+    pub async fn get_many(&mut self, n: usize, timeout: Duration) -> Result<Vec<Completion>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let got = self.get_many_nowait(n).await?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !got.is_empty() || left.is_zero() {
+                return Ok(got);
+            }
+            if let Err(error) = self.waiter.wait(left.min(LONGEST_WAIT)).await {
+                tracing::debug!(target: "pmq", %error, "waiting for completions");
+                tokio::time::sleep(Duration::from_millis(100).min(left)).await;
+            }
+        }
+    }
+
+    /// Gets up to `n` completions, at most 500 and 1 MiB, but at least one where there is one.
+    pub async fn get_many_nowait(&mut self, n: usize) -> Result<Vec<Completion>> {
+        let items = self.take(n.min(CHUNK)).await?;
+        self.holds = !items.is_empty();
+        if self.holds && self.renewal.is_none() {
+            self.renewal = Some(Renewal::start(self.queue.clone(), self.who, self.lease));
+        }
+        let decoded = items.iter().map(Completion::decode_posted);
+        Ok(decoded.filter_map(|c| c.inspect_err(|error| tracing::error!(target: "pmq", %error, "dropped a completion")).ok()).collect())
+    }
+
+    async fn take(&mut self, n: usize) -> Result<Vec<Bytes>> {
+        loop {
+            let call = self
+                .queue
+                .call("take")
+                .arg(self.who.as_bytes().as_slice())
+                .arg(self.number + 1)
+                .arg(self.name.as_str())
+                .arg(n)
+                .arg(self.lease.as_millis() as u64);
+            let mut answer = reply::tagged(self.queue.broker.control().call(&call, PATIENCE).await?, "take")?;
+            if answer.tag == "ok" {
+                self.number += 1;
+                return answer.items()?.into_iter().map(|item| reply::bytes(item, "take")).collect();
+            }
+            // The lease ended, so what it held went back to the queue: go on as somebody new.
+            (self.who, self.number, self.renewal) = (Incarnation::new(), 0, None);
+        }
+    }
+
+    /// How many completions wait on the queue. In Python this is `Queue.qsize`.
+    pub async fn len(&self) -> Result<u64> {
+        let mut command = redis::cmd("LLEN");
+        command.arg(self.queue.keys.done(&self.name));
+        let doing = "count completions";
+        reply::number(self.queue.broker.control().send(&command, doing, PATIENCE).await?, doing)
+    }
+
+    /// Whether none waits. In Python this is `Queue.empty`.
+    pub async fn is_empty(&self) -> Result<bool> {
+        Ok(self.len().await? == 0)
+    }
+
+    /// Confirms what it got last, and leaves.
+    pub async fn close(mut self) -> Result<()> {
+        self.renewal = None;
+        if self.holds { leave(&self.queue, self.who, true).await } else { Ok(()) }
+    }
+}
+
+/// Somebody whose tasks end with it: when it is gone, its queued tasks are dropped, its running ones stopped, and its
+/// private completion queue deleted. Dropping it without [`Owner::close`] leaves that to the end of its lease.
+pub struct Owner {
+    queue: TaskQueue,
+    who: Incarnation,
+    _renewal: Renewal,
+}
+
+impl TaskQueue {
+    /// Joins as an owner with this private completion queue, under a lease of 15 s that is renewed.
+    pub async fn join_as_owner(&self, completions: &Name) -> Result<Owner> {
+        let who = Incarnation::new();
+        let call = self.call("join").arg(who.as_bytes().as_slice()).arg(DEFAULT_LEASE.as_millis() as u64).arg(completions.as_str());
+        let answer = reply::tagged(self.broker.control().call(&call, PATIENCE).await?, "join")?;
+        if answer.tag != "ok" {
+            return Err(Error::LeaseLost { queue: self.name.clone() });
+        }
+        Ok(Owner { queue: self.clone(), who, _renewal: Renewal::start(self.clone(), who, DEFAULT_LEASE) })
+    }
+}
+
+impl Owner {
+    /// What its tasks name as their owner.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.who
+    }
+
+    /// Leaves: its private completion queue goes at once.
+    pub async fn close(self) -> Result<()> {
+        leave(&self.queue, self.who, true).await
+    }
+}
+
+async fn leave(queue: &TaskQueue, who: Incarnation, confirm: bool) -> Result<()> {
+    let call = queue.call("leave").arg(who.as_bytes().as_slice()).arg(if confirm { "1" } else { "0" });
+    queue.broker.control().call(&call, PATIENCE).await.map(drop)
+}

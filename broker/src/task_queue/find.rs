@@ -1,0 +1,136 @@
+//! find and list_dead: everything about one task, and the dead letters.
+
+use bytes::Bytes;
+use redis::Value;
+
+use super::{LOOKUP_CHUNK, Run, TaskQueue};
+use crate::broker::PATIENCE;
+use crate::completion::Completion;
+use crate::envelope;
+use crate::error::Result;
+use crate::ids::TaskId;
+use crate::reply::{self, odd};
+use crate::task::Work;
+
+/// Where a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It waits for a worker.
+    Ready,
+    /// A worker holds it.
+    Running,
+    /// It becomes ready later.
+    Scheduled,
+    /// It is a dead letter.
+    Dead,
+    /// It has ended; its record is still kept.
+    Ended,
+    /// Nothing is known of it.
+    Unknown,
+}
+
+impl State {
+    /// The word for it, as in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Scheduled => "scheduled",
+            Self::Dead => "dead",
+            Self::Ended => "ended",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What is known of one task.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The task.
+    pub id: TaskId,
+    /// Where it is.
+    pub state: State,
+    /// What it runs, where its envelope is there and readable.
+    pub work: Option<Work>,
+    /// The run that is under way.
+    pub run: Option<Run>,
+    /// When it is due, or when it died, in ms since the epoch.
+    pub at_ms: Option<u64>,
+    /// Failures and crashes used up.
+    pub used: (u16, u16),
+    /// How it ended or died; the verdict alone where its completion was posted.
+    pub completion: Option<Completion>,
+}
+
+/// A task that is kept although nothing runs it any more.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The task.
+    pub id: TaskId,
+    /// When it died, in ms since the epoch.
+    pub died_ms: u64,
+    /// What it would run, where its envelope is readable.
+    pub work: Option<Work>,
+    /// Why: its last completion.
+    pub completion: Option<Completion>,
+}
+
+impl TaskQueue {
+    /// Looks one task up.
+    pub async fn find(&self, id: TaskId) -> Result<Found> {
+        let call = self.call("find").arg(id.as_bytes().as_slice());
+        let mut answer = reply::tagged(self.broker.control().call(&call, PATIENCE).await?, "find")?;
+        let state = state(&answer.tag)?;
+        let work = work(&answer.bytes()?);
+        let run = Some(answer.bytes()?).filter(|run| !run.is_empty()).map(Run);
+        let at_ms = answer.text()?.parse().ok();
+        let used = used(&answer.bytes()?);
+        let completion = Completion::decode(id, &answer.bytes()?).ok();
+        Ok(Found { id, state, work, run, at_ms, used, completion })
+    }
+
+    /// A page of dead letters, oldest first, from the `first`-th on; at most 100.
+    pub async fn dead_letters(&self, first: u64) -> Result<Vec<DeadLetter>> {
+        let call = self.call("list_dead").arg(first).arg(LOOKUP_CHUNK);
+        let mut items = reply::items(self.broker.control().call(&call, PATIENCE).await?, "list dead letters")?.into_iter();
+        let mut letters = Vec::new();
+        while let (Some(id), Some(at), Some(envelope), Some(error)) = (items.next(), items.next(), items.next(), items.next()) {
+            letters.push(dead_letter(id, at, envelope, error)?);
+        }
+        Ok(letters)
+    }
+}
+
+fn dead_letter(id: Value, at: Value, envelope: Value, error: Value) -> Result<DeadLetter> {
+    let doing = "list dead letters";
+    let id = TaskId::from_slice(&reply::bytes(id, doing)?).ok_or_else(|| odd(doing))?;
+    Ok(DeadLetter {
+        id,
+        died_ms: reply::number(at, doing)?,
+        work: work(&reply::bytes(envelope, doing)?),
+        completion: Completion::decode(id, &reply::bytes(error, doing)?).ok(),
+    })
+}
+
+/// What an envelope without its body says that it runs.
+fn work(envelope: &Bytes) -> Option<Work> {
+    envelope::decode_head(envelope).ok()
+}
+
+fn used(row: &[u8]) -> (u16, u16) {
+    let field = |at: usize| row.get(at..at + 2).and_then(|f| f.try_into().ok()).map_or(0, u16::from_le_bytes);
+    (field(0), field(2))
+}
+
+fn state(word: &str) -> Result<State> {
+    Ok(match word {
+        "ready" => State::Ready,
+        "running" => State::Running,
+        "scheduled" => State::Scheduled,
+        "dead" => State::Dead,
+        "ended" => State::Ended,
+        "unknown" => State::Unknown,
+        _ => return Err(odd("find")),
+    })
+}

@@ -1,0 +1,123 @@
+//! finish: the end of runs, many at once.
+
+use bytes::Bytes;
+
+use super::{Run, TaskQueue, chunks};
+use crate::broker::PATIENCE;
+use crate::completion::{Completion, Outcome};
+use crate::error::Result;
+use crate::ids::TaskId;
+use crate::reply::{self, odd};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It did what it should.
+    Ok,
+    /// It failed; it is tried again while attempts are left.
+    Failed,
+    /// It failed in a way that trying again does not change.
+    FailedForGood,
+    /// It could not be run at all: unreadable, expired.
+    Dead,
+    /// It was stopped because somebody cancelled it.
+    Cancelled,
+}
+
+impl How {
+    fn letter(self) -> &'static str {
+        match self {
+            Self::Ok => "o",
+            Self::Failed => "f",
+            Self::FailedForGood => "g",
+            Self::Dead => "d",
+            Self::Cancelled => "c",
+        }
+    }
+
+    /// The outcome that its completion has, if the task ends with this run.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Ok => Outcome::Ok,
+            Self::Failed | Self::FailedForGood => Outcome::Failed,
+            Self::Dead => Outcome::Dead,
+            Self::Cancelled => Outcome::Cancelled,
+        }
+    }
+}
+
+/// The end of one run.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    /// The task.
+    pub id: TaskId,
+    /// The run, as claimed.
+    pub run: Run,
+    /// How it ended.
+    pub how: How,
+    /// The encoded completion, which is posted if the task ends with this run.
+    pub completion: Bytes,
+}
+
+impl Finish {
+    /// The end of a run with this completion.
+    #[must_use]
+    pub fn new(run: Run, how: How, completion: &Completion) -> Self {
+        Self { id: completion.id, run, how, completion: completion.encode() }
+    }
+}
+
+/// What became of a task whose run was finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// It ended; its completion is posted.
+    Ended,
+    /// It is scheduled for another try.
+    Retried,
+    /// It is a dead letter; its completion is posted.
+    Buried,
+    /// This very run ended it before.
+    AlreadyDone,
+    /// The lease had ended, or another run ended the task: this result is dropped.
+    Lost,
+}
+
+impl TaskQueue {
+    /// Ends runs, in calls of at most 500 and 1 MiB. Repeating it is safe: only the newest token of a task counts.
+    ///
+    /// Both `task_done` and the `put` on the queue of results, in the words of Python's multiprocessing.
+    pub async fn finish(&self, runs: &[Finish]) -> Result<Vec<Finished>> {
+        let mut answers = Vec::with_capacity(runs.len());
+        for range in chunks(runs.iter().map(|f| f.completion.len())) {
+            answers.extend(self.finish_chunk(&runs[range]).await?);
+        }
+        Ok(answers)
+    }
+
+    async fn finish_chunk(&self, runs: &[Finish]) -> Result<Vec<Finished>> {
+        let mut call = self.call("finish").arg(fastrand::u16(0..1000));
+        for finish in runs {
+            call = call
+                .arg(finish.id.as_bytes().as_slice())
+                .arg(finish.run.0.as_ref())
+                .arg(finish.how.letter())
+                .arg(finish.completion.as_ref());
+        }
+        let bytes: usize = runs.iter().map(|f| f.completion.len()).sum();
+        let link = if bytes > 262_144 { self.broker.bulk() } else { self.broker.control() };
+        let letters = reply::bytes(link.call(&call, PATIENCE).await?, "finish")?;
+        letters.iter().map(|letter| finished(*letter)).collect()
+    }
+}
+
+fn finished(letter: u8) -> Result<Finished> {
+    match letter {
+        b'o' => Ok(Finished::Ended),
+        b'r' => Ok(Finished::Retried),
+        b'b' => Ok(Finished::Buried),
+        b'a' => Ok(Finished::AlreadyDone),
+        b'l' => Ok(Finished::Lost),
+        _ => Err(odd("finish")),
+    }
+}

@@ -1,0 +1,35 @@
+//! The lease of a client: renewed for as long as its holder lives in this process.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use super::{Heartbeat, TaskQueue};
+use crate::error::Error;
+use crate::ids::Incarnation;
+
+/// Renews a lease in the background until it is dropped.
+pub(super) struct Renewal(JoinHandle<()>);
+
+impl Renewal {
+    pub(super) fn start(queue: TaskQueue, who: Incarnation, lease: Duration) -> Self {
+        Self(tokio::spawn(async move {
+            let beat = Heartbeat { who, lease, idle: None, carried_out: Bytes::new() };
+            loop {
+                tokio::time::sleep(lease / 5).await;
+                match queue.heartbeat(&beat).await {
+                    Err(Error::LeaseLost { .. }) => return,
+                    Err(error) => tracing::debug!(target: "pmq", %error, "could not renew the lease"),
+                    Ok(_) => {}
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,31 @@
+//! reclaim: take back what workers held whose lease ended.
+
+use std::time::Duration;
+
+use super::TaskQueue;
+use crate::broker::PATIENCE;
+use crate::error::Result;
+use crate::reply;
+
+/// What one call of reclaim did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// How many tasks it took back.
+    pub tasks: u64,
+    /// Whether there is more to do at once.
+    pub more: bool,
+}
+
+impl TaskQueue {
+    /// Does one bounded step of the walk over running tasks; anybody may go on with it.
+    ///
+    /// It does nothing for one lease after the broker was away.
+    pub async fn reclaim(&self, lease: Duration) -> Result<Reclaimed> {
+        let call = self.call("reclaim").arg(lease.as_millis() as u64);
+        let mut answer = reply::tagged(self.broker.control().call(&call, PATIENCE).await?, "reclaim")?;
+        if answer.tag == "grace" {
+            return Ok(Reclaimed { tasks: 0, more: false });
+        }
+        Ok(Reclaimed { tasks: answer.number()?, more: answer.text()? == "1" })
+    }
+}

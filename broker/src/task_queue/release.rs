@@ -1,0 +1,55 @@
+//! release and refuse: runs handed back, because the worker stops or because it can't run them.
+
+use bytes::Bytes;
+
+use super::{CHUNK, Run, TaskQueue};
+use crate::broker::PATIENCE;
+use crate::error::{Error, Result};
+use crate::ids::TaskId;
+use crate::reply::{self, odd};
+
+/// What became of a refused task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is offered again after a growing wait.
+    Offered,
+    /// Nobody could run it for 5 minutes: it is a dead letter.
+    Buried,
+    /// It is not held any more.
+    Lost,
+}
+
+impl TaskQueue {
+    /// Hands runs back unfinished, to the head of their queue. Nothing is used up.
+    pub async fn release(&self, runs: &[(TaskId, Run)]) -> Result<()> {
+        for chunk in runs.chunks(CHUNK) {
+            let mut call = self.call("release");
+            for (id, run) in chunk {
+                call = call.arg(id.as_bytes().as_slice()).arg(run.0.as_ref());
+            }
+            self.broker.control().call(&call, PATIENCE).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back a run that this worker can't do: another may. `completion` is posted if nobody can for 5 minutes.
+    pub async fn refuse(&self, id: TaskId, run: &Run, completion: &Bytes) -> Result<Refused> {
+        let call = self
+            .call("refuse")
+            .arg(fastrand::u16(0..1000))
+            .arg(id.as_bytes().as_slice())
+            .arg(run.0.as_ref())
+            .arg(completion.as_ref());
+        let letters = reply::bytes(self.broker.control().call(&call, PATIENCE).await?, "refuse")?;
+        refused(letters.first().copied())
+    }
+}
+
+fn refused(letter: Option<u8>) -> Result<Refused, Error> {
+    match letter {
+        Some(b'r') => Ok(Refused::Offered),
+        Some(b'b') => Ok(Refused::Buried),
+        Some(b'l') => Ok(Refused::Lost),
+        _ => Err(odd("refuse")),
+    }
+}

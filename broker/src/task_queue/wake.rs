@@ -1,0 +1,59 @@
+//! Waiting without polling: wake tokens, and news of stop orders.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use super::TaskQueue;
+use crate::broker::Broker;
+use crate::connection::link::{Link, Subscription};
+use crate::error::Result;
+use crate::ids::Name;
+
+/// Waits for a token on any of several lists. It has a connection of its own, as the wait blocks there.
+pub struct Waiter {
+    link: Link,
+    lists: Vec<String>,
+}
+
+impl Waiter {
+    /// Waits for ready tasks of these queues, for at most `longest` at a time.
+    #[must_use]
+    pub fn for_tasks(broker: &Broker, queues: &[TaskQueue], longest: Duration) -> Self {
+        Self { link: broker.waiting(longest), lists: queues.iter().map(|q| q.keys().wake()).collect() }
+    }
+
+    pub(super) fn for_completions(queue: &TaskQueue, name: &Name, longest: Duration) -> Self {
+        Self { link: queue.broker.waiting(longest), lists: vec![queue.keys.wake_done(name)] }
+    }
+
+    /// Waits until a token comes (true) or the time is over (false). A token that is lost costs one such wait.
+    pub async fn wait(&self, longest: Duration) -> Result<bool> {
+        block_on(&self.link, &self.lists, longest).await
+    }
+}
+
+pub(super) async fn block_on(link: &Link, lists: &[String], longest: Duration) -> Result<bool> {
+    let mut command = redis::cmd("BLPOP");
+    command.arg(lists).arg(longest.as_secs_f64().max(0.001));
+    Ok(link.send_once(&command, "wait").await? != Value::Nil)
+}
+
+/// News that some worker has stop orders. It makes stopping quick; heartbeats make it sure.
+pub struct StopOrders(Subscription);
+
+impl StopOrders {
+    /// Listens for the workers of these queues.
+    pub async fn listen(queues: &[TaskQueue]) -> Result<Option<Self>> {
+        let Some(first) = queues.first() else {
+            return Ok(None);
+        };
+        let channels: Vec<String> = queues.iter().map(|q| q.keys().stop()).collect();
+        first.broker.control().subscribe(&channels).await.map(|s| Some(Self(s)))
+    }
+
+    /// The incarnation of the worker that has orders, as bytes; `None` once the connection is gone.
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
+        self.0.next().await
+    }
+}
