@@ -1,0 +1,3 @@
+//! How pmq reaches its broker.
+
+pub mod local;
