@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use crate::config::Config;
+use crate::connection::ServerReport;
 use crate::connection::address;
 use crate::connection::link::Link;
 use crate::connection::local::LocalBroker;
-use crate::connection::ServerReport;
 use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::ids::{Incarnation, Name};
@@ -100,15 +100,28 @@ impl Broker {
     /// The time of one round trip.
     pub async fn ping(&self) -> Result<Duration> {
         let start = Instant::now();
-        self.control().send(&redis::cmd("PING"), "reach the server", CONTROL_RESPONSE).await?;
+        self.control()
+            .send(&redis::cmd("PING"), "reach the server", CONTROL_RESPONSE)
+            .await?;
         Ok(start.elapsed())
     }
 
     /// The server's clock, in ms since the epoch.
     pub async fn server_time_ms(&self) -> Result<u64> {
         let doing = "ask for the time";
-        let mut parts = reply::items(self.control().send(&redis::cmd("TIME"), doing, CONTROL_RESPONSE).await?, doing)?.into_iter();
-        let mut part = || parts.next().ok_or_else(|| reply::odd(doing)).and_then(|p| reply::number(p, doing));
+        let mut parts = reply::items(
+            self.control()
+                .send(&redis::cmd("TIME"), doing, CONTROL_RESPONSE)
+                .await?,
+            doing,
+        )?
+        .into_iter();
+        let mut part = || {
+            parts
+                .next()
+                .ok_or_else(|| reply::odd(doing))
+                .and_then(|p| reply::number(p, doing))
+        };
         Ok(part()? * 1000 + part()? / 1000)
     }
 
@@ -124,7 +137,10 @@ impl Broker {
         let mut command = redis::cmd("SMEMBERS");
         command.arg(&self.inner.fleet.queues);
         let names = reply::items(self.control().send(&command, doing, PATIENCE).await?, doing)?;
-        let mut names: Vec<Name> = names.into_iter().filter_map(|n| Name::new(reply::text(n, doing).ok()?).ok()).collect();
+        let mut names: Vec<Name> = names
+            .into_iter()
+            .filter_map(|n| Name::new(reply::text(n, doing).ok()?).ok())
+            .collect();
         names.sort();
         Ok(names)
     }
@@ -137,7 +153,9 @@ impl Broker {
         }
         let mut command = redis::cmd("SADD");
         command.arg(&self.inner.fleet.queues).arg(queue.as_str());
-        self.control().send(&command, "register the queue", PATIENCE).await?;
+        self.control()
+            .send(&command, "register the queue", PATIENCE)
+            .await?;
         if let Ok(mut set) = self.inner.registered.lock() {
             set.insert(queue.clone());
         }
@@ -148,7 +166,9 @@ impl Broker {
     pub async fn forget_queue(&self, queue: &Name) -> Result<()> {
         let mut command = redis::cmd("SREM");
         command.arg(&self.inner.fleet.queues).arg(queue.as_str());
-        self.control().send(&command, "forget the queue", PATIENCE).await?;
+        self.control()
+            .send(&command, "forget the queue", PATIENCE)
+            .await?;
         if let Ok(mut set) = self.inner.registered.lock() {
             set.remove(queue);
         }
@@ -161,14 +181,24 @@ impl Broker {
             .arg(worker.as_bytes().as_slice())
             .arg(lease.as_millis() as u64)
             .arg(about);
-        self.heartbeat().call(&call, HEARTBEAT_RESPONSE).await.map(drop)
+        self.heartbeat()
+            .call(&call, HEARTBEAT_RESPONSE)
+            .await
+            .map(drop)
     }
 
     /// What the workers that are up say about themselves, as JSON.
     pub async fn fleet(&self) -> Result<Vec<String>> {
         let call = Call::new("fleet", &self.inner.fleet.presence);
-        let workers = reply::items(self.control().call(&call, PATIENCE).await?, "list the workers")?;
-        Ok(workers.into_iter().filter(|w| *w != Value::Nil).filter_map(|w| reply::text(w, "list the workers").ok()).collect())
+        let workers = reply::items(
+            self.control().call(&call, PATIENCE).await?,
+            "list the workers",
+        )?;
+        Ok(workers
+            .into_iter()
+            .filter(|w| *w != Value::Nil)
+            .filter_map(|w| reply::text(w, "list the workers").ok())
+            .collect())
     }
 
     pub(crate) fn namespace(&self) -> &Name {
@@ -199,5 +229,7 @@ async fn open_local(config: &Config) -> Result<LocalBroker> {
         None => LocalBroker::directory(None)?,
     };
     let opened = tokio::task::spawn_blocking(move || LocalBroker::open(&directory)).await;
-    opened.map_err(|e| Error::Unsuitable(format!("could not open the local broker: {e}")))?.map_err(Error::from)
+    opened
+        .map_err(|e| Error::Unsuitable(format!("could not open the local broker: {e}")))?
+        .map_err(Error::from)
 }

@@ -27,7 +27,9 @@ pub enum Outcome {
 
 impl Outcome {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Ok, Self::Failed, Self::Dead, Self::Cancelled].get(usize::from(byte)).copied()
+        [Self::Ok, Self::Failed, Self::Dead, Self::Cancelled]
+            .get(usize::from(byte))
+            .copied()
     }
 
     /// The word for it, as in JSON.
@@ -112,7 +114,11 @@ impl Completion {
     /// Encodes it, as `docs/protocol.md` says.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let report = if self.report == Report::default() { Vec::new() } else { serde_json::to_vec(&self.report).unwrap_or_default() };
+        let report = if self.report == Report::default() {
+            Vec::new()
+        } else {
+            serde_json::to_vec(&self.report).unwrap_or_default()
+        };
         let worker = &self.worker.as_bytes()[..self.worker.len().min(255)];
         let mut out = BytesMut::with_capacity(64 + worker.len() + report.len() + self.body.len());
         out.put_u8(VERSION);
@@ -136,14 +142,19 @@ impl Completion {
     pub fn decode(id: TaskId, bytes: &Bytes) -> Result<Self> {
         let mut verdict = Self::decode_verdict(id, bytes)?;
         if bytes.len() > VERDICT {
-            verdict.read_rest(bytes).ok_or_else(|| unreadable("it ends too early"))?;
+            verdict
+                .read_rest(bytes)
+                .ok_or_else(|| unreadable("it ends too early"))?;
         }
         Ok(verdict)
     }
 
     /// Decodes a completion from a completion queue.
     pub fn decode_posted(bytes: &Bytes) -> Result<Self> {
-        let id = bytes.get(40..56).and_then(TaskId::from_slice).ok_or_else(|| unreadable("it ends too early"))?;
+        let id = bytes
+            .get(40..56)
+            .and_then(TaskId::from_slice)
+            .ok_or_else(|| unreadable("it ends too early"))?;
         Self::decode(id, bytes)
     }
 
@@ -154,7 +165,8 @@ impl Completion {
         if bytes[0] != VERSION {
             return Err(unreadable("its version is not known here"));
         }
-        let outcome = Outcome::from_byte(bytes[1]).ok_or_else(|| unreadable("its outcome is not known here"))?;
+        let outcome = Outcome::from_byte(bytes[1])
+            .ok_or_else(|| unreadable("its outcome is not known here"))?;
         let exit = i32::from_le_bytes(field(bytes, 2).unwrap_or_default());
         Ok(Self {
             id,
@@ -177,7 +189,8 @@ impl Completion {
         self.finished_us = u64::from_le_bytes(field(bytes, 32)?);
         let worker_end = 57 + usize::from(*bytes.get(56)?);
         self.worker = String::from_utf8_lossy(bytes.get(57..worker_end)?).into_owned();
-        let report_end = (worker_end + 4).checked_add(u32::from_le_bytes(field(bytes, worker_end)?) as usize)?;
+        let report_end =
+            (worker_end + 4).checked_add(u32::from_le_bytes(field(bytes, worker_end)?) as usize)?;
         let report = bytes.get(worker_end + 4..report_end)?;
         if !report.is_empty() {
             self.report = serde_json::from_slice(report).ok()?;
@@ -192,7 +205,10 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 }
 
 fn unreadable(why: &str) -> Error {
-    Error::Unreadable { what: "completion", why: why.to_owned() }
+    Error::Unreadable {
+        what: "completion",
+        why: why.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -211,7 +227,12 @@ mod tests {
             started_us: 1,
             finished_us: 2,
             worker: worker.to_owned(),
-            report: Report { error: Some("killed".into()), stdout: Some(2), stderr: Some(1), ..Report::default() },
+            report: Report {
+                error: Some("killed".into()),
+                stdout: Some(2),
+                stderr: Some(1),
+                ..Report::default()
+            },
             body: Bytes::copy_from_slice(body),
         }
     }
@@ -226,8 +247,12 @@ mod tests {
     #[test]
     fn a_record_may_be_the_verdict_alone() {
         let completion = sample(b"", "w");
-        let verdict = Completion::decode(completion.id, &completion.encode().slice(..VERDICT)).unwrap();
-        assert_eq!((verdict.outcome, verdict.exit, verdict.token), (Outcome::Failed, Some(-9), 42));
+        let verdict =
+            Completion::decode(completion.id, &completion.encode().slice(..VERDICT)).unwrap();
+        assert_eq!(
+            (verdict.outcome, verdict.exit, verdict.token),
+            (Outcome::Failed, Some(-9), 42)
+        );
     }
 
     proptest! {

@@ -49,14 +49,21 @@ impl Config {
     /// A configuration for this URL.
     #[must_use]
     pub fn url(url: impl Into<String>) -> Self {
-        Self { url: Some(url.into()), ..Self::default() }
+        Self {
+            url: Some(url.into()),
+            ..Self::default()
+        }
     }
 
     /// What the environment says: `PMQ_REDIS_URL`, `PMQ_REDIS_USERNAME`, `PMQ_REDIS_PASSWORD_FILE`,
     /// `PMQ_REDIS_PASSWORD`, `PMQ_NAMESPACE`.
     pub fn from_env() -> Result<Self> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let mut config = Self { url: variable("PMQ_REDIS_URL"), username: variable("PMQ_REDIS_USERNAME"), ..Self::default() };
+        let mut config = Self {
+            url: variable("PMQ_REDIS_URL"),
+            username: variable("PMQ_REDIS_USERNAME"),
+            ..Self::default()
+        };
         if let Some(file) = variable("PMQ_REDIS_PASSWORD_FILE") {
             config.password = Password::File(file.into());
         } else if let Some(password) = variable("PMQ_REDIS_PASSWORD") {
@@ -74,8 +81,12 @@ impl Config {
             Password::None => Ok(None),
             Password::Plain(password) => Ok(Some(password.clone())),
             Password::File(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|e| Error::BadOption(format!("could not read the password file {}: {e}", path.display())))?;
+                let text = std::fs::read_to_string(path).map_err(|e| {
+                    Error::BadOption(format!(
+                        "could not read the password file {}: {e}",
+                        path.display()
+                    ))
+                })?;
                 Ok(text.lines().next().map(str::to_owned))
             }
         }
@@ -84,8 +95,14 @@ impl Config {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.url.as_deref().map_or("local", |url| url.split("://").next().unwrap_or_default());
-        f.debug_struct("Config").field("url", &place).field("namespace", &self.namespace).finish_non_exhaustive()
+        let place = self
+            .url
+            .as_deref()
+            .map_or("local", |url| url.split("://").next().unwrap_or_default());
+        f.debug_struct("Config")
+            .field("url", &place)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,7 +112,10 @@ mod tests {
 
     #[test]
     fn debug_shows_no_password() {
-        let config = Config { password: Password::Plain("hunter2".into()), ..Config::url("redis://u:hunter1@h/0") };
+        let config = Config {
+            password: Password::Plain("hunter2".into()),
+            ..Config::url("redis://u:hunter1@h/0")
+        };
         let shown = format!("{config:?}");
         assert!(!shown.contains("hunter"), "{shown}");
     }

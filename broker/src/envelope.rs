@@ -35,7 +35,9 @@ impl Header {
         match (self.name, self.argv) {
             (Some(name), None) => Ok(Work::Handler(name)),
             (None, Some(argv)) => Ok(Work::Command(argv.into_iter().map(Into::into).collect())),
-            _ => Err(unreadable("its header names neither one task nor one command")),
+            _ => Err(unreadable(
+                "its header names neither one task nor one command",
+            )),
         }
     }
 }
@@ -49,7 +51,10 @@ enum Argument {
 
 impl From<&[u8]> for Argument {
     fn from(bytes: &[u8]) -> Self {
-        std::str::from_utf8(bytes).map_or_else(|_| Self::Bytes(bytes.to_vec()), |text| Self::Text(text.to_owned()))
+        std::str::from_utf8(bytes).map_or_else(
+            |_| Self::Bytes(bytes.to_vec()),
+            |text| Self::Text(text.to_owned()),
+        )
     }
 }
 
@@ -126,7 +131,11 @@ fn flags(task: &Task) -> u16 {
 fn check(task: &Task) -> Result<()> {
     let bad = |what: &str| Err(Error::BadOption(what.to_owned()));
     if task.body.len() > BODY_LIMIT {
-        return Err(Error::TooLarge { what: "the body", size: task.body.len(), limit: BODY_LIMIT });
+        return Err(Error::TooLarge {
+            what: "the body",
+            size: task.body.len(),
+            limit: BODY_LIMIT,
+        });
     }
     if task.priority > 9 {
         return bad("a priority is 0 to 9");
@@ -136,24 +145,38 @@ fn check(task: &Task) -> Result<()> {
     }
     match &task.work {
         Work::Handler(name) if name.is_empty() => bad("a task's name is not empty"),
-        Work::Command(argv) if argv.first().is_none_or(Vec::is_empty) => bad("a command has a program"),
-        Work::Command(argv) if argv.iter().any(|a| a.contains(&0)) => bad("an argument of a command has no NUL byte"),
+        Work::Command(argv) if argv.first().is_none_or(Vec::is_empty) => {
+            bad("a command has a program")
+        }
+        Work::Command(argv) if argv.iter().any(|a| a.contains(&0)) => {
+            bad("an argument of a command has no NUL byte")
+        }
         _ => Ok(()),
     }
 }
 
 fn header_json(task: &Task) -> Result<Vec<u8>> {
-    let mut header = Header { name: None, argv: None, details: task.details.clone() };
+    let mut header = Header {
+        name: None,
+        argv: None,
+        details: task.details.clone(),
+    };
     match &task.work {
         Work::Handler(name) => header.name = Some(name.clone()),
-        Work::Command(argv) => header.argv = Some(argv.iter().map(|a| Argument::from(a.as_slice())).collect()),
+        Work::Command(argv) => {
+            header.argv = Some(argv.iter().map(|a| Argument::from(a.as_slice())).collect())
+        }
     }
     if task.given_id && task.id.made_ms().is_none() && header.details.queued_ms == 0 {
         header.details.queued_ms = crate::wall_clock_ms();
     }
     let json = serde_json::to_vec(&header).map_err(|e| Error::BadOption(e.to_string()))?;
     if json.len() > HEADER_LIMIT {
-        return Err(Error::TooLarge { what: "the header (name or argv, environment, labels)", size: json.len(), limit: HEADER_LIMIT });
+        return Err(Error::TooLarge {
+            what: "the header (name or argv, environment, labels)",
+            size: json.len(),
+            limit: HEADER_LIMIT,
+        });
     }
     Ok(json)
 }
@@ -167,7 +190,10 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n: usize) -> Result<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(n).ok_or_else(|| unreadable("it ends too early"))?;
+        let (head, rest) = self
+            .0
+            .split_at_checked(n)
+            .ok_or_else(|| unreadable("it ends too early"))?;
         self.0 = rest;
         Ok(head)
     }
@@ -180,7 +206,10 @@ impl<'a> Reader<'a> {
 }
 
 fn unreadable(why: impl Into<String>) -> Error {
-    Error::Unreadable { what: "envelope", why: why.into() }
+    Error::Unreadable {
+        what: "envelope",
+        why: why.into(),
+    }
 }
 
 /// Decodes a task. The body is a slice of `envelope`, not a copy.
@@ -199,9 +228,21 @@ pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
     let written = reader.array::<8>()?;
     let header = u32::from_le_bytes(reader.array()?) as usize;
     let optional = |bit| flags & bit != 0;
-    let expires_ms = if optional(HAS_EXPIRY) { Some(u64::from_le_bytes(reader.array()?)) } else { None };
-    let owner = if optional(HAS_OWNER) { Incarnation::from_slice(reader.take(16)?) } else { None };
-    let completions = if optional(HAS_COMPLETIONS) { Some(read_name(&mut reader)?) } else { None };
+    let expires_ms = if optional(HAS_EXPIRY) {
+        Some(u64::from_le_bytes(reader.array()?))
+    } else {
+        None
+    };
+    let owner = if optional(HAS_OWNER) {
+        Incarnation::from_slice(reader.take(16)?)
+    } else {
+        None
+    };
+    let completions = if optional(HAS_COMPLETIONS) {
+        Some(read_name(&mut reader)?)
+    } else {
+        None
+    };
     let header = read_header(reader.take(header)?)?;
     let body = envelope.slice(envelope.len() - reader.0.len()..);
     let details = header.details.clone();
@@ -216,7 +257,12 @@ pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
         body,
         priority,
         due: Due::Now,
-        retry: Retry { attempts, crashes, floor, cap },
+        retry: Retry {
+            attempts,
+            crashes,
+            floor,
+            cap,
+        },
         expires_ms,
         owner,
         completions,
@@ -250,7 +296,10 @@ pub fn is_newer(envelope: &[u8]) -> bool {
 /// The digest in an envelope's control part; zeros where it has none.
 #[must_use]
 pub fn digest_of(envelope: &[u8]) -> [u8; 8] {
-    envelope.get(15..23).and_then(|d| d.try_into().ok()).unwrap_or_default()
+    envelope
+        .get(15..23)
+        .and_then(|d| d.try_into().ok())
+        .unwrap_or_default()
 }
 
 fn read_header(json: &[u8]) -> Result<Header> {
@@ -259,7 +308,8 @@ fn read_header(json: &[u8]) -> Result<Header> {
 
 fn read_name(reader: &mut Reader<'_>) -> Result<Name> {
     let [length] = reader.array()?;
-    let text = std::str::from_utf8(reader.take(usize::from(length))?).map_err(|_| unreadable("its completion queue is no name"))?;
+    let text = std::str::from_utf8(reader.take(usize::from(length))?)
+        .map_err(|_| unreadable("its completion queue is no name"))?;
     Name::new(text).map_err(|_| unreadable("its completion queue is no name"))
 }
 
@@ -287,14 +337,22 @@ mod tests {
     #[test]
     fn arguments_need_not_be_utf8() {
         let task = Task::command([b"gzip".to_vec(), vec![b'a', 0xff, b'b']]);
-        assert_eq!(decode(task.id, &encode(&task).unwrap()).unwrap().work, task.work);
+        assert_eq!(
+            decode(task.id, &encode(&task).unwrap()).unwrap().work,
+            task.work
+        );
     }
 
     #[test]
     fn a_changed_body_is_unreadable() {
         let mut bytes = encode(&Task::handler("t", "body")).unwrap().to_vec();
         *bytes.last_mut().unwrap() ^= 1;
-        assert!(decode(TaskId::new(), &bytes.into()).unwrap_err().to_string().contains("digest"));
+        assert!(
+            decode(TaskId::new(), &bytes.into())
+                .unwrap_err()
+                .to_string()
+                .contains("digest")
+        );
     }
 
     proptest! {

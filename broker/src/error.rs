@@ -137,22 +137,37 @@ impl Error {
     /// Whether the same call may succeed later, unchanged.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::Unreachable { .. } | Self::OutOfMemory(_))
+        matches!(
+            self,
+            Self::Full { .. } | Self::Unreachable { .. } | Self::OutOfMemory(_)
+        )
     }
 
     /// What to do about it, in one sentence, where there is something to do.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Unreachable { .. } => "is Redis running there? `pmq doctor` looks closer; without a URL pmq uses its local broker",
-            Self::Login { .. } => "give the password in PMQ_REDIS_PASSWORD, in a file named by PMQ_REDIS_PASSWORD_FILE, or in the URL",
-            Self::Denied { .. } => "let an administrator run `pmq functions load`, and grant this user the functions and keys of its queues",
-            Self::OutOfMemory(_) => "workers still drain it; raise maxmemory, or get completions and purge dead letters",
+            Self::Unreachable { .. } => {
+                "is Redis running there? `pmq doctor` looks closer; without a URL pmq uses its local broker"
+            }
+            Self::Login { .. } => {
+                "give the password in PMQ_REDIS_PASSWORD, in a file named by PMQ_REDIS_PASSWORD_FILE, or in the URL"
+            }
+            Self::Denied { .. } => {
+                "let an administrator run `pmq functions load`, and grant this user the functions and keys of its queues"
+            }
+            Self::OutOfMemory(_) => {
+                "workers still drain it; raise maxmemory, or get completions and purge dead letters"
+            }
             Self::Conflict { .. } => "choose another id, or submit exactly the same task again",
             Self::Full { .. } => "wait for workers or consumers, or raise the limit of the queue",
             Self::NewerLayout(_) => "use a pmq at least as new as the one that wrote the queue",
-            Self::TooLarge { .. } => "put large data into a file or an object store and submit its name",
-            Self::Unexpected { .. } => "does something else write under this namespace? `pmq doctor` looks closer",
+            Self::TooLarge { .. } => {
+                "put large data into a file or an object store and submit its name"
+            }
+            Self::Unexpected { .. } => {
+                "does something else write under this namespace? `pmq doctor` looks closer"
+            }
             _ => return None,
         })
     }

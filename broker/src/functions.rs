@@ -11,21 +11,51 @@ pub const SOURCE: &str = concat!(
     include_str!("../lua/lib.lua"),
     include_str!("../lua/ending.lua"),
     include_str!("../lua/giveback.lua"),
-    "do\n", include_str!("../lua/submit.lua"), "end\n",
-    "do\n", include_str!("../lua/claim.lua"), "end\n",
-    "do\n", include_str!("../lua/heartbeat.lua"), "end\n",
-    "do\n", include_str!("../lua/finish.lua"), "end\n",
-    "do\n", include_str!("../lua/release.lua"), "end\n",
-    "do\n", include_str!("../lua/refuse.lua"), "end\n",
-    "do\n", include_str!("../lua/cancel.lua"), "end\n",
-    "do\n", include_str!("../lua/reclaim.lua"), "end\n",
-    "do\n", include_str!("../lua/take.lua"), "end\n",
-    "do\n", include_str!("../lua/client.lua"), "end\n",
-    "do\n", include_str!("../lua/dead.lua"), "end\n",
-    "do\n", include_str!("../lua/queue.lua"), "end\n",
-    "do\n", include_str!("../lua/watch.lua"), "end\n",
-    "do\n", include_str!("../lua/inspect.lua"), "end\n",
-    "do\n", include_str!("../lua/fleet.lua"), "end\n",
+    "do\n",
+    include_str!("../lua/submit.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/claim.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/heartbeat.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/finish.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/release.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/refuse.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/cancel.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/reclaim.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/take.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/client.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/dead.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/queue.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/watch.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/inspect.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/fleet.lua"),
+    "end\n",
 );
 
 /// One call of a function: its keys, then its arguments in order. It can be sent again as it is.
@@ -38,7 +68,10 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn new(verb: &'static str, keys: &[String]) -> Self {
         let mut command = redis::cmd("FCALL");
-        command.arg(format!("{LIBRARY}_{verb}")).arg(keys.len()).arg(keys);
+        command
+            .arg(format!("{LIBRARY}_{verb}"))
+            .arg(keys.len())
+            .arg(keys);
         Self { verb, command }
     }
 
@@ -56,7 +89,10 @@ mod tests {
     /// Old and new programs work side by side because a number never stands for two sources.
     #[test]
     fn the_number_changes_with_the_sources() {
-        let digest: String = Sha256::digest(SOURCE).iter().map(|b| format!("{b:02x}")).collect();
+        let digest: String = Sha256::digest(SOURCE)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         let lock = include_str!("../lua/library.lock");
         assert_eq!(
             lock.trim(),

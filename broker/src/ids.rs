@@ -68,7 +68,9 @@ impl FromStr for TaskId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        Uuid::try_parse(text).map(Self).map_err(|_| Error::BadId { text: text.chars().take(80).collect() })
+        Uuid::try_parse(text).map(Self).map_err(|_| Error::BadId {
+            text: text.chars().take(80).collect(),
+        })
     }
 }
 
@@ -121,12 +123,17 @@ impl Name {
     pub fn new(text: impl Into<String>) -> Result<Self, Error> {
         let text = text.into();
         let mut bytes = text.bytes();
-        let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        let rest = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
+        let first = bytes
+            .next()
+            .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let rest =
+            bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b));
         if first && rest && text.len() <= 64 {
             Ok(Self(text))
         } else {
-            Err(Error::BadName { text: text.chars().take(80).collect() })
+            Err(Error::BadName {
+                text: text.chars().take(80).collect(),
+            })
         }
     }
 
@@ -175,7 +182,18 @@ mod tests {
         for good in ["default", "a", "0", "map-1.x_y", &"a".repeat(64)] {
             assert!(Name::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "A", "-a", ".a", "a/b", "a{b", "a:b", "a b", "ä", &"a".repeat(65)] {
+        for bad in [
+            "",
+            "A",
+            "-a",
+            ".a",
+            "a/b",
+            "a{b",
+            "a:b",
+            "a b",
+            "ä",
+            &"a".repeat(65),
+        ] {
             assert!(Name::new(bad).is_err(), "{bad}");
         }
     }
@@ -184,7 +202,13 @@ mod tests {
     fn an_id_of_pmq_tells_when_it_was_made() {
         let id = TaskId::new();
         assert!(id.made_ms().is_some_and(|ms| ms > 1_700_000_000_000));
-        assert_eq!("6ba7b810-9dad-11d1-80b4-00c04fd430c8".parse::<TaskId>().unwrap().made_ms(), None);
+        assert_eq!(
+            "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+                .parse::<TaskId>()
+                .unwrap()
+                .made_ms(),
+            None
+        );
     }
 
     proptest! {

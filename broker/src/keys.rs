@@ -4,8 +4,22 @@ use crate::ids::Name;
 
 /// The fixed parts of a shard, in the order in which each function of the task system gets them.
 const PARTS: [&str; 16] = [
-    "meta", "tasks", "running", "scheduled", "workers", "claims", "attempts", "dead", "errors", "cancels", "watchers",
-    "wake", "wake.room", "suspects", "holes", "names",
+    "meta",
+    "tasks",
+    "running",
+    "scheduled",
+    "workers",
+    "claims",
+    "attempts",
+    "dead",
+    "errors",
+    "cancels",
+    "watchers",
+    "wake",
+    "wake.room",
+    "suspects",
+    "holes",
+    "names",
 ];
 const PRIORITIES: usize = 10;
 
@@ -22,7 +36,11 @@ impl ShardKeys {
     pub fn new(namespace: &Name, queue: &Name) -> Self {
         let prefix = format!("{namespace}:{{{queue}/0}}:");
         let ready = (0..PRIORITIES).map(|p| format!("{prefix}ready:{p}"));
-        let fixed = PARTS.iter().map(|part| format!("{prefix}{part}")).chain(ready).collect();
+        let fixed = PARTS
+            .iter()
+            .map(|part| format!("{prefix}{part}"))
+            .chain(ready)
+            .collect();
         Self { prefix, fixed }
     }
 
@@ -87,7 +105,10 @@ impl FleetKeys {
     #[must_use]
     pub fn new(namespace: &Name) -> Self {
         let prefix = format!("{namespace}:fleet:{{workers}}:");
-        Self { presence: [format!("{prefix}leases"), format!("{prefix}about")], queues: format!("{prefix}queues") }
+        Self {
+            presence: [format!("{prefix}leases"), format!("{prefix}about")],
+            queues: format!("{prefix}queues"),
+        }
     }
 }
 
@@ -99,7 +120,11 @@ mod tests {
     fn all_keys_of_a_shard_share_its_hash_tag() {
         let keys = ShardKeys::new(&Name::new("pmq").unwrap(), &Name::new("mail.fast").unwrap());
         assert_eq!(keys.fixed().len(), 26);
-        assert!(keys.fixed().iter().all(|key| key.starts_with("pmq:{mail.fast/0}:")));
+        assert!(
+            keys.fixed()
+                .iter()
+                .all(|key| key.starts_with("pmq:{mail.fast/0}:"))
+        );
         assert_eq!(keys.fixed()[16], "pmq:{mail.fast/0}:ready:0");
     }
 }

@@ -37,5 +37,7 @@ pub use task_queue::TaskQueue;
 
 /// This machine's clock, in ms since the epoch: for what people read, never for what decides.
 pub(crate) fn wall_clock_ms() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64)
 }

@@ -7,7 +7,13 @@ use crate::error::{Error, Result};
 
 /// An answer of a shape that no function of ours has.
 pub(crate) fn odd(doing: &'static str) -> Error {
-    Error::Unexpected { doing, source: RedisError::from((ErrorKind::UnexpectedReturnType, "an answer of unknown shape")) }
+    Error::Unexpected {
+        doing,
+        source: RedisError::from((
+            ErrorKind::UnexpectedReturnType,
+            "an answer of unknown shape",
+        )),
+    }
 }
 
 pub(crate) fn items(value: Value, doing: &'static str) -> Result<Vec<Value>> {
@@ -44,7 +50,11 @@ pub(crate) fn number(value: Value, doing: &'static str) -> Result<u64> {
 pub(crate) fn tagged(value: Value, doing: &'static str) -> Result<Tagged> {
     let mut items = items(value, doing)?.into_iter();
     let tag = text(items.next().ok_or_else(|| odd(doing))?, doing)?;
-    Ok(Tagged { tag, rest: items, doing })
+    Ok(Tagged {
+        tag,
+        rest: items,
+        doing,
+    })
 }
 
 /// An answer whose first item is a word.

@@ -93,7 +93,10 @@ pub struct Details {
     pub labels: Vec<(String, String)>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn is_zero(n: &u64) -> bool {
     *n == 0
 }
@@ -138,7 +141,14 @@ impl Task {
     #[must_use]
     pub fn command<A: Into<Vec<u8>>>(argv: impl IntoIterator<Item = A>) -> Self {
         let argv = argv.into_iter().map(Into::into).collect();
-        Self::new(Work::Command(argv), Bytes::new(), Retry { attempts: 1, ..Retry::default() })
+        Self::new(
+            Work::Command(argv),
+            Bytes::new(),
+            Retry {
+                attempts: 1,
+                ..Retry::default()
+            },
+        )
     }
 
     fn new(work: Work, body: Bytes, retry: Retry) -> Self {
@@ -178,7 +188,10 @@ impl Task {
     pub fn label(&self) -> String {
         match &self.work {
             Work::Handler(name) => name.clone(),
-            Work::Command(argv) => argv.first().map(|a| String::from_utf8_lossy(a).into_owned()).unwrap_or_default(),
+            Work::Command(argv) => argv
+                .first()
+                .map(|a| String::from_utf8_lossy(a).into_owned())
+                .unwrap_or_default(),
         }
     }
 }

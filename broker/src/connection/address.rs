@@ -23,9 +23,13 @@ fn connection_info(config: &Config, url: &str) -> Result<ConnectionInfo> {
     }
     let known = ["redis://", "rediss://", "redis+unix://", "unix://"];
     if !known.iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(Error::BadUrl("it begins with none of redis://, rediss://, redis+unix://".into()));
+        return Err(Error::BadUrl(
+            "it begins with none of redis://, rediss://, redis+unix://".into(),
+        ));
     }
-    let info = url.into_connection_info().map_err(|e| Error::BadUrl(e.category().to_owned()))?;
+    let info = url
+        .into_connection_info()
+        .map_err(|e| Error::BadUrl(e.category().to_owned()))?;
     let mut settings = info.redis_settings().clone();
     if settings.password().is_none()
         && let Some(password) = config.password()?
@@ -42,6 +46,12 @@ fn connection_info(config: &Config, url: &str) -> Result<ConnectionInfo> {
 
 /// A dead peer is noticed in seconds, also where nothing says that it died.
 fn tcp() -> TcpSettings {
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(10)).with_interval(Duration::from_secs(3)).with_retries(3);
-    TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(Duration::from_secs(5))
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(3))
+        .with_retries(3);
+    TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(keepalive)
+        .set_user_timeout(Duration::from_secs(5))
 }

@@ -19,13 +19,21 @@ impl ServerReport {
     /// Asks the server; fails where it can't be reached or is no Redis.
     pub(crate) async fn read(link: &Link, patience: Duration) -> Result<Self> {
         let mut command = redis::cmd("INFO");
-        match link.send(&command, "ask the server for its version", patience).await {
+        match link
+            .send(&command, "ask the server for its version", patience)
+            .await
+        {
             Ok(Value::BulkString(text)) => Ok(Self::parse(&String::from_utf8_lossy(&text))),
             Ok(Value::VerbatimString { text, .. }) => Ok(Self::parse(&text)),
-            Ok(_) => Err(Error::Unsuitable(format!("what answers at {} is no Redis", link.at()))),
+            Ok(_) => Err(Error::Unsuitable(format!(
+                "what answers at {} is no Redis",
+                link.at()
+            ))),
             Err(Error::Denied { .. }) => {
                 command = redis::cmd("PING");
-                link.send(&command, "reach the server", patience).await.map(|_| Self::default())
+                link.send(&command, "reach the server", patience)
+                    .await
+                    .map(|_| Self::default())
             }
             Err(error) => Err(error),
         }
@@ -33,7 +41,11 @@ impl ServerReport {
 
     fn parse(text: &str) -> Self {
         let fields = text.lines().filter_map(|line| line.split_once(':'));
-        Self { info: fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect() }
+        Self {
+            info: fields
+                .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+                .collect(),
+        }
     }
 
     /// A field of `INFO`.
@@ -51,9 +63,15 @@ impl ServerReport {
     /// Refuses a server that would lose tasks or lacks functions.
     pub(crate) fn require_suitable(&self, at: &str) -> Result<()> {
         if let Some(version) = self.version() {
-            let major: u32 = version.split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+            let major: u32 = version
+                .split('.')
+                .next()
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(0);
             if major < 7 {
-                return Err(Error::Unsuitable(format!("the server at {at} is Redis {version}; pmq needs Redis 7.0 or newer, or Valkey")));
+                return Err(Error::Unsuitable(format!(
+                    "the server at {at} is Redis {version}; pmq needs Redis 7.0 or newer, or Valkey"
+                )));
             }
         }
         let limited = self.field("maxmemory").is_some_and(|m| m != "0");
@@ -64,7 +82,9 @@ impl ServerReport {
             )));
         }
         if self.field("role") == Some("slave") {
-            return Err(Error::Unsuitable(format!("the server at {at} is a replica; use the address of its primary")));
+            return Err(Error::Unsuitable(format!(
+                "the server at {at} is a replica; use the address of its primary"
+            )));
         }
         Ok(())
     }
@@ -75,14 +95,26 @@ mod tests {
     use super::*;
 
     fn refusal(info: &str) -> String {
-        ServerReport::parse(info).require_suitable("h:1").unwrap_err().to_string()
+        ServerReport::parse(info)
+            .require_suitable("h:1")
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn an_unsuitable_server_is_refused_with_the_remedy() {
         assert!(refusal("redis_version:6.2.1\r\n").contains("7.0 or newer"));
-        assert!(refusal("redis_version:7.0.1\r\nmaxmemory:1\r\nmaxmemory_policy:allkeys-lru\r\n").contains("noeviction"));
+        assert!(
+            refusal("redis_version:7.0.1\r\nmaxmemory:1\r\nmaxmemory_policy:allkeys-lru\r\n")
+                .contains("noeviction")
+        );
         assert!(refusal("redis_version:7.0.1\r\nrole:slave\r\n").contains("primary"));
-        assert!(ServerReport::parse("redis_version:8.0\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n").require_suitable("h").is_ok());
+        assert!(
+            ServerReport::parse(
+                "redis_version:8.0\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n"
+            )
+            .require_suitable("h")
+            .is_ok()
+        );
     }
 }

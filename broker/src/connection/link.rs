@@ -37,7 +37,12 @@ struct State {
 #[expect(clippy::disallowed_types, reason = "this is where connections live")]
 impl Link {
     pub(crate) fn new(client: Client, at: Arc<str>, response: Duration) -> Self {
-        Self { client, at, response, state: Mutex::default() }
+        Self {
+            client,
+            at,
+            response,
+            state: Mutex::default(),
+        }
     }
 
     /// Calls a function, again and again for up to `patience` while the broker is away.
@@ -46,7 +51,12 @@ impl Link {
     }
 
     /// Sends a command likewise; it must be idempotent.
-    pub(crate) async fn send(&self, command: &Cmd, doing: &'static str, patience: Duration) -> Result<Value> {
+    pub(crate) async fn send(
+        &self,
+        command: &Cmd,
+        doing: &'static str,
+        patience: Duration,
+    ) -> Result<Value> {
         let deadline = Instant::now() + patience;
         let mut tries = 0;
         let mut loaded = false;
@@ -57,7 +67,9 @@ impl Link {
             };
             match class(&error) {
                 Class::NoFunction if !loaded => {
-                    self.load().await.map_err(|e| explain(e, &self.at, "load the functions"))?;
+                    self.load()
+                        .await
+                        .map_err(|e| explain(e, &self.at, "load the functions"))?;
                     loaded = true;
                     continue;
                 }
@@ -72,20 +84,29 @@ impl Link {
 
     /// Sends a command once: for one that would have another effect if it were sent again.
     pub(crate) async fn send_once(&self, command: &Cmd, doing: &'static str) -> Result<Value> {
-        self.try_once(command, Instant::now() + self.response).await.map_err(|e| explain(e, &self.at, doing))
+        self.try_once(command, Instant::now() + self.response)
+            .await
+            .map_err(|e| explain(e, &self.at, doing))
     }
 
     async fn try_once(&self, command: &Cmd, deadline: Instant) -> RedisResult<Value> {
         let (mut connection, generation) = self.connection().await?;
-        let limit = self.response.min(deadline.saturating_duration_since(Instant::now())).max(Duration::from_millis(100));
+        let limit = self
+            .response
+            .min(deadline.saturating_duration_since(Instant::now()))
+            .max(Duration::from_millis(100));
         let answer = match timeout(limit, connection.send_packed_command(command)).await {
             Ok(answer) => answer.and_then(Value::extract_error),
-            Err(_) => Err(RedisError::from((redis::ErrorKind::Io, "no answer in time"))),
+            Err(_) => Err(RedisError::from((
+                redis::ErrorKind::Io,
+                "no answer in time",
+            ))),
         };
         if let Err(error) = &answer
             && class(error) == Class::Reconnect
         {
-            self.broken(generation, !error.is_connection_dropped()).await;
+            self.broken(generation, !error.is_connection_dropped())
+                .await;
         } else {
             self.answered().await;
         }
@@ -109,9 +130,18 @@ impl Link {
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(None)
             .set_pipeline_buffer_size(1024);
-        match timeout(CONNECT, self.client.get_multiplexed_async_connection_with_config(&config)).await {
+        match timeout(
+            CONNECT,
+            self.client
+                .get_multiplexed_async_connection_with_config(&config),
+        )
+        .await
+        {
             Ok(connection) => connection,
-            Err(_) => Err(RedisError::from((redis::ErrorKind::Io, "no connection in time"))),
+            Err(_) => Err(RedisError::from((
+                redis::ErrorKind::Io,
+                "no connection in time",
+            ))),
         }
     }
 
@@ -138,7 +168,10 @@ impl Link {
         match timeout(self.response, connection.send_packed_command(&command)).await {
             Ok(Err(error)) if error.to_string().contains("already exists") => Ok(()),
             Ok(answer) => answer.and_then(Value::extract_error).map(drop),
-            Err(_) => Err(RedisError::from((redis::ErrorKind::Io, "no answer in time"))),
+            Err(_) => Err(RedisError::from((
+                redis::ErrorKind::Io,
+                "no answer in time",
+            ))),
         }
     }
 
@@ -161,18 +194,27 @@ impl Link {
             .set_push_sender(sender);
         let client = resp3(&self.client).map_err(|e| explain(e, &self.at, "subscribe"))?;
         let failed = |e| explain(e, &self.at, "subscribe");
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(failed)?;
         for channel in channels {
             connection.subscribe(channel).await.map_err(failed)?;
         }
-        Ok(Subscription { messages, _connection: connection })
+        Ok(Subscription {
+            messages,
+            _connection: connection,
+        })
     }
 }
 
 #[expect(clippy::disallowed_types, reason = "this is where connections live")]
 fn resp3(client: &Client) -> RedisResult<Client> {
     let info = client.get_connection_info().clone();
-    let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
+    let settings = info
+        .redis_settings()
+        .clone()
+        .set_protocol(redis::ProtocolVersion::RESP3);
     Client::open(info.set_redis_settings(settings))
 }
 

@@ -35,14 +35,21 @@ pub(crate) fn class(error: &RedisError) -> Class {
             ServerErrorKind::MasterDown | ServerErrorKind::ReadOnly => Class::Reconnect,
             _ => Class::Fatal,
         },
-        _ if matches!(error.code(), Some("BUSY" | "NOREPLICAS" | "TRYAGAIN" | "LOADING")) => Class::Again,
+        _ if matches!(
+            error.code(),
+            Some("BUSY" | "NOREPLICAS" | "TRYAGAIN" | "LOADING")
+        ) =>
+        {
+            Class::Again
+        }
         _ if error.is_unrecoverable_error() && !is_login(error) => Class::Reconnect,
         _ => Class::Fatal,
     }
 }
 
 fn is_login(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
 }
 
 /// The error that users see.
@@ -56,16 +63,28 @@ pub(crate) fn explain(error: RedisError, at: &str, doing: &'static str) -> Error
         return Error::Login { at, source: error };
     }
     match error.code() {
-        Some("PMQLAYOUT") => return Error::NewerLayout(error.detail().unwrap_or("the queue has a newer data layout").to_owned()),
+        Some("PMQLAYOUT") => {
+            return Error::NewerLayout(
+                error
+                    .detail()
+                    .unwrap_or("the queue has a newer data layout")
+                    .to_owned(),
+            );
+        }
         Some("NOPERM") => return Error::Denied { at, source: error },
         Some("OOM") => return Error::OutOfMemory(error),
-        _ if text.contains("can't run this command") || text.contains("No permissions") => return Error::Denied { at, source: error },
+        _ if text.contains("can't run this command") || text.contains("No permissions") => {
+            return Error::Denied { at, source: error };
+        }
         _ => {}
     }
     match class(&error) {
         Class::Again | Class::Reconnect => Error::Unreachable { at, source: error },
         Class::NoFunction => Error::Denied { at, source: error },
-        Class::Fatal => Error::Unexpected { doing, source: error },
+        Class::Fatal => Error::Unexpected {
+            doing,
+            source: error,
+        },
     }
 }
 

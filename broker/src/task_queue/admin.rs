@@ -31,36 +31,79 @@ impl TaskQueue {
     pub async fn configure(&self, settings: &Settings) -> Result<()> {
         let number = |name, value: Option<u64>| value.map(|v| (name, v.to_string()));
         let pairs = [
-            settings.paused.map(|paused| ("paused", if paused { "1".to_owned() } else { String::new() })),
-            settings.maxsize.map(|max| ("maxsize", if max == 0 { String::new() } else { max.to_string() })),
-            settings.retention.map(|r| ("retention", r.as_millis().max(1000).to_string())),
+            settings.paused.map(|paused| {
+                (
+                    "paused",
+                    if paused {
+                        "1".to_owned()
+                    } else {
+                        String::new()
+                    },
+                )
+            }),
+            settings.maxsize.map(|max| {
+                (
+                    "maxsize",
+                    if max == 0 {
+                        String::new()
+                    } else {
+                        max.to_string()
+                    },
+                )
+            }),
+            settings
+                .retention
+                .map(|r| ("retention", r.as_millis().max(1000).to_string())),
             number("results_max", settings.results_max),
-            settings.completions.as_ref().map(|name| ("completions", name.to_string())),
+            settings
+                .completions
+                .as_ref()
+                .map(|name| ("completions", name.to_string())),
             number("completions_max", settings.completions_max),
         ];
-        let call = pairs.into_iter().flatten().fold(self.call("configure"), |call, (name, value)| call.arg(name).arg(value));
+        let call = pairs
+            .into_iter()
+            .flatten()
+            .fold(self.call("configure"), |call, (name, value)| {
+                call.arg(name).arg(value)
+            });
         self.broker.register(&self.name).await?;
         self.broker.control().call(&call, PATIENCE).await.map(drop)
     }
 
     /// Lets claims answer empty until [`TaskQueue::resume`]; what runs goes on.
     pub async fn pause(&self) -> Result<()> {
-        self.configure(&Settings { paused: Some(true), ..Settings::default() }).await
+        self.configure(&Settings {
+            paused: Some(true),
+            ..Settings::default()
+        })
+        .await
     }
 
     /// Lets workers claim again, and wakes them.
     pub async fn resume(&self) -> Result<()> {
-        self.configure(&Settings { paused: Some(false), ..Settings::default() }).await
+        self.configure(&Settings {
+            paused: Some(false),
+            ..Settings::default()
+        })
+        .await
     }
 
     /// Cancels tasks that wait, ready or scheduled, one call's worth: how many, and whether more wait.
     pub async fn purge_some(&self) -> Result<(u64, bool)> {
-        let answer = self.broker.control().call(&self.call("purge").arg(CHUNK), PATIENCE).await?;
+        let answer = self
+            .broker
+            .control()
+            .call(&self.call("purge").arg(CHUNK), PATIENCE)
+            .await?;
         let mut items = reply::items(answer, "purge")?.into_iter();
         let (Some(count), Some(more)) = (items.next(), items.next()) else {
             return Err(odd("purge"));
         };
-        Ok((reply::number(count, "purge")?, reply::text(more, "purge")? == "1"))
+        Ok((
+            reply::number(count, "purge")?,
+            reply::text(more, "purge")? == "1",
+        ))
     }
 
     /// Gives dead letters a new life, one call's worth: those named, at most 100, or the oldest 100.
@@ -77,9 +120,12 @@ impl TaskQueue {
         let call: Call = match ids {
             Some([]) => return Ok(0),
             None => self.call(verb).arg(LOOKUP_CHUNK),
-            Some(ids) => {
-                ids.iter().take(LOOKUP_CHUNK).fold(self.call(verb).arg(""), |call, id| call.arg(id.as_bytes().as_slice()))
-            }
+            Some(ids) => ids
+                .iter()
+                .take(LOOKUP_CHUNK)
+                .fold(self.call(verb).arg(""), |call, id| {
+                    call.arg(id.as_bytes().as_slice())
+                }),
         };
         reply::number(self.broker.control().call(&call, PATIENCE).await?, verb)
     }

@@ -38,8 +38,13 @@ impl TaskQueue {
     pub async fn cancel(&self, ids: &[TaskId], signal: Signal) -> Result<Vec<Cancelled>> {
         let mut answers = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(LOOKUP_CHUNK) {
-            let call = chunk.iter().fold(self.call("cancel").arg(signal as u8), |call, id| call.arg(id.as_bytes().as_slice()));
-            let letters = reply::bytes(self.broker.control().call(&call, PATIENCE).await?, "cancel")?;
+            let call = chunk
+                .iter()
+                .fold(self.call("cancel").arg(signal as u8), |call, id| {
+                    call.arg(id.as_bytes().as_slice())
+                });
+            let letters =
+                reply::bytes(self.broker.control().call(&call, PATIENCE).await?, "cancel")?;
             for letter in letters {
                 answers.push(cancelled(letter)?);
             }

@@ -22,7 +22,10 @@ impl Run {
     /// The token: only the newest one of a task can finish it.
     #[must_use]
     pub fn token(&self) -> u64 {
-        self.0.get(16..24).and_then(|t| t.try_into().ok()).map_or(0, u64::from_le_bytes)
+        self.0
+            .get(16..24)
+            .and_then(|t| t.try_into().ok())
+            .map_or(0, u64::from_le_bytes)
     }
 
     fn rest(&self) -> &[u8] {
@@ -31,7 +34,10 @@ impl Run {
     }
 
     fn field(&self, at: usize) -> Option<u16> {
-        self.rest().get(at..at + 2).and_then(|f| f.try_into().ok()).map(u16::from_le_bytes)
+        self.rest()
+            .get(at..at + 2)
+            .and_then(|f| f.try_into().ok())
+            .map(u16::from_le_bytes)
     }
 }
 
@@ -102,8 +108,19 @@ pub struct Claimer {
 impl TaskQueue {
     /// A claimer for this worker, which posts completions to `completions` where a task names no other queue.
     #[must_use]
-    pub fn claimer(&self, worker: Incarnation, lease: Duration, completions: Option<&Name>) -> Claimer {
-        Claimer { queue: self.clone(), worker, number: 0, lease, completions: completions.map_or_else(String::new, ToString::to_string) }
+    pub fn claimer(
+        &self,
+        worker: Incarnation,
+        lease: Duration,
+        completions: Option<&Name>,
+    ) -> Claimer {
+        Claimer {
+            queue: self.clone(),
+            worker,
+            number: 0,
+            lease,
+            completions: completions.map_or_else(String::new, ToString::to_string),
+        }
     }
 }
 
@@ -127,14 +144,20 @@ impl Claimer {
         self.number += 1;
         let mut answer = reply::tagged(answer, "claim")?;
         if answer.tag != "ok" {
-            return Err(Error::LeaseLost { queue: self.queue.name.clone() });
+            return Err(Error::LeaseLost {
+                queue: self.queue.name.clone(),
+            });
         }
         let now_ms = answer.number()?;
         let wait = answer.text()?.parse().ok().map(Duration::from_millis);
         let lease_ended = answer.text()? == "1";
         let common = answer.bytes()?;
         let tasks = claims(&common, answer.items()?, now_ms)?;
-        Ok(Claimed { tasks, wait, lease_ended })
+        Ok(Claimed {
+            tasks,
+            wait,
+            lease_ended,
+        })
     }
 
     /// The number of the last claim that was answered.
@@ -156,8 +179,17 @@ fn claims(common: &Bytes, items: Vec<Value>, claimed_ms: u64) -> Result<Vec<Clai
     while let (Some(id), Some(envelope), Some(rest)) = (items.next(), items.next(), items.next()) {
         let id = TaskId::from_slice(&reply::bytes(id, "claim")?).ok_or_else(|| odd("claim"))?;
         let rest = reply::bytes(rest, "claim")?;
-        let run = if rest.is_empty() { common.clone() } else { joined(common, &rest) };
-        tasks.push(Claim { id, run: Run(run), envelope: reply::bytes(envelope, "claim")?, claimed_ms });
+        let run = if rest.is_empty() {
+            common.clone()
+        } else {
+            joined(common, &rest)
+        };
+        tasks.push(Claim {
+            id,
+            run: Run(run),
+            envelope: reply::bytes(envelope, "claim")?,
+            claimed_ms,
+        });
     }
     Ok(tasks)
 }

@@ -90,7 +90,14 @@ impl Consumer {
             self.renewal = Some(Renewal::start(self.queue.clone(), self.who, self.lease));
         }
         let decoded = items.iter().map(Completion::decode_posted);
-        Ok(decoded.filter_map(|c| c.inspect_err(|error| tracing::error!(target: "pmq", %error, "dropped a completion")).ok()).collect())
+        Ok(decoded
+            .filter_map(|c| {
+                c.inspect_err(
+                    |error| tracing::error!(target: "pmq", %error, "dropped a completion"),
+                )
+                .ok()
+            })
+            .collect())
     }
 
     async fn take(&mut self, n: usize) -> Result<Vec<Bytes>> {
@@ -103,10 +110,17 @@ impl Consumer {
                 .arg(self.name.as_str())
                 .arg(n)
                 .arg(self.lease.as_millis() as u64);
-            let mut answer = reply::tagged(self.queue.broker.control().call(&call, PATIENCE).await?, "take")?;
+            let mut answer = reply::tagged(
+                self.queue.broker.control().call(&call, PATIENCE).await?,
+                "take",
+            )?;
             if answer.tag == "ok" {
                 self.number += 1;
-                return answer.items()?.into_iter().map(|item| reply::bytes(item, "take")).collect();
+                return answer
+                    .items()?
+                    .into_iter()
+                    .map(|item| reply::bytes(item, "take"))
+                    .collect();
             }
             // The lease ended, so what it held went back to the queue: go on as somebody new.
             (self.who, self.number, self.renewal) = (Incarnation::new(), 0, None);
@@ -118,7 +132,14 @@ impl Consumer {
         let mut command = redis::cmd("LLEN");
         command.arg(self.queue.keys.done(&self.name));
         let doing = "count completions";
-        reply::number(self.queue.broker.control().send(&command, doing, PATIENCE).await?, doing)
+        reply::number(
+            self.queue
+                .broker
+                .control()
+                .send(&command, doing, PATIENCE)
+                .await?,
+            doing,
+        )
     }
 
     /// Whether none waits. In Python this is `Queue.empty`.
@@ -129,7 +150,11 @@ impl Consumer {
     /// Confirms what it got last, and leaves.
     pub async fn close(mut self) -> Result<()> {
         self.renewal = None;
-        if self.holds { leave(&self.queue, self.who, true).await } else { Ok(()) }
+        if self.holds {
+            leave(&self.queue, self.who, true).await
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -145,12 +170,22 @@ impl TaskQueue {
     /// Joins as an owner with this private completion queue, under a lease of 15 s that is renewed.
     pub async fn join_as_owner(&self, completions: &Name) -> Result<Owner> {
         let who = Incarnation::new();
-        let call = self.call("join").arg(who.as_bytes().as_slice()).arg(DEFAULT_LEASE.as_millis() as u64).arg(completions.as_str());
+        let call = self
+            .call("join")
+            .arg(who.as_bytes().as_slice())
+            .arg(DEFAULT_LEASE.as_millis() as u64)
+            .arg(completions.as_str());
         let answer = reply::tagged(self.broker.control().call(&call, PATIENCE).await?, "join")?;
         if answer.tag != "ok" {
-            return Err(Error::LeaseLost { queue: self.name.clone() });
+            return Err(Error::LeaseLost {
+                queue: self.name.clone(),
+            });
         }
-        Ok(Owner { queue: self.clone(), who, _renewal: Renewal::start(self.clone(), who, DEFAULT_LEASE) })
+        Ok(Owner {
+            queue: self.clone(),
+            who,
+            _renewal: Renewal::start(self.clone(), who, DEFAULT_LEASE),
+        })
     }
 }
 
@@ -168,6 +203,9 @@ impl Owner {
 }
 
 async fn leave(queue: &TaskQueue, who: Incarnation, confirm: bool) -> Result<()> {
-    let call = queue.call("leave").arg(who.as_bytes().as_slice()).arg(if confirm { "1" } else { "0" });
+    let call = queue
+        .call("leave")
+        .arg(who.as_bytes().as_slice())
+        .arg(if confirm { "1" } else { "0" });
     queue.broker.control().call(&call, PATIENCE).await.map(drop)
 }

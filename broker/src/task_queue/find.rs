@@ -87,15 +87,29 @@ impl TaskQueue {
         let at_ms = answer.text()?.parse().ok();
         let used = used(&answer.bytes()?);
         let completion = Completion::decode(id, &answer.bytes()?).ok();
-        Ok(Found { id, state, work, run, at_ms, used, completion })
+        Ok(Found {
+            id,
+            state,
+            work,
+            run,
+            at_ms,
+            used,
+            completion,
+        })
     }
 
     /// A page of dead letters, oldest first, from the `first`-th on; at most 100.
     pub async fn dead_letters(&self, first: u64) -> Result<Vec<DeadLetter>> {
         let call = self.call("list_dead").arg(first).arg(LOOKUP_CHUNK);
-        let mut items = reply::items(self.broker.control().call(&call, PATIENCE).await?, "list dead letters")?.into_iter();
+        let mut items = reply::items(
+            self.broker.control().call(&call, PATIENCE).await?,
+            "list dead letters",
+        )?
+        .into_iter();
         let mut letters = Vec::new();
-        while let (Some(id), Some(at), Some(envelope), Some(error)) = (items.next(), items.next(), items.next(), items.next()) {
+        while let (Some(id), Some(at), Some(envelope), Some(error)) =
+            (items.next(), items.next(), items.next(), items.next())
+        {
             letters.push(dead_letter(id, at, envelope, error)?);
         }
         Ok(letters)
@@ -119,7 +133,11 @@ fn work(envelope: &Bytes) -> Option<Work> {
 }
 
 fn used(row: &[u8]) -> (u16, u16) {
-    let field = |at: usize| row.get(at..at + 2).and_then(|f| f.try_into().ok()).map_or(0, u16::from_le_bytes);
+    let field = |at: usize| {
+        row.get(at..at + 2)
+            .and_then(|f| f.try_into().ok())
+            .map_or(0, u16::from_le_bytes)
+    };
     (field(0), field(2))
 }
 

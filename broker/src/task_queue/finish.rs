@@ -64,7 +64,12 @@ impl Finish {
     /// The end of a run with this completion.
     #[must_use]
     pub fn new(run: Run, how: How, completion: &Completion) -> Self {
-        Self { id: completion.id, run, how, completion: completion.encode() }
+        Self {
+            id: completion.id,
+            run,
+            how,
+            completion: completion.encode(),
+        }
     }
 }
 
@@ -105,7 +110,11 @@ impl TaskQueue {
                 .arg(finish.completion.as_ref());
         }
         let bytes: usize = runs.iter().map(|f| f.completion.len()).sum();
-        let link = if bytes > 262_144 { self.broker.bulk() } else { self.broker.control() };
+        let link = if bytes > 262_144 {
+            self.broker.bulk()
+        } else {
+            self.broker.control()
+        };
         let letters = reply::bytes(link.call(&call, PATIENCE).await?, "finish")?;
         letters.iter().map(|letter| finished(*letter)).collect()
     }

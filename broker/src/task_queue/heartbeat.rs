@@ -52,13 +52,27 @@ impl TaskQueue {
             .arg(beat.idle.map_or_else(String::new, |n| n.to_string()))
             .arg(beat.carried_out.as_ref());
         let patience = (beat.lease / 5).min(Duration::from_secs(3));
-        let mut answer = reply::tagged(self.broker.heartbeat().call(&call, patience).await?, "heartbeat")?;
+        let mut answer = reply::tagged(
+            self.broker.heartbeat().call(&call, patience).await?,
+            "heartbeat",
+        )?;
         if answer.tag != "ok" {
-            return Err(Error::LeaseLost { queue: self.name.clone() });
+            return Err(Error::LeaseLost {
+                queue: self.name.clone(),
+            });
         }
         answer.number()?;
         let raw = answer.bytes()?;
-        let orders = raw.chunks_exact(17).filter_map(|o| Some(Order { id: TaskId::from_slice(&o[..16])?, signal: o[16] }));
-        Ok(Beat { orders: orders.collect(), lease_ended: answer.text()? == "1", raw })
+        let orders = raw.chunks_exact(17).filter_map(|o| {
+            Some(Order {
+                id: TaskId::from_slice(&o[..16])?,
+                signal: o[16],
+            })
+        });
+        Ok(Beat {
+            orders: orders.collect(),
+            lease_ended: answer.text()? == "1",
+            raw,
+        })
     }
 }

@@ -15,12 +15,19 @@ pub(super) struct Renewal(JoinHandle<()>);
 impl Renewal {
     pub(super) fn start(queue: TaskQueue, who: Incarnation, lease: Duration) -> Self {
         Self(tokio::spawn(async move {
-            let beat = Heartbeat { who, lease, idle: None, carried_out: Bytes::new() };
+            let beat = Heartbeat {
+                who,
+                lease,
+                idle: None,
+                carried_out: Bytes::new(),
+            };
             loop {
                 tokio::time::sleep(lease / 5).await;
                 match queue.heartbeat(&beat).await {
                     Err(Error::LeaseLost { .. }) => return,
-                    Err(error) => tracing::debug!(target: "pmq", %error, "could not renew the lease"),
+                    Err(error) => {
+                        tracing::debug!(target: "pmq", %error, "could not renew the lease")
+                    }
                     Ok(_) => {}
                 }
             }

@@ -22,10 +22,19 @@ impl TaskQueue {
     /// It does nothing for one lease after the broker was away.
     pub async fn reclaim(&self, lease: Duration) -> Result<Reclaimed> {
         let call = self.call("reclaim").arg(lease.as_millis() as u64);
-        let mut answer = reply::tagged(self.broker.control().call(&call, PATIENCE).await?, "reclaim")?;
+        let mut answer = reply::tagged(
+            self.broker.control().call(&call, PATIENCE).await?,
+            "reclaim",
+        )?;
         if answer.tag == "grace" {
-            return Ok(Reclaimed { tasks: 0, more: false });
+            return Ok(Reclaimed {
+                tasks: 0,
+                more: false,
+            });
         }
-        Ok(Reclaimed { tasks: answer.number()?, more: answer.text()? == "1" })
+        Ok(Reclaimed {
+            tasks: answer.number()?,
+            more: answer.text()? == "1",
+        })
     }
 }

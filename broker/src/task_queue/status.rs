@@ -34,7 +34,14 @@ impl TaskQueue {
     /// Counts the queue's tasks by state, all at one moment.
     pub async fn status(&self) -> Result<QueueStatus> {
         let doing = "inspect";
-        let mut items = reply::items(self.broker.control().call(&self.call("inspect"), PATIENCE).await?, doing)?.into_iter();
+        let mut items = reply::items(
+            self.broker
+                .control()
+                .call(&self.call("inspect"), PATIENCE)
+                .await?,
+            doing,
+        )?
+        .into_iter();
         let mut next = || items.next().ok_or_else(|| odd(doing));
         let [tasks, running, scheduled, dead, suspects, _rows] = {
             let mut counts = [0; 6];
@@ -43,7 +50,9 @@ impl TaskQueue {
             }
             counts
         };
-        let meta = pairs(next()?, |value| Ok(String::from_utf8_lossy(&reply::bytes(value, doing)?).into_owned()))?;
+        let meta = pairs(next()?, |value| {
+            Ok(String::from_utf8_lossy(&reply::bytes(value, doing)?).into_owned())
+        })?;
         let completions = pairs(next()?, |value| reply::number(value, doing))?;
         Ok(QueueStatus {
             ready: tasks.saturating_sub(running + scheduled + dead),

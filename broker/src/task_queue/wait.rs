@@ -31,8 +31,11 @@ impl TaskQueue {
     pub async fn watch(&self, ids: &[TaskId]) -> Result<Vec<Ending>> {
         let mut endings = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(LOOKUP_CHUNK) {
-            let call = chunk.iter().fold(self.call("watch"), |call, id| call.arg(id.as_bytes().as_slice()));
-            let answers = reply::items(self.broker.control().call(&call, PATIENCE).await?, "watch")?;
+            let call = chunk.iter().fold(self.call("watch"), |call, id| {
+                call.arg(id.as_bytes().as_slice())
+            });
+            let answers =
+                reply::items(self.broker.control().call(&call, PATIENCE).await?, "watch")?;
             for (id, answer) in chunk.iter().zip(answers) {
                 endings.push(ending(*id, answer)?);
             }
@@ -43,7 +46,12 @@ impl TaskQueue {
     /// Waits until all of these tasks have ended, or `timeout` passes. In Python this is `AsyncResult.wait`.
     pub async fn wait(&self, ids: &[TaskId], timeout: Duration) -> Result<Vec<Ending>> {
         let deadline = Instant::now() + timeout;
-        let mut news = self.broker.control().subscribe(&[self.keys.ended()]).await.ok();
+        let mut news = self
+            .broker
+            .control()
+            .subscribe(&[self.keys.ended()])
+            .await
+            .ok();
         let mut endings = self.watch(ids).await?;
         while endings.contains(&Ending::Living) && Instant::now() < deadline {
             let look = deadline.min(Instant::now() + LOOK_EVERY);
@@ -61,7 +69,9 @@ impl TaskQueue {
     }
 
     async fn look_again(&self, ids: &[TaskId], endings: &mut [Ending]) -> Result<()> {
-        let living: Vec<usize> = (0..ids.len()).filter(|i| endings[*i] == Ending::Living).collect();
+        let living: Vec<usize> = (0..ids.len())
+            .filter(|i| endings[*i] == Ending::Living)
+            .collect();
         let asked: Vec<TaskId> = living.iter().map(|i| ids[*i]).collect();
         for (i, ending) in living.into_iter().zip(self.watch(&asked).await?) {
             endings[i] = ending;

@@ -20,11 +20,17 @@ impl Waiter {
     /// Waits for ready tasks of these queues, for at most `longest` at a time.
     #[must_use]
     pub fn for_tasks(broker: &Broker, queues: &[TaskQueue], longest: Duration) -> Self {
-        Self { link: broker.waiting(longest), lists: queues.iter().map(|q| q.keys().wake()).collect() }
+        Self {
+            link: broker.waiting(longest),
+            lists: queues.iter().map(|q| q.keys().wake()).collect(),
+        }
     }
 
     pub(super) fn for_completions(queue: &TaskQueue, name: &Name, longest: Duration) -> Self {
-        Self { link: queue.broker.waiting(longest), lists: vec![queue.keys.wake_done(name)] }
+        Self {
+            link: queue.broker.waiting(longest),
+            lists: vec![queue.keys.wake_done(name)],
+        }
     }
 
     /// Waits until a token comes (true) or the time is over (false). A token that is lost costs one such wait.
@@ -49,7 +55,12 @@ impl StopOrders {
             return Ok(None);
         };
         let channels: Vec<String> = queues.iter().map(|q| q.keys().stop()).collect();
-        first.broker.control().subscribe(&channels).await.map(|s| Some(Self(s)))
+        first
+            .broker
+            .control()
+            .subscribe(&channels)
+            .await
+            .map(|s| Some(Self(s)))
     }
 
     /// The incarnation of the worker that has orders, as bytes; `None` once the connection is gone.
