@@ -1,0 +1,14 @@
+//! `pmq map`, the parts that need no broker: what to run, in what order, and what became of it.
+//!
+//! Arguments, lines and output are bytes throughout, since file names need not be UTF-8.
+
+// From the command line to the jobs.
+pub mod argv;
+pub mod input;
+pub mod lines;
+
+// From a job to its command.
+pub mod path;
+mod pattern;
+pub mod quote;
+pub mod template;
