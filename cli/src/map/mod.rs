@@ -12,3 +12,7 @@ pub mod path;
 mod pattern;
 pub mod quote;
 pub mod template;
+
+// From a job's end to what is shown, kept and decided.
+pub mod exit;
+pub mod halt;
