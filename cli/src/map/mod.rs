@@ -16,3 +16,5 @@ pub mod template;
 // From a job's end to what is shown, kept and decided.
 pub mod exit;
 pub mod halt;
+pub mod joblog;
+pub mod past;
