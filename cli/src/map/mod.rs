@@ -17,4 +17,6 @@ pub mod template;
 pub mod exit;
 pub mod halt;
 pub mod joblog;
+pub mod order;
+pub mod output;
 pub mod past;
