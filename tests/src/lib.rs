@@ -10,10 +10,14 @@
 
 mod watchdog;
 
+pub mod cluster;
+pub mod proxy;
 pub mod redis_server;
 pub mod scratch;
 pub mod wait;
 
+pub use cluster::Cluster;
+pub use proxy::Proxy;
 pub use redis_server::RedisServer;
 pub use scratch::Scratch;
 pub use wait::{eventually, eventually_async, eventually_or};
