@@ -11,12 +11,14 @@
 mod watchdog;
 
 pub mod cluster;
+pub mod program;
 pub mod proxy;
 pub mod redis_server;
 pub mod scratch;
 pub mod wait;
 
 pub use cluster::Cluster;
+pub use program::Program;
 pub use proxy::Proxy;
 pub use redis_server::RedisServer;
 pub use scratch::Scratch;
