@@ -1,0 +1,418 @@
+//! A faulty network between a client and a server: a proxy that loses, delays and cuts on request.
+
+mod stream;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::redis_server::RedisServer;
+use crate::scratch::Scratch;
+use stream::{Address, Listener, Stream};
+
+/// A reply of Redis up to this size is one chunk on loopback.
+const CHUNK: usize = 64 * 1024;
+
+/// Passes connections on to a server, over the kind of socket that the server's URL names, until it is told to
+/// misbehave. Drop cuts all of them.
+#[derive(Debug)]
+pub struct Proxy {
+    network: Arc<Network>,
+    address: Address,
+    url: String,
+    acceptor: Option<JoinHandle<()>>,
+    /// The directory of the socket, removed with the proxy.
+    _files: Scratch,
+}
+
+impl Proxy {
+    /// A proxy in front of `server`, which may be killed and restarted behind it.
+    #[must_use]
+    pub fn to(server: &RedisServer) -> Self {
+        let files = Scratch::new();
+        let (target, listener, address, url) = if let Some(port) = server.port() {
+            let (listener, own) = listen_on_tcp();
+            let url = server.tcp_url(own);
+            (Address::Tcp(port), listener, Address::Tcp(own), url)
+        } else {
+            let own = files.join("s");
+            let (listener, url) = (listen_on(&own), server.unix_url(&own));
+            (
+                Address::Unix(server.socket()),
+                listener,
+                Address::Unix(own),
+                url,
+            )
+        };
+        let network = Arc::new(Network::default());
+        let acceptor = thread::spawn({
+            let network = Arc::clone(&network);
+            move || accept(&network, &listener, &target)
+        });
+        Self {
+            network,
+            address,
+            url,
+            acceptor: Some(acceptor),
+            _files: files,
+        }
+    }
+
+    /// The server's URL, by way of this proxy.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Begins or ends a black hole. The connections that it meets, open or new, stay open and silent for good, as
+    /// after a lost route: neither side learns that the other has closed. Connections made after its end work.
+    pub fn hole(&self, hole: bool) {
+        let mut state = self.network.lock();
+        state.hole = hole;
+        if hole {
+            state.flows.values_mut().for_each(|flow| flow.dark = true);
+        }
+    }
+
+    /// Closes all connections on both sides; new ones work.
+    pub fn cut(&self) {
+        let cut = std::mem::take(&mut self.network.lock().flows);
+        cut.values().for_each(Flow::close);
+        self.network.changed.notify_all();
+    }
+
+    /// Holds back every chunk, each way, for `delay`; zero ends it.
+    pub fn delay(&self, delay: Duration) {
+        self.network.lock().delay = delay;
+    }
+
+    /// Loses the next reply on any connection, and closes that connection: the server did what it was asked, and
+    /// the client cannot know. Called twice, two are lost.
+    pub fn drop_next_reply(&self) {
+        self.network.lock().replies_to_drop += 1;
+    }
+
+    /// How many replies were lost by [`Proxy::drop_next_reply`].
+    #[must_use]
+    pub fn replies_dropped(&self) -> u64 {
+        self.network.lock().replies_dropped
+    }
+
+    /// How many connections are open now, without those in a black hole.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.network
+            .lock()
+            .flows
+            .values()
+            .filter(|flow| !flow.dark)
+            .count()
+    }
+
+    /// How many connections were ever made.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.network.lock().accepted
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.network.lock().closed = true;
+        self.cut();
+        // A last connection wakes the acceptor, which then sees that the proxy is closed.
+        let woken = self.address.connect().is_ok();
+        if let Some(acceptor) = self.acceptor.take().filter(|_| woken) {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+fn listen_on_tcp() -> (Listener, u16) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+    let port = listener
+        .local_addr()
+        .expect("a listener has an address")
+        .port();
+    (Listener::Tcp(listener), port)
+}
+
+fn listen_on(socket: &Path) -> Listener {
+    let listener = UnixListener::bind(socket);
+    Listener::Unix(
+        listener
+            .unwrap_or_else(|error| panic!("could not listen on {}: {error}", socket.display())),
+    )
+}
+
+#[derive(Debug, Default)]
+struct Network {
+    state: Mutex<State>,
+    /// Flows were cut, so nobody need wait for their delay.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    flows: BTreeMap<u64, Flow>,
+    accepted: u64,
+    hole: bool,
+    delay: Duration,
+    replies_to_drop: u64,
+    replies_dropped: u64,
+    closed: bool,
+}
+
+/// One connection of a client and its continuation to the server.
+#[derive(Debug)]
+struct Flow {
+    client: Stream,
+    server: Stream,
+    /// Has met a black hole.
+    dark: bool,
+}
+
+impl Flow {
+    fn close(&self) {
+        self.client.shutdown(Shutdown::Both);
+        self.server.shutdown(Shutdown::Both);
+    }
+}
+
+/// What the network does with a chunk.
+enum Fate {
+    Passes,
+    IsLost,
+    EndsTheFlow,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    Request,
+    Reply,
+}
+
+impl Network {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judge(&self, flow: u64, direction: Direction) -> Fate {
+        let state = self.lock();
+        let delay = state.delay;
+        let waited = self
+            .changed
+            .wait_timeout_while(state, delay, |state| state.flows.contains_key(&flow));
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match state.flows.get(&flow) {
+            None => Fate::EndsTheFlow,
+            Some(flow) if flow.dark => Fate::IsLost,
+            Some(_) if direction == Direction::Reply && state.replies_to_drop > 0 => {
+                state.replies_to_drop -= 1;
+                state.replies_dropped += 1;
+                Fate::EndsTheFlow
+            }
+            Some(_) => Fate::Passes,
+        }
+    }
+
+    /// Forgets and closes a flow, unless a black hole keeps it.
+    fn end(&self, flow: u64) {
+        let mut state = self.lock();
+        if state.flows.get(&flow).is_some_and(|flow| !flow.dark)
+            && let Some(flow) = state.flows.remove(&flow)
+        {
+            flow.close();
+        }
+    }
+}
+
+fn accept(network: &Arc<Network>, listener: &Listener, target: &Address) {
+    while let Ok(client) = listener.accept() {
+        if network.lock().closed {
+            return;
+        }
+        // A server that is down shows as a connection that is closed at once.
+        if let Ok(server) = target.connect() {
+            let _ = open(network, client, server);
+        }
+    }
+}
+
+fn open(network: &Arc<Network>, client: Stream, server: Stream) -> std::io::Result<()> {
+    let ways = [
+        (client.try_clone()?, server.try_clone()?, Direction::Request),
+        (server.try_clone()?, client.try_clone()?, Direction::Reply),
+    ];
+    let mut state = network.lock();
+    state.accepted += 1;
+    let (flow, dark) = (state.accepted, state.hole);
+    state.flows.insert(
+        flow,
+        Flow {
+            client,
+            server,
+            dark,
+        },
+    );
+    drop(state);
+    for (from, to, direction) in ways {
+        let network = Arc::clone(network);
+        thread::spawn(move || pump(&network, flow, direction, (from, to)));
+    }
+    Ok(())
+}
+
+/// Carries one direction of a flow until it ends. Redis and its clients never close one direction alone, so the
+/// end of one is the end of both.
+fn pump(network: &Network, flow: u64, direction: Direction, (mut from, mut to): (Stream, Stream)) {
+    let mut buffer = vec![0; CHUNK];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        let carried = match network.judge(flow, direction) {
+            Fate::Passes => to.write_all(&buffer[..length]).is_ok(),
+            Fate::IsLost => true,
+            Fate::EndsTheFlow => false,
+        };
+        if !carried {
+            break;
+        }
+    }
+    network.end(flow);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eventually;
+    use redis::{Connection, RedisResult};
+    use std::time::Instant;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+    /// How long a client waits before it takes the server for silent.
+    const SILENCE: Duration = Duration::from_millis(100);
+
+    fn client(proxy: &Proxy) -> Connection {
+        try_client(proxy).unwrap()
+    }
+
+    fn try_client(proxy: &Proxy) -> RedisResult<Connection> {
+        #[expect(
+            clippy::disallowed_types,
+            reason = "as a client of the test would connect"
+        )]
+        let client = redis::Client::open(proxy.url())?;
+        client.get_connection_with_timeout(SILENCE)
+    }
+
+    fn increment(connection: &mut Connection) -> RedisResult<u64> {
+        redis::cmd("INCR").arg("n").query(connection)
+    }
+
+    fn both_kinds() -> [(RedisServer, Proxy); 2] {
+        [false, true].map(|tcp| {
+            let server = RedisServer::builder()
+                .tcp(tcp)
+                .password("pass word")
+                .start();
+            let proxy = Proxy::to(&server);
+            (server, proxy)
+        })
+    }
+
+    #[test]
+    fn passes_and_counts_connections() {
+        for (_server, proxy) in both_kinds() {
+            let (mut one, two) = (client(&proxy), client(&proxy));
+            assert_eq!(increment(&mut one).unwrap(), 1);
+            assert_eq!((proxy.connections(), proxy.accepted()), (2, 2));
+            drop(two);
+            eventually("the proxy sees the end", LIMIT, || {
+                (proxy.connections() == 1).then_some(())
+            });
+        }
+    }
+
+    #[test]
+    fn passes_a_large_value_whole() {
+        let server = RedisServer::start();
+        let proxy = Proxy::to(&server);
+        let value = vec![7_u8; 5 << 20];
+        let mut connection = client(&proxy);
+        redis::cmd("SET")
+            .arg("k")
+            .arg(&value)
+            .exec(&mut connection)
+            .unwrap();
+        let got: Vec<u8> = redis::cmd("GET").arg("k").query(&mut connection).unwrap();
+        assert!(got == value);
+    }
+
+    #[test]
+    fn a_hole_swallows_its_connections_for_good() {
+        for (_server, proxy) in both_kinds() {
+            let mut old = client(&proxy);
+            proxy.hole(true);
+            old.set_read_timeout(Some(SILENCE)).unwrap();
+            assert!(increment(&mut old).unwrap_err().is_timeout());
+            assert!(try_client(&proxy).is_err());
+            proxy.hole(false);
+            assert!(increment(&mut old).is_err());
+            assert_eq!(increment(&mut client(&proxy)).unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn a_cut_ends_all_connections_and_new_ones_work() {
+        for (server, proxy) in both_kinds() {
+            let mut old = client(&proxy);
+            proxy.cut();
+            assert!(increment(&mut old).unwrap_err().is_connection_dropped());
+            assert_eq!(increment(&mut client(&proxy)).unwrap(), 1);
+            assert_eq!(increment(&mut server.connection()).unwrap(), 2);
+        }
+    }
+
+    #[test]
+    fn a_dropped_reply_is_of_a_call_that_ran() {
+        for (server, proxy) in both_kinds() {
+            let mut connection = client(&proxy);
+            proxy.drop_next_reply();
+            assert!(
+                increment(&mut connection)
+                    .unwrap_err()
+                    .is_connection_dropped()
+            );
+            assert_eq!(proxy.replies_dropped(), 1);
+            assert_eq!(increment(&mut server.connection()).unwrap(), 2);
+            assert_eq!(increment(&mut client(&proxy)).unwrap(), 3);
+        }
+    }
+
+    #[test]
+    fn a_delay_holds_back_both_ways() {
+        let server = RedisServer::start();
+        let proxy = Proxy::to(&server);
+        let mut connection = client(&proxy);
+        proxy.delay(Duration::from_millis(30));
+        let asked = Instant::now();
+        increment(&mut connection).unwrap();
+        assert!(asked.elapsed() >= Duration::from_millis(60));
+    }
+
+    #[test]
+    fn a_killed_server_ends_its_connections_and_may_return() {
+        let mut server = RedisServer::start();
+        let proxy = Proxy::to(&server);
+        let mut connection = client(&proxy);
+        server.kill();
+        assert!(increment(&mut connection).is_err());
+        assert!(try_client(&proxy).is_err());
+        server.restart();
+        assert_eq!(increment(&mut client(&proxy)).unwrap(), 1);
+    }
+}
