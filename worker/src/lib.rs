@@ -1,1 +1,4 @@
 //! The worker.
+
+pub mod child;
+pub mod runner;
