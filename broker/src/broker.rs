@@ -20,7 +20,7 @@ use crate::task_queue::TaskQueue;
 
 /// How long a call waits for a broker that is away before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-const FIRST_PATIENCE: Duration = Duration::from_millis(2000);
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 const CONTROL_RESPONSE: Duration = Duration::from_secs(3);
 const HEARTBEAT_RESPONSE: Duration = Duration::from_secs(2);
 const BULK_RESPONSE: Duration = Duration::from_secs(10);
@@ -47,12 +47,11 @@ impl Broker {
     ///
     /// Without a URL it uses the local broker, and starts it where it does not run.
     pub async fn connect(config: &Config) -> Result<Self> {
-        let (url, local) = match &config.url {
-            Some(url) => (url.clone(), None),
-            None => {
-                let local = open_local(config).await?;
-                (local.url(), Some(local))
-            }
+        let (url, local) = if let Some(url) = &config.url {
+            (url.clone(), None)
+        } else {
+            let local = open_local(config).await?;
+            (local.url(), Some(local))
         };
         let (client, at) = address::client(config, &url)?;
         let at: Arc<str> = at.into();

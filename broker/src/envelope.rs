@@ -81,7 +81,9 @@ pub fn digest(work: &Work, content_type: &str, body: &[u8]) -> [u8; 8] {
         Work::Handler(name) => part(name.as_bytes()),
         Work::Command(argv) => {
             part(b"");
-            argv.iter().for_each(|argument| part(argument));
+            for argument in argv {
+                part(argument);
+            }
         }
     }
     part(content_type.as_bytes());
@@ -164,7 +166,7 @@ fn header_json(task: &Task) -> Result<Vec<u8>> {
     match &task.work {
         Work::Handler(name) => header.name = Some(name.clone()),
         Work::Command(argv) => {
-            header.argv = Some(argv.iter().map(|a| Argument::from(a.as_slice())).collect())
+            header.argv = Some(argv.iter().map(|a| Argument::from(a.as_slice())).collect());
         }
     }
     if task.given_id && task.id.made_ms().is_none() && header.details.queued_ms == 0 {

@@ -17,6 +17,10 @@
 pub mod broker;
 pub mod completion;
 pub mod config;
+#[expect(
+    clippy::disallowed_types,
+    reason = "this is the one place where connections live"
+)]
 pub mod connection;
 pub mod envelope;
 pub mod error;

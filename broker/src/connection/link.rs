@@ -17,7 +17,6 @@ const CONNECT: Duration = Duration::from_secs(2);
 const TIMEOUTS: u32 = 2;
 
 /// A connection to one server, shared by its clones' callers and opened again whenever it breaks.
-#[expect(clippy::disallowed_types, reason = "this is where connections live")]
 pub(crate) struct Link {
     client: Client,
     at: Arc<str>,
@@ -27,14 +26,12 @@ pub(crate) struct Link {
 }
 
 #[derive(Default)]
-#[expect(clippy::disallowed_types, reason = "this is where connections live")]
 struct State {
     connection: Option<MultiplexedConnection>,
     generation: u64,
     timeouts: u32,
 }
 
-#[expect(clippy::disallowed_types, reason = "this is where connections live")]
 impl Link {
     pub(crate) fn new(client: Client, at: Arc<str>, response: Duration) -> Self {
         Self {
@@ -208,7 +205,6 @@ impl Link {
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "this is where connections live")]
 fn resp3(client: &Client) -> RedisResult<Client> {
     let info = client.get_connection_info().clone();
     let settings = info
@@ -219,7 +215,6 @@ fn resp3(client: &Client) -> RedisResult<Client> {
 }
 
 /// What is published on some channels. It may lose messages: use it to be quick, never to be right.
-#[expect(clippy::disallowed_types, reason = "this is where connections live")]
 pub(crate) struct Subscription {
     messages: tokio::sync::mpsc::UnboundedReceiver<redis::PushInfo>,
     _connection: MultiplexedConnection,

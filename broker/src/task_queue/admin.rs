@@ -1,4 +1,4 @@
-//! configure, purge, requeue, purge_dead: what operators do to a queue.
+//! configure, purge, requeue, `purge_dead`: what operators do to a queue.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! find and list_dead: everything about one task, and the dead letters.
+//! find and `list_dead`: everything about one task, and the dead letters.
 
 use bytes::Bytes;
 use redis::Value;

@@ -26,7 +26,7 @@ impl Renewal {
                 match queue.heartbeat(&beat).await {
                     Err(Error::LeaseLost { .. }) => return,
                     Err(error) => {
-                        tracing::debug!(target: "pmq", %error, "could not renew the lease")
+                        tracing::debug!(target: "pmq", %error, "could not renew the lease");
                     }
                     Ok(_) => {}
                 }
