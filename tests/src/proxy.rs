@@ -297,16 +297,16 @@ mod tests {
     const SILENCE: Duration = Duration::from_millis(100);
 
     fn client(proxy: &Proxy) -> Connection {
-        try_client(proxy).unwrap()
+        try_client(proxy, LIMIT).unwrap()
     }
 
-    fn try_client(proxy: &Proxy) -> RedisResult<Connection> {
+    fn try_client(proxy: &Proxy, limit: Duration) -> RedisResult<Connection> {
         #[expect(
             clippy::disallowed_types,
             reason = "as a client of the test would connect"
         )]
         let client = redis::Client::open(proxy.url())?;
-        client.get_connection_with_timeout(SILENCE)
+        client.get_connection_with_timeout(limit)
     }
 
     fn increment(connection: &mut Connection) -> RedisResult<u64> {
@@ -359,7 +359,7 @@ mod tests {
             proxy.hole(true);
             old.set_read_timeout(Some(SILENCE)).unwrap();
             assert!(increment(&mut old).unwrap_err().is_timeout());
-            assert!(try_client(&proxy).is_err());
+            assert!(try_client(&proxy, SILENCE).is_err());
             proxy.hole(false);
             assert!(increment(&mut old).is_err());
             assert_eq!(increment(&mut client(&proxy)).unwrap(), 1);
@@ -411,7 +411,7 @@ mod tests {
         let mut connection = client(&proxy);
         server.kill();
         assert!(increment(&mut connection).is_err());
-        assert!(try_client(&proxy).is_err());
+        assert!(try_client(&proxy, LIMIT).is_err());
         server.restart();
         assert_eq!(increment(&mut client(&proxy)).unwrap(), 1);
     }
