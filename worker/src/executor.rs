@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) handlers: Handlers,
     pub(crate) commands: Commands,
     pub(crate) guard: Guard,
+    /// Where handlers run: their program's own runtime.
+    pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) finishers: Vec<(Arc<Line>, mpsc::Sender<Post>)>,
 }
 
@@ -96,7 +98,7 @@ impl Executor {
     pub(crate) fn start(&self, line: Arc<Line>, claim: Claim, slot: Slot, since: Instant) {
         let switch = line.hold(&claim);
         let executor = self.0.clone();
-        tokio::spawn(async move {
+        self.0.runtime.spawn(async move {
             let run = Run {
                 claim,
                 line,

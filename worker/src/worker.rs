@@ -9,6 +9,7 @@ use bytes::Bytes;
 use pmq_broker::task_queue::{Finished, How, Waiter};
 use pmq_broker::{Broker, Incarnation, TaskQueue};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -40,6 +41,10 @@ pub enum WorkerError {
     /// The guard, which kills the worker's commands with it, did not start.
     #[error("could not start the guard of this worker's commands")]
     Guard(#[source] CommandError),
+
+    /// The thread for the worker's own loops did not start.
+    #[error("could not start the worker's thread")]
+    Thread(#[source] std::io::Error),
 
     /// The claim loop has not turned for a minute. Start the worker again.
     #[error("the claim loop has not turned for a minute; start the worker again")]
@@ -188,10 +193,39 @@ impl Worker {
         self.options.lease = self.options.lease.max(Duration::from_secs(1));
         let guard = self.guard()?;
         let grace = self.options.grace;
-        let mut staff = Staff::start(self, guard);
+        let office = Office::open()?;
+        let mut staff = office.start(self, guard);
         let ended = staff.work(stop).await;
         staff.wind_up(grace, hurry).await;
         ended.map(|()| staff.tally.report())
+    }
+}
+
+/// A thread of its own for the roles, so that a handler that blocks its thread delays no heartbeat.
+struct Office(Option<Runtime>);
+
+impl Office {
+    fn open() -> Result<Self, WorkerError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("pmq-worker")
+            .enable_all()
+            .build();
+        Ok(Self(Some(runtime.map_err(WorkerError::Thread)?)))
+    }
+
+    fn start(&self, worker: Worker, guard: Guard) -> Staff {
+        let handlers = Handle::current();
+        let _entered = self.0.as_ref().map(Runtime::enter);
+        Staff::start(worker, guard, handlers)
+    }
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -210,13 +244,14 @@ struct Staff {
 }
 
 impl Staff {
-    fn start(worker: Worker, guard: Guard) -> Self {
+    fn start(worker: Worker, guard: Guard, runtime: Handle) -> Self {
         let Worker {
             broker,
             options,
             handlers,
             ..
         } = worker;
+        let broker = broker.apart();
         let queues: Vec<TaskQueue> = options
             .queues
             .iter()
@@ -260,6 +295,7 @@ impl Staff {
             handlers,
             commands: options.commands.clone(),
             guard,
+            runtime,
             finishers: posts,
         });
         let claimer = ClaimLoop {
