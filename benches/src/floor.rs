@@ -23,10 +23,21 @@ pub(crate) fn produce(connection: &mut Connection, tasks: usize) -> Result<()> {
     let envelope = vec![b'x'; ENVELOPE];
     for start in (0..tasks).step_by(BATCH) {
         let ids: Vec<_> = (start..tasks.min(start + BATCH)).map(id).collect();
-        let fields: Vec<(&[u8], &[u8])> = ids.iter().map(|id| (id.as_slice(), envelope.as_slice())).collect();
+        let fields: Vec<(&[u8], &[u8])> = ids
+            .iter()
+            .map(|id| (id.as_slice(), envelope.as_slice()))
+            .collect();
         let mut pipeline = Pipeline::new();
-        pipeline.cmd("HSET").arg("floor:tasks").arg(&fields).ignore();
-        pipeline.cmd("RPUSH").arg("floor:ready").arg(id_slices(&ids)).ignore();
+        pipeline
+            .cmd("HSET")
+            .arg("floor:tasks")
+            .arg(&fields)
+            .ignore();
+        pipeline
+            .cmd("RPUSH")
+            .arg("floor:ready")
+            .arg(id_slices(&ids))
+            .ignore();
         pipeline.exec(connection)?;
     }
     Ok(())
@@ -43,10 +54,16 @@ pub(crate) fn work(connection: &mut Connection, tasks: usize) -> Result<()> {
 
 /// One batch of the same; answers how many.
 pub(crate) fn work_some(connection: &mut Connection, batch: usize) -> Result<usize> {
-    let ids: Option<Vec<Vec<u8>>> = redis::cmd("LPOP").arg("floor:ready").arg(batch).query(connection)?;
+    let ids: Option<Vec<Vec<u8>>> = redis::cmd("LPOP")
+        .arg("floor:ready")
+        .arg(batch)
+        .query(connection)?;
     let Some(ids) = ids else { return Ok(0) };
     let running = vec![b'r'; RUNNING];
-    let held: Vec<(&[u8], &[u8])> = ids.iter().map(|id| (id.as_slice(), running.as_slice())).collect();
+    let held: Vec<(&[u8], &[u8])> = ids
+        .iter()
+        .map(|id| (id.as_slice(), running.as_slice()))
+        .collect();
     let mut claim = Pipeline::new();
     claim.cmd("HMGET").arg("floor:tasks").arg(&ids);
     claim.cmd("HSET").arg("floor:running").arg(&held).ignore();
@@ -57,19 +74,33 @@ pub(crate) fn work_some(connection: &mut Connection, batch: usize) -> Result<usi
 
 fn finish(ids: &[Vec<u8>]) -> Pipeline {
     let (record, completion) = (vec![b'v'; RECORD], vec![b'c'; COMPLETION]);
-    let records: Vec<(&[u8], &[u8])> = ids.iter().map(|id| (id.as_slice(), record.as_slice())).collect();
+    let records: Vec<(&[u8], &[u8])> = ids
+        .iter()
+        .map(|id| (id.as_slice(), record.as_slice()))
+        .collect();
     let mut pipeline = Pipeline::new();
     pipeline.cmd("HMGET").arg("floor:running").arg(ids).ignore();
     pipeline.cmd("HDEL").arg("floor:running").arg(ids).ignore();
     pipeline.cmd("HDEL").arg("floor:tasks").arg(ids).ignore();
-    pipeline.cmd("HSET").arg("floor:results").arg(&records).ignore();
-    pipeline.cmd("RPUSH").arg("floor:done").arg(vec![completion; ids.len()]).ignore();
+    pipeline
+        .cmd("HSET")
+        .arg("floor:results")
+        .arg(&records)
+        .ignore();
+    pipeline
+        .cmd("RPUSH")
+        .arg("floor:done")
+        .arg(vec![completion; ids.len()])
+        .ignore();
     pipeline
 }
 
 /// Gets completions; answers how many.
 pub(crate) fn consume_some(connection: &mut Connection, batch: usize) -> Result<usize> {
-    let got: Option<Vec<Vec<u8>>> = redis::cmd("LPOP").arg("floor:done").arg(batch).query(connection)?;
+    let got: Option<Vec<Vec<u8>>> = redis::cmd("LPOP")
+        .arg("floor:done")
+        .arg(batch)
+        .query(connection)?;
     Ok(got.map_or(0, |got| got.len()))
 }
 

@@ -47,14 +47,22 @@ enum Role {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match arguments.role {
-        None => table::print(&measure::all(arguments.tasks, arguments.runs)?, arguments.json),
+        None => table::print(
+            &measure::all(arguments.tasks, arguments.runs)?,
+            arguments.json,
+        ),
         Some(Role::Produce { url, tasks }) => runtime()?.block_on(roles::produce(&url, tasks)),
         Some(Role::Work { url, tasks }) => runtime()?.block_on(roles::work(&url, tasks)),
-        Some(Role::FloorProduce { url, tasks }) => floor::produce(&mut floor::connect(&url)?, tasks),
+        Some(Role::FloorProduce { url, tasks }) => {
+            floor::produce(&mut floor::connect(&url)?, tasks)
+        }
         Some(Role::FloorWork { url, tasks }) => floor::work(&mut floor::connect(&url)?, tasks),
     }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?)
 }

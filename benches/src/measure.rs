@@ -24,7 +24,13 @@ struct Bench {
 pub(crate) fn all(tasks: usize, runs: usize) -> Result<Vec<Figure>> {
     let server = RedisServer::builder().tcp(true).start();
     let connection = floor::connect(&server.url())?;
-    let mut bench = Bench { server, connection, runtime: runtime()?, tasks, runs };
+    let mut bench = Bench {
+        server,
+        connection,
+        runtime: runtime()?,
+        tasks,
+        runs,
+    };
     let mut figures = Vec::new();
     figures.extend(bench.rates()?);
     figures.push(bench.round_trip()?);
@@ -52,8 +58,17 @@ impl Bench {
             }
         }
         let [submit, drain, end, floor_submit, floor_drain, floor_end] = samples.map(median);
-        let figure = |name, pmq, floor| Figure { name, unit: "tasks/s", pmq, floor: Some(floor) };
-        Ok(vec![figure("submit", submit, floor_submit), figure("drain", drain, floor_drain), figure("end_to_end", end, floor_end)])
+        let figure = |name, pmq, floor| Figure {
+            name,
+            unit: "tasks/s",
+            pmq,
+            floor: Some(floor),
+        };
+        Ok(vec![
+            figure("submit", submit, floor_submit),
+            figure("drain", drain, floor_drain),
+            figure("end_to_end", end, floor_end),
+        ])
     }
 
     /// Runs roles as processes on an empty server; tasks/s until all have ended, or all completions were read here.
@@ -64,14 +79,21 @@ impl Bench {
 
     fn timed_work(&mut self, role: &'static str) -> Result<f64> {
         redis::cmd("FLUSHALL").exec(&mut self.connection)?;
-        let producer = if role == "work" { "produce" } else { "floor-produce" };
+        let producer = if role == "work" {
+            "produce"
+        } else {
+            "floor-produce"
+        };
         self.run(&[producer], false)?;
         self.run(&[role], false)
     }
 
     fn run(&mut self, roles: &[&str], consume: bool) -> Result<f64> {
         let start = Instant::now();
-        let children: Vec<Child> = roles.iter().map(|role| self.spawn(role)).collect::<Result<_>>()?;
+        let children: Vec<Child> = roles
+            .iter()
+            .map(|role| self.spawn(role))
+            .collect::<Result<_>>()?;
         if consume {
             self.consume(roles[0].starts_with("floor"))?;
         } else {
@@ -87,7 +109,9 @@ impl Bench {
         if !floor {
             let url = self.server.url();
             let tasks = self.tasks;
-            return self.runtime.block_on(async { roles::consume(&roles::queue(&url).await?, tasks).await });
+            return self
+                .runtime
+                .block_on(async { roles::consume(&roles::queue(&url).await?, tasks).await });
         }
         let mut got = 0;
         while got < self.tasks {
@@ -102,14 +126,21 @@ impl Bench {
 
     fn spawn(&self, role: &str) -> Result<Child> {
         let program = std::env::current_exe()?;
-        Command::new(program).arg(role).arg(self.server.url()).arg(self.tasks.to_string()).spawn().context("could not start a role")
+        Command::new(program)
+            .arg(role)
+            .arg(self.server.url())
+            .arg(self.tasks.to_string())
+            .spawn()
+            .context("could not start a role")
     }
 
     /// Submit to completion in hand with an idle worker, beside four sequential round trips on one socket.
     fn round_trip(&mut self) -> Result<Figure> {
         redis::cmd("FLUSHALL").exec(&mut self.connection)?;
         let rounds = 2000;
-        let mut worker = Command::new(std::env::current_exe()?).args(["work", &self.server.url(), &rounds.to_string()]).spawn()?;
+        let mut worker = Command::new(std::env::current_exe()?)
+            .args(["work", &self.server.url(), &rounds.to_string()])
+            .spawn()?;
         let url = self.server.url();
         let samples = self.runtime.block_on(async {
             let queue = roles::queue(&url).await?;
@@ -131,13 +162,23 @@ impl Bench {
             }
             floor.push(start.elapsed().as_secs_f64() * 1e6);
         }
-        Ok(Figure { name: "round_trip_us", unit: "us, p50", pmq: median(samples), floor: Some(median(floor)) })
+        Ok(Figure {
+            name: "round_trip_us",
+            unit: "us, p50",
+            pmq: median(samples),
+            floor: Some(median(floor)),
+        })
     }
 
     fn bytes_per_task(&mut self) -> Result<Figure> {
         let pmq = self.memory_of("produce")?;
         let floor = self.memory_of("floor-produce")?;
-        Ok(Figure { name: "bytes_per_task", unit: "B in Redis", pmq, floor: Some(floor) })
+        Ok(Figure {
+            name: "bytes_per_task",
+            unit: "B in Redis",
+            pmq,
+            floor: Some(floor),
+        })
     }
 
     fn memory_of(&mut self, role: &str) -> Result<f64> {
@@ -150,21 +191,40 @@ impl Bench {
     /// Calls a second that an idle worker makes, from the server's own count over ten seconds.
     fn idle_commands(&mut self) -> Result<Figure> {
         redis::cmd("FLUSHALL").exec(&mut self.connection)?;
-        let mut worker = Command::new(std::env::current_exe()?).args(["work", &self.server.url(), "1"]).spawn()?;
+        let mut worker = Command::new(std::env::current_exe()?)
+            .args(["work", &self.server.url(), "1"])
+            .spawn()?;
         std::thread::sleep(Duration::from_secs(3));
         let before = self.client_calls()?;
         std::thread::sleep(Duration::from_secs(20));
         let calls = self.client_calls()? - before;
         worker.kill()?;
         worker.wait()?;
-        Ok(Figure { name: "idle_calls_per_s", unit: "calls/s", pmq: calls / 20.0, floor: None })
+        Ok(Figure {
+            name: "idle_calls_per_s",
+            unit: "calls/s",
+            pmq: calls / 20.0,
+            floor: None,
+        })
     }
 
     fn client_calls(&mut self) -> Result<f64> {
-        let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut self.connection)?;
+        let stats: String = redis::cmd("INFO")
+            .arg("commandstats")
+            .query(&mut self.connection)?;
         let calls = |name: &str| {
-            let line = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{name}:")));
-            line.and_then(|line| line.split("calls=").nth(1)?.split(',').next()?.parse::<f64>().ok()).unwrap_or(0.0)
+            let line = stats
+                .lines()
+                .find(|line| line.starts_with(&format!("cmdstat_{name}:")));
+            line.and_then(|line| {
+                line.split("calls=")
+                    .nth(1)?
+                    .split(',')
+                    .next()?
+                    .parse::<f64>()
+                    .ok()
+            })
+            .unwrap_or(0.0)
         };
         Ok(calls("fcall") + calls("blpop") + calls("ping"))
     }
@@ -173,23 +233,33 @@ impl Bench {
     fn worker_growth(&mut self) -> Result<Figure> {
         redis::cmd("FLUSHALL").exec(&mut self.connection)?;
         let total = 5 * self.tasks;
-        let mut worker = Command::new(std::env::current_exe()?).args(["work", &self.server.url(), &(total + 1).to_string()]).spawn()?;
+        let mut worker = Command::new(std::env::current_exe()?)
+            .args(["work", &self.server.url(), &(total + 1).to_string()])
+            .spawn()?;
         let url = self.server.url();
         let mut sizes = Vec::new();
         for _ in 0..5 {
             self.run(&["produce"], false)?;
             let tasks = self.tasks;
-            self.runtime.block_on(async { roles::consume(&roles::queue(&url).await?, tasks).await })?;
+            self.runtime
+                .block_on(async { roles::consume(&roles::queue(&url).await?, tasks).await })?;
             sizes.push(resident(worker.id())?);
         }
         worker.kill()?;
         worker.wait()?;
-        Ok(Figure { name: "worker_rss_growth", unit: "B/task, first fifth to last", pmq: (sizes[4] - sizes[0]) * 1024.0 / (4 * self.tasks) as f64, floor: None })
+        Ok(Figure {
+            name: "worker_rss_growth",
+            unit: "B/task, first fifth to last",
+            pmq: (sizes[4] - sizes[0]) * 1024.0 / (4 * self.tasks) as f64,
+            floor: None,
+        })
     }
 
     fn info(&mut self, field: &str) -> Result<f64> {
         let info: String = redis::cmd("INFO").query(&mut self.connection)?;
-        let line = info.lines().find_map(|line| line.strip_prefix(&format!("{field}:")));
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{field}:")));
         Ok(line.context("a field of INFO is missing")?.trim().parse()?)
     }
 }
@@ -198,7 +268,11 @@ impl Bench {
 fn resident(pid: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    Ok(line.context("no VmRSS")?.trim().trim_end_matches(" kB").parse()?)
+    Ok(line
+        .context("no VmRSS")?
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()?)
 }
 
 fn wait(children: Vec<Child>) -> Result<()> {

@@ -47,7 +47,9 @@ pub(crate) async fn work(url: &str, tasks: usize) -> Result<()> {
         count.add_permits(1);
         async { Ok(Bytes::new()) }
     });
-    worker.run(async move { drop(left.acquire_many(tasks as u32).await) }).await?;
+    worker
+        .run(async move { drop(left.acquire_many(tasks as u32).await) })
+        .await?;
     Ok(())
 }
 
@@ -63,7 +65,10 @@ pub(crate) async fn consume(queue: &TaskQueue, tasks: usize) -> Result<()> {
 }
 
 /// Submits one task and waits for its completion.
-pub(crate) async fn round_trip(queue: &TaskQueue, consumer: &mut pmq_broker::task_queue::Consumer) -> Result<()> {
+pub(crate) async fn round_trip(
+    queue: &TaskQueue,
+    consumer: &mut pmq_broker::task_queue::Consumer,
+) -> Result<()> {
     queue.submit(&task()).await?;
     consumer.get(Duration::from_secs(10)).await?;
     Ok(())

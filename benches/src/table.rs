@@ -24,11 +24,21 @@ pub(crate) fn print(figures: &[Figure], json: bool) -> Result<()> {
         println!("{}", serde_json::to_string(&object)?);
         return Ok(());
     }
-    println!("{:<24} {:>12} {:>12} {:>8}  unit", "figure", "pmq", "floor", "ratio");
+    println!(
+        "{:<24} {:>12} {:>12} {:>8}  unit",
+        "figure", "pmq", "floor", "ratio"
+    );
     for figure in figures {
-        let floor = figure.floor.map_or_else(String::new, |floor| format!("{floor:.0}"));
-        let ratio = figure.floor.map_or_else(String::new, |floor| format!("{:.2}", figure.pmq / floor));
-        println!("{:<24} {:>12.1} {floor:>12} {ratio:>8}  {}", figure.name, figure.pmq, figure.unit);
+        let floor = figure
+            .floor
+            .map_or_else(String::new, |floor| format!("{floor:.0}"));
+        let ratio = figure
+            .floor
+            .map_or_else(String::new, |floor| format!("{:.2}", figure.pmq / floor));
+        println!(
+            "{:<24} {:>12.1} {floor:>12} {ratio:>8}  {}",
+            figure.name, figure.pmq, figure.unit
+        );
     }
     Ok(())
 }

@@ -13,7 +13,11 @@ use crate::context::Context;
 /// Where the broker is goes through the environment: a URL may hold a password, and argv is for all to read.
 pub(crate) fn command(context: &Context, arguments: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(env::current_exe()?);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true);
     command.env("PMQ_NAMESPACE", context.config.namespace.as_str());
     if let Some(url) = &context.config.url {
         command.env("PMQ_REDIS_URL", url);

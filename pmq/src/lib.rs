@@ -25,9 +25,12 @@
 
 pub use pmq_broker::task_queue;
 pub use pmq_broker::{
-    Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Result, TaskId, TaskQueue,
+    Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Result, TaskId,
+    TaskQueue,
 };
-pub use pmq_worker::{Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner};
+pub use pmq_worker::{
+    Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,
+};
 
 /// A task as it is submitted, with all its options; [`Task::call`] makes one.
 pub use pmq_broker::Task as Submission;

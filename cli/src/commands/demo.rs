@@ -43,18 +43,27 @@ impl Demo {
         let broker = context.connect().await?;
         let (name, done) = (unique_name()?, Name::new("done")?);
         let queue = broker.task_queue(&name);
-        let tasks: Vec<Task> = (0..self.tasks).map(|number| Task::handler(TASK, number.to_string())).collect();
+        let tasks: Vec<Task> = (0..self.tasks)
+            .map(|number| Task::handler(TASK, number.to_string()))
+            .collect();
         queue.submit_many(&tasks).await?;
 
-        let processes: Vec<Child> = (1..=self.processes).map(|j| start(context, &name, &done, j)).collect::<Result<_, _>>()?;
+        let processes: Vec<Child> = (1..=self.processes)
+            .map(|j| start(context, &name, &done, j))
+            .collect::<Result<_, _>>()?;
         for mut process in processes {
-            let status = process.wait().await.context("could not join a worker process")?;
+            let status = process
+                .wait()
+                .await
+                .context("could not join a worker process")?;
             ensure!(status.success(), "a worker process ended with {status}");
         }
 
         let mut completions = queue.completions(&done);
         while let Some(completion) = completions.get_nowait().await? {
-            context.output.line(&String::from_utf8_lossy(&completion.body))?;
+            context
+                .output
+                .line(&String::from_utf8_lossy(&completion.body))?;
         }
         completions.close().await?;
         clean_up(&broker, &name).await;
@@ -70,9 +79,22 @@ fn unique_name() -> Result<Name, pmq_broker::Error> {
 /// `Process(target=do_job, args=(tasks, done))`, and start it.
 fn start(context: &Context, queue: &Name, done: &Name, number: u32) -> anyhow::Result<Child> {
     let name = format!("Process-{number}");
-    let arguments =
-        ["worker", "--demo", "--burst", "-c", "1", "--name", &name, "-q", queue.as_str(), "--completions", done.as_str()];
-    myself::command(context, &arguments)?.spawn().context("could not start a worker process")
+    let arguments = [
+        "worker",
+        "--demo",
+        "--burst",
+        "-c",
+        "1",
+        "--name",
+        &name,
+        "-q",
+        queue.as_str(),
+        "--completions",
+        done.as_str(),
+    ];
+    myself::command(context, &arguments)?
+        .spawn()
+        .context("could not start a worker process")
 }
 
 /// Has a worker know the demo's task.
@@ -80,7 +102,10 @@ pub(crate) fn teach(worker: &mut Worker) {
     worker.handle_bytes(TASK, |run, number| async move {
         tokio::time::sleep(WORK).await;
         let number = String::from_utf8_lossy(&number);
-        Ok(Bytes::from(format!("Task no {number} is done by {}", run.worker)))
+        Ok(Bytes::from(format!(
+            "Task no {number} is done by {}",
+            run.worker
+        )))
     });
 }
 

@@ -114,7 +114,9 @@ impl WorkerCommand {
         }
         let mut signals = Signals::new()?;
         let hurry = Signals::new()?;
-        let report = worker.run_until(async move { signals.next().await }, hurry.second()).await?;
+        let report = worker
+            .run_until(async move { signals.next().await }, hurry.second())
+            .await?;
         if !quiet {
             output::note(&summary(report));
         }
@@ -132,7 +134,9 @@ impl WorkerCommand {
         for (name, table) in &file.tasks {
             let template = table.argv.clone();
             worker.handle_with_command(name, move |body| {
-                let argv = template.expand(body).map_err(|problem| problem.to_string())?;
+                let argv = template
+                    .expand(body)
+                    .map_err(|problem| problem.to_string())?;
                 Ok(argv.into_iter().map(OsString::from).collect())
             });
         }
@@ -146,7 +150,9 @@ impl WorkerCommand {
     fn options(self, file: &ConfigFile, allowed: bool) -> Options {
         let defaults = Options::default();
         let file = &file.worker;
-        let queues = [self.queues, file.queues.clone()].into_iter().find(|queues| !queues.is_empty());
+        let queues = [self.queues, file.queues.clone()]
+            .into_iter()
+            .find(|queues| !queues.is_empty());
         Options {
             name: self.name.unwrap_or(defaults.name),
             queues: queues.unwrap_or(defaults.queues),
@@ -155,8 +161,15 @@ impl WorkerCommand {
             lease: self.lease.or(file.lease).unwrap_or(defaults.lease),
             completions: self.completions.or_else(|| file.completions.clone()),
             grace: self.grace.or(file.grace).unwrap_or(defaults.grace),
-            commands: Commands { allowed, grace: self.kill_after, capture: self.capture },
-            health: Health { file: self.health_file, addr: self.health_addr },
+            commands: Commands {
+                allowed,
+                grace: self.kill_after,
+                capture: self.capture,
+            },
+            health: Health {
+                file: self.health_file,
+                addr: self.health_addr,
+            },
         }
     }
 }
@@ -170,12 +183,26 @@ fn runner_config(table: &RunnerTable) -> runner::Config {
 fn announce(worker: &Worker) {
     let options = &worker.options;
     let queues: Vec<&str> = options.queues.iter().map(Name::as_str).collect();
-    let commands = if options.commands.allowed { ", runs commands" } else { "" };
-    output::note(&format!("worker {} serves {} with {} slots{commands}", options.name, queues.join(", "), options.slots));
+    let commands = if options.commands.allowed {
+        ", runs commands"
+    } else {
+        ""
+    };
+    output::note(&format!(
+        "worker {} serves {} with {} slots{commands}",
+        options.name,
+        queues.join(", "),
+        options.slots
+    ));
 }
 
 fn summary(report: Report) -> String {
-    let Report { ok, failed, cancelled, lost } = report;
+    let Report {
+        ok,
+        failed,
+        cancelled,
+        lost,
+    } = report;
     let mut text = format!("worker stopped: {ok} ok, {failed} failed");
     for (count, what) in [(cancelled, "cancelled"), (lost, "lost to other workers")] {
         if count > 0 {
@@ -187,11 +214,21 @@ fn summary(report: Report) -> String {
 
 fn check(file: &Path) -> anyhow::Result<Exit> {
     let touched = std::fs::metadata(file).and_then(|data| data.modified());
-    let age = touched.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    let age = touched
+        .ok()
+        .and_then(|at| SystemTime::now().duration_since(at).ok());
     match age {
         Some(age) if age <= HEALTHY => Ok(Exit::OK),
-        Some(age) => Err(Failure::new(Exit::FAILED, format!("the claim loop has not turned for {}", duration::show(age))).into()),
-        None => Err(Failure::new(Exit::FAILED, format!("no worker touches {}", file.display())).into()),
+        Some(age) => Err(Failure::new(
+            Exit::FAILED,
+            format!("the claim loop has not turned for {}", duration::show(age)),
+        )
+        .into()),
+        None => Err(Failure::new(
+            Exit::FAILED,
+            format!("no worker touches {}", file.display()),
+        )
+        .into()),
     }
 }
 
@@ -204,7 +241,10 @@ struct Signals {
 impl Signals {
     fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("could not listen for signals");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {
