@@ -39,14 +39,18 @@ register("cancel", { "allow-oom" }, function(keys, args)
   redis.call("SCARD", keys[HOLES])
   local ending, letters = new_ending(keys, (clock()), m, 2), {}
   local w = { gone = {}, due = {}, holes = {}, orders = {} }
+  local settled = {}
   for i, id in ipairs(ids) do
-    if running[i] then
+    if settled[id] then
+      letters[i] = "e"
+    elseif running[i] then
       letters[i] = "r"
       w.orders[#w.orders + 1] = i
     elseif dead[i] then
       letters[i] = "d"
     elseif envelopes[i] then
       letters[i] = "c"
+      settled[id] = true
       end_waiting(w, ending, id, envelopes[i], m[5])
       local kind = due[i] and w.due or w.holes
       kind[#kind + 1] = id

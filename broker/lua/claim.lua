@@ -3,7 +3,8 @@
 -- Moves     scheduled -> ready (what is due), ready -> running
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   worker's incarnation (16 bytes)
--- ARGV[2]   number of the claim: the last number again answers the same tasks, a lower one nothing
+-- ARGV[2]   number of the claim, used up when it brings tasks: the last number again answers the same tasks, a
+--           lower one nothing
 -- ARGV[3]   how many tasks, 1 to 500
 -- ARGV[4]   lease (ms)
 -- ARGV[5]   name of the worker's completion queue, or ""
@@ -12,28 +13,37 @@
 -- Returns   {"ok", now (ms), wait (ms, "" for as long as it likes), "1" if a lease has ended,
 --            common part of the running values, {id, envelope, rest of the running value, ...}}, or {"lost"}
 
--- Due tasks become ready, at most 500 a call.
-local function promote(keys, ms)
+-- Everything that a claim may pop, read before the first write: how many ids stand on each list, and what is due.
+local function survey(keys, ms, attempts)
+  local s = { lengths = { [SUSPECTS] = redis.call("LLEN", keys[SUSPECTS]) }, due = {}, lists = {} }
+  for list = READY, READY + 9 do
+    s.lengths[list] = redis.call("LLEN", keys[list])
+  end
   local due = redis.call("ZRANGEBYSCORE", keys[SCHEDULED], "-inf", "(" .. whole(ms + 1), "WITHSCORES", "LIMIT", "0", CHUNK)
   if not due[1] then
-    return
+    return s
   end
-  local ids, lists = {}, {}
   for i = 1, #due, 2 do
-    local priority = math.floor(due[i + 1] % 1 * 16)
-    local list = lists[priority]
-    if not list then
-      redis.call("LLEN", keys[READY + priority]) -- a wrong type fails here, before the first write
-      list = {}
-      lists[priority] = list
-    end
-    list[#list + 1] = due[i]
-    ids[#ids + 1] = due[i]
+    s.due[#s.due + 1] = due[i]
   end
-  for priority, list in pairs(lists) do
-    redis.call("RPUSH", keys[READY + priority], unpack(list))
+  local rows = attempts and redis.call("HMGET", keys[ATTEMPTS], unpack(s.due)) or {}
+  for i, id in ipairs(s.due) do
+    local suspect = parse_attempts(rows[i]).crashes >= SUSPECT_CRASHES
+    local list = suspect and SUSPECTS or READY + score_priority(due[2 * i])
+    s.lists[list] = s.lists[list] or {}
+    table.insert(s.lists[list], id)
   end
-  redis.call("ZREM", keys[SCHEDULED], unpack(ids))
+  return s
+end
+
+-- Due tasks become ready, at most 500 a call.
+local function promote(keys, s)
+  for list, ids in pairs(s.lists) do
+    s.lengths[list] = redis.call("RPUSH", keys[list], unpack(ids))
+  end
+  if s.due[1] then
+    redis.call("ZREM", keys[SCHEDULED], unpack(s.due))
+  end
 end
 
 -- Removes the cancelled ids at the head of a list, at most 500; answers how many.
@@ -54,66 +64,70 @@ local function skip_holes(keys, list)
   return count
 end
 
--- Reads the bodies of popped ids into `got` until 1 MiB; what is over goes back to the head of its list.
-local function read_bodies(keys, got, list, ids, largest)
-  local fits = #ids
-  if (#got.ids + #ids) * largest > CHUNK_BYTES then
-    for i, id in ipairs(ids) do
-      local length = redis.call("HSTRLEN", keys[TASKS], id)
-      if got.bytes + length > CHUNK_BYTES and (#got.ids > 0 or i > 1) then
-        fits = i - 1
-        break
-      end
-      got.bytes = got.bytes + length
-    end
+-- How many of these popped ids have bodies that fit into the claim's 1 MiB; the first body always fits.
+local function count_fitting(keys, got, ids, largest)
+  if got.bytes + #ids * largest <= CHUNK_BYTES then
+    return #ids
   end
+  local bytes = got.bytes
+  for i, id in ipairs(ids) do
+    local length = redis.call("HSTRLEN", keys[TASKS], id)
+    if bytes > 0 and bytes + length > CHUNK_BYTES then
+      return i - 1
+    end
+    bytes = bytes + length
+  end
+  return #ids
+end
+
+-- Reads the bodies of popped ids into `got`, as far as they fit, and puts the others back; answers how many ids
+-- were holes. What is no id of ours counts as one.
+local function read_bodies(keys, got, list, ids)
+  local fits = count_fitting(keys, got, ids, got.largest)
   local envelopes = fits > 0 and redis.call("HMGET", keys[TASKS], unpack(ids, 1, fits)) or {}
+  local missing = {}
   for i = 1, fits do
-    if envelopes[i] then
+    if envelopes[i] and #ids[i] == 16 then
       got.ids[#got.ids + 1] = ids[i]
       got.envelopes[#got.envelopes + 1] = envelopes[i]
+      got.bytes = got.bytes + #envelopes[i]
     else
-      got.missing[#got.missing + 1] = ids[i]
+      missing[#missing + 1] = ids[i]
     end
   end
   for i = #ids, fits + 1, -1 do
-    redis.call("LPUSH", list, ids[i])
+    redis.call("LPUSH", keys[list], ids[i])
   end
+  if #missing > 0 then
+    redis.call("SREM", keys[HOLES], unpack(missing))
+  end
+  got.lengths[list] = got.lengths[list] - fits
   got.full = got.full or fits < #ids
+  return #missing
 end
 
--- Pops up to n live tasks, highest priority first; gives up after 500 holes, to keep the call short.
-local function pop(keys, n, suspect, largest)
-  local got = { ids = {}, envelopes = {}, missing = {}, bytes = 0 }
+-- Pops live tasks off one list until the claim has n; gives up after 500 holes, to keep the call short.
+local function pop(keys, got, list, n)
+  while #got.ids < n and got.lengths[list] > 0 and not got.full and got.skipped < CHUNK do
+    local ids = redis.call("LPOP", keys[list], math.min(n - #got.ids, got.lengths[list]))
+    local missing = read_bodies(keys, got, list, ids)
+    if missing > 0 then
+      local more = skip_holes(keys, keys[list])
+      got.lengths[list] = got.lengths[list] - more
+      got.skipped = got.skipped + missing + more
+    end
+  end
+end
+
+-- Pops up to n live tasks: one suspect where the worker may take one, then the highest priority first.
+local function pop_all(keys, s, n, suspect, largest)
+  local got = { ids = {}, envelopes = {}, bytes = 0, skipped = 0, lengths = s.lengths, largest = largest, left = 0 }
   if suspect then
-    redis.call("LPOP", keys[SUSPECTS])
-    read_bodies(keys, got, keys[SUSPECTS], { suspect }, largest)
-    got.suspect = #got.ids == 1
+    pop(keys, got, SUSPECTS, 1)
   end
-  local skipped = 0
-  while #got.ids < n and not got.full do
-    local before = #got.missing
-    local popped = redis.call(
-      "LMPOP", "10",
-      keys[READY + 9], keys[READY + 8], keys[READY + 7], keys[READY + 6], keys[READY + 5],
-      keys[READY + 4], keys[READY + 3], keys[READY + 2], keys[READY + 1], keys[READY],
-      "LEFT", "COUNT", n - #got.ids
-    )
-    if not popped then
-      got.empty = true
-      break
-    end
-    read_bodies(keys, got, popped[1], popped[2], largest)
-    if #got.missing > before then
-      skipped = skipped + #got.missing - before + skip_holes(keys, popped[1])
-      if skipped >= CHUNK then
-        got.again = true
-        break
-      end
-    end
-  end
-  if #got.missing > 0 then
-    redis.call("SREM", keys[HOLES], unpack(got.missing))
+  for list = READY + 9, READY, -1 do
+    pop(keys, got, list, n)
+    got.left = got.left + got.lengths[list]
   end
   return got
 end
@@ -186,18 +200,14 @@ local function elect(keys, worker, ms, lease, ended, deadline, m)
   return whole(math.max(at - ms, 1))
 end
 
--- Leaves the wake list as the ready lists want it: one more token where tasks are left, none where none is.
-local function chain(keys, got, n, tokens)
-  if got.empty then
-    if tokens > 0 and redis.call("LLEN", keys[SUSPECTS]) == 0 then
+-- Leaves the wake list as the lists want it: one more token where tasks are left, none where none is.
+local function chain(keys, got, tokens)
+  if got.left + got.lengths[SUSPECTS] == 0 then
+    if tokens > 0 then
       redis.call("DEL", keys[WAKE])
     end
-  elseif tokens == 0 and (#got.ids == n or got.full or got.again) then
-    local ready = redis.call("HLEN", keys[TASKS]) - redis.call("HLEN", keys[RUNNING])
-      - redis.call("ZCARD", keys[SCHEDULED]) - redis.call("ZCARD", keys[DEAD])
-    if ready > 0 then
-      redis.call("RPUSH", keys[WAKE], "1")
-    end
+  elseif tokens == 0 and (#got.ids > 0 or got.left > 0) then
+    redis.call("RPUSH", keys[WAKE], "1")
   end
 end
 
@@ -245,10 +255,10 @@ register("claim", { "allow-oom" }, function(keys, args)
   end
   local tokens = redis.call("LLEN", keys[WAKE])
   local ended, deadline = next_lease_end(keys, ms)
-  local suspect = redis.call("LINDEX", keys[SUSPECTS], "0")
   local attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
   local done = args[5] ~= "" and args[5] or m[6]
   local blocked = m[2] or (done and redis.call("LLEN", part(keys, "done:" .. done)) >= (tonumber(m[7]) or 1000000))
+  local s = not blocked and survey(keys, ms, attempts)
   redis.call("HLEN", keys[TASKS]) -- wrong types fail here, before the first write
   redis.call("HLEN", keys[RUNNING])
   redis.call("SCARD", keys[HOLES])
@@ -259,8 +269,8 @@ register("claim", { "allow-oom" }, function(keys, args)
   if blocked then
     return reply
   end
-  promote(keys, ms)
-  local got = pop(keys, n, args[6] == "1" and suspect, tonumber(m[5]) or 0)
+  promote(keys, s)
+  local got = pop_all(keys, s, n, args[6] == "1", tonumber(m[5]) or 0)
   if #got.ids > 0 then
     reply[5], reply[6] = hold(keys, args, got, us, { token = m[3], completions = m[6] }, attempts)
     redis.call("ZADD", keys[WORKERS], whole(ms + lease), worker)
@@ -268,8 +278,8 @@ register("claim", { "allow-oom" }, function(keys, args)
       redis.call("RPUSH", keys[ROOM], "1")
     end
   end
-  chain(keys, got, n, tokens)
-  if got.again or got.full then
+  chain(keys, got, tokens)
+  if #got.ids < n and got.left > 0 then
     reply[3] = "0"
   elseif #got.ids == 0 and args[7] == "1" then
     reply[3] = elect(keys, worker, ms, lease, ended, deadline, { m[8], m[9] })

@@ -10,8 +10,8 @@ local function dead_ids(keys, args)
   if args[1] ~= "" then
     return redis.call("ZRANGE", keys[DEAD], "0", tonumber(args[1]) - 1)
   end
-  local named, scores = { unpack(args, 2) }, nil
-  scores = redis.call("ZMSCORE", keys[DEAD], unpack(named))
+  local named = each_once({ unpack(args, 2) })
+  local scores = redis.call("ZMSCORE", keys[DEAD], unpack(named))
   local ids = {}
   for i, id in ipairs(named) do
     if scores[i] then
@@ -42,10 +42,10 @@ register("requeue", {}, function(keys, args)
   if #ids == 0 then
     return 0
   end
-  local envelopes = redis.call("HMGET", keys[TASKS], unpack(ids))
+  local scores = redis.call("ZMSCORE", keys[DEAD], unpack(ids))
   local lists, buckets = {}, live_buckets(m[2])
   for i, id in ipairs(ids) do
-    local priority = envelope_options(envelopes[i] or "").priority
+    local priority = score_priority(scores[i])
     redis.call("LLEN", keys[READY + priority])
     lists[priority] = lists[priority] or {}
     table.insert(lists[priority], id)

@@ -8,24 +8,26 @@
 -- Returns   one letter a task: o ended, r to be retried, b buried as a dead letter, a already done by this
 --           token, l lost
 
--- A failure uses up an attempt; answers the letter, and gathers the write.
+-- A failure uses up an attempt; answers the letter if it is tried again, and gathers the write. That it ran at all
+-- ends a time of refusals.
 local function fail(w, item, o, used, jitter)
   used.failures = used.failures + 1
   used.token = string.sub(item.value, 17, 24)
-  if item.outcome == "f" and used.failures < o.attempts then
-    local at = w.ms + backoff(o, used.failures, jitter)
-    w.due[#w.due + 1] = due_score(at, o.priority)
-    w.due[#w.due + 1] = item.id
-    w.earliest = math.min(w.earliest or at, at)
-    w.used[#w.used + 1] = item.id
-    w.used[#w.used + 1] = pack_attempts(used)
-    return "r"
+  used.refused = 0
+  w.used[#w.used + 1] = item.id
+  w.used[#w.used + 1] = pack_attempts(used)
+  if item.outcome ~= "f" or used.failures >= o.attempts then
+    return nil
   end
-  return nil
+  local at = w.ms + backoff(o, used.failures, jitter)
+  w.due[#w.due + 1] = time_score(at, o.priority)
+  w.due[#w.due + 1] = item.id
+  w.earliest = math.min(w.earliest or at, at)
+  return "r"
 end
 
-local function bury(w, item)
-  w.dead[#w.dead + 1] = whole(w.ms)
+local function bury(w, item, priority)
+  w.dead[#w.dead + 1] = time_score(w.ms, priority)
   w.dead[#w.dead + 1] = item.id
   w.errors[#w.errors + 1] = item.id
   w.errors[#w.errors + 1] = item.completion
@@ -46,7 +48,7 @@ local function settle(w, ending, item, used, jitter)
     w.gone[#w.gone + 1] = item.id
     return "o"
   end
-  bury(w, item)
+  bury(w, item, o.priority)
   return "b"
 end
 
@@ -55,9 +57,11 @@ local function write(keys, w, ending, attempts, tokens, first)
     return
   end
   redis.call("HDEL", keys[RUNNING], unpack(w.held))
+  if #w.used > 0 then
+    redis.call("HSET", keys[ATTEMPTS], unpack(w.used))
+  end
   if #w.due > 0 then
     redis.call("ZADD", keys[SCHEDULED], unpack(w.due))
-    redis.call("HSET", keys[ATTEMPTS], unpack(w.used))
     if not first[2] or w.earliest < tonumber(first[2]) then
       wake(keys[WAKE], tokens, 1)
     end

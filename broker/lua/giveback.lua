@@ -18,9 +18,9 @@ end
 
 local function write_giveback(back, tokens)
   for list, ids in pairs(back.lists) do
-    for i = 1, #ids, CHUNK do
-      redis.call("LPUSH", back.keys[list], unpack(ids, i, math.min(i + CHUNK - 1, #ids)))
-    end
+    in_chunks(ids, function(...)
+      redis.call("LPUSH", back.keys[list], ...)
+    end)
   end
   if back.count > 0 then
     wake(back.keys[WAKE], tokens, back.count)

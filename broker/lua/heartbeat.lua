@@ -3,7 +3,8 @@
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   incarnation (16 bytes)
 -- ARGV[2]   lease (ms)
--- ARGV[3]   "" while it holds something; else its last claim number: it holds nothing, and its row may end
+-- ARGV[3]   "" while it holds something; else the number of its last claim that brought tasks: it holds nothing, and
+--           its row may end
 -- ARGV[4]   the stop orders of the last answer, exactly as they came, or ""; they are dropped
 -- Returns   {"ok", now (ms), stop orders: (id, signal) of 17 bytes each, "1" if a lease has ended}, or {"lost"}
 

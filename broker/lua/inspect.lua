@@ -51,7 +51,7 @@ register("find", { "no-writes" }, function(keys, args)
     state,
     envelope and without_body(envelope) or "",
     running or "",
-    due and whole(math.floor(due)) or dead or "",
+    (due or dead) and whole(math.floor(due or dead)) or "",
     redis.call("HGET", keys[ATTEMPTS], id) or "",
     dead and redis.call("HGET", keys[ERRORS], id) or record or "",
   }
@@ -69,7 +69,7 @@ register("list_dead", { "no-writes" }, function(keys, args)
   local ids = redis.call("ZRANGE", keys[DEAD], first, first + tonumber(args[2]) - 1, "WITHSCORES")
   for i = 1, #ids, 2 do
     page[#page + 1] = ids[i]
-    page[#page + 1] = ids[i + 1]
+    page[#page + 1] = whole(math.floor(ids[i + 1]))
     page[#page + 1] = without_body(redis.call("HGET", keys[TASKS], ids[i]) or "")
     page[#page + 1] = redis.call("HGET", keys[ERRORS], ids[i]) or ""
   end

@@ -139,6 +139,25 @@ local function envelope_options(envelope)
   return parse_options(envelope, 2, CONTROL + 1)
 end
 
+-- Calls `write` with slices of a long list, pairs kept together, as unpack fails on thousands.
+local function in_chunks(items, write)
+  for i = 1, #items, CHUNK do
+    write(unpack(items, i, math.min(i + CHUNK - 1, #items)))
+  end
+end
+
+-- The ids of a call, each once: a repeated one must not be moved twice.
+local function each_once(ids)
+  local known, once = {}, {}
+  for _, id in ipairs(ids) do
+    if not known[id] then
+      known[id] = true
+      once[#once + 1] = id
+    end
+  end
+  return once
+end
+
 -- A running value is worker (16), token (8), length and name of the completion queue of worker or queue,
 -- then, only where the options are not the defaults or this is not the first attempt: attempt (2), options.
 local function running_options(value)
@@ -177,9 +196,14 @@ local function backoff(o, failures, jitter)
   return o.floor + math.floor((longest - o.floor) * jitter / 1000)
 end
 
--- The schedule's score is the due time in ms; its fraction keeps the priority, so that promoting reads no body.
-local function due_score(ms, priority)
+-- The score of `scheduled` and `dead` is a time in ms; its fraction keeps the priority, so that promoting and
+-- requeueing read no body.
+local function time_score(ms, priority)
   return string.format("%.4f", ms + priority / 16)
+end
+
+local function score_priority(score)
+  return math.min(math.floor(score % 1 * 16), 9)
 end
 
 local function live_row(keys, incarnation)

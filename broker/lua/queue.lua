@@ -3,19 +3,28 @@
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV      pairs: name, value; "" for the default
 -- Returns   {"ok"}
--- Fails     PMQSETTING for a name that is no setting
+-- Fails     PMQSETTING for a name that is no setting, or a value that is no number where one is due
 
 local SETTINGS = "|paused|maxsize|retention|results_max|completions|completions_max|shards|"
+local NUMBERS = "|maxsize|retention|results_max|completions_max|shards|"
 
-register("configure", { "allow-oom" }, function(keys, args)
-  local m, problem = settings(keys, "paused")
-  if not m then
-    return problem
-  end
+local function check_settings(args)
   for i = 1, #args, 2 do
-    if not string.find(SETTINGS, "|" .. args[i] .. "|", 1, true) then
+    local name, value = "|" .. args[i] .. "|", args[i + 1]
+    if not string.find(SETTINGS, name, 1, true) then
       return redis.error_reply("PMQSETTING " .. args[i] .. " is no setting of a queue")
     end
+    if not value or value ~= "" and string.find(NUMBERS, name, 1, true) and not string.find(value, "^%d+$") then
+      return redis.error_reply("PMQSETTING " .. args[i] .. " needs a number")
+    end
+  end
+end
+
+register("configure", { "allow-oom" }, function(keys, args)
+  local m, problem = settings(keys, "paused", "retention", "buckets")
+  problem = problem or check_settings(args)
+  if problem then
+    return problem
   end
   local tokens = redis.call("LLEN", keys[WAKE])
 
@@ -30,27 +39,32 @@ register("configure", { "allow-oom" }, function(keys, args)
   if m[2] and not redis.call("HGET", keys[META], "paused") then
     wake(keys[WAKE], tokens, WAKE_MAX)
   end
+  if m[4] and redis.call("HGET", keys[META], "retention") ~= m[3] then
+    -- The newest bucket would expire by the old retention, so the next record opens another.
+    local newest = tonumber(live_buckets(m[4])[1])
+    redis.call("HSET", keys[META], "buckets", whole(math.max((clock()), newest + 1)) .. "," .. m[4])
+  end
   return { "ok" }
 end)
 
--- purge: cancel everything that waits, ready or scheduled, at most n a call.
+-- purge: cancel everything that waits, ready or scheduled, at most n a call and 1 MiB of bodies, but at least one.
 --
 -- Moves     ready -> (ended), scheduled -> (ended)
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   n, at most 500
 -- Returns   {how many were cancelled, "1" if more wait}
 
--- The next ids of any waiting list, and how to remove them from it.
+-- The next ids of any waiting list, and how to remove `count` of them from it.
 local function next_waiting(keys, n)
   for priority = 10, 0, -1 do
     local list = priority == 10 and keys[SUSPECTS] or keys[READY + priority]
     local ids = redis.call("LRANGE", list, "0", n - 1)
     if #ids > 0 then
-      return ids, function() redis.call("LTRIM", list, #ids, "-1") end
+      return ids, function(count) redis.call("LTRIM", list, whole(count), "-1") end
     end
   end
   local ids = redis.call("ZRANGE", keys[SCHEDULED], "0", n - 1)
-  return ids, function() redis.call("ZREM", keys[SCHEDULED], unpack(ids)) end
+  return ids, function(count) redis.call("ZREM", keys[SCHEDULED], unpack(ids, 1, count)) end
 end
 
 register("purge", { "allow-oom" }, function(keys, args)
@@ -64,19 +78,22 @@ register("purge", { "allow-oom" }, function(keys, args)
   end
   local attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
   redis.call("SCARD", keys[HOLES])
-  local ending, gone = new_ending(keys, (clock()), m, 2), {}
-  for _, id in ipairs(ids) do
+  local ending, gone, count, bytes = new_ending(keys, (clock()), m, 2), {}, 0, 0
+  while count < #ids and bytes < CHUNK_BYTES do
+    count = count + 1
+    local id = ids[count]
     local envelope = redis.call("HGET", keys[TASKS], id)
-    if envelope then
+    if envelope and #id == 16 then -- else a hole
       local o = envelope_options(envelope)
       o.completions = o.completions or m[5]
       add_ending(ending, id, o, broker_completion(id, envelope, CANCELLED, ""))
       gone[#gone + 1] = id
+      bytes = bytes + #envelope
     end
   end
 
-  remove()
-  redis.call("SREM", keys[HOLES], unpack(ids))
+  remove(count)
+  redis.call("SREM", keys[HOLES], unpack(ids, 1, count))
   forget(keys, gone, attempts)
   write_ending(ending)
   return { #gone, "1" }

@@ -1,7 +1,8 @@
 -- reclaim: take back what a worker held whose lease ended; end the rows of clients that are gone.
 -- One shared cursor walks the running tasks, 500 a call, so it survives the death of whoever walks.
 --
--- Moves     running -> ready, running -> suspects (a second crash), running -> dead (the crash budget is spent)
+-- Moves     running -> ready, running -> suspects (a second crash), running -> dead (the crash budget is spent),
+--           running -> (ended) (its worker was told to stop it)
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   lease of the caller (ms)
 -- Returns   {"ok", tasks taken back, "1" if there is more to walk}, or {"grace", ms} while the broker was away
@@ -49,6 +50,14 @@ local function add_walked_past(keys, r, turn)
   end
 end
 
+-- A run whose worker was told to stop it and died ends as cancelled.
+local function end_cancelled(keys, w, id, value)
+  local envelope = redis.call("HGET", keys[TASKS], id) or ""
+  w.held[#w.held + 1] = id
+  w.gone[#w.gone + 1] = id
+  add_ending(w.ending, id, running_options(value), broker_completion(id, envelope, CANCELLED, ""))
+end
+
 -- A crash uses up one of the task's crash budget.
 local function crash(keys, w, id, value, row)
   local o, used = running_options(value), parse_attempts(row)
@@ -59,12 +68,23 @@ local function crash(keys, w, id, value, row)
     local reason = "its worker died " .. used.crashes .. " times while it ran"
     local completion = broker_completion(id, envelope, LOST, reason)
     add_ending(w.ending, id, o, completion)
-    w.dead[#w.dead + 1], w.dead[#w.dead + 2] = whole(w.ms), id
+    w.dead[#w.dead + 1], w.dead[#w.dead + 2] = time_score(w.ms, o.priority), id
     w.errors[#w.errors + 1], w.errors[#w.errors + 2] = id, completion
   else
     add_giveback(w.back, id, o.priority, used.crashes)
   end
   w.used[#w.used + 1], w.used[#w.used + 2] = id, pack_attempts(used)
+end
+
+-- The owner in a running value, or ""; reads only what it must, as a walk sees every running task.
+local function owner_of(value)
+  local base = 25 + (string.byte(value, 25) or 0)
+  local flags = string.byte(value, base + 3) or 0
+  if bit.band(flags, HAS_OWNER) == 0 then
+    return ""
+  end
+  local at = base + 17 + (bit.band(flags, HAS_EXPIRY) ~= 0 and 8 or 0)
+  return string.sub(value, at, at + 15)
 end
 
 -- Looks at one page of the running tasks: those of marked workers, and those whose owner is marked.
@@ -74,24 +94,28 @@ local function look(keys, w, page, marked)
     local id, value = page[i], page[i + 1]
     if marked[string.sub(value, 1, 16)] then
       mine[#mine + 1] = { id = id, value = value }
-    elseif #value > 25 + string.byte(value, 25) then
-      local owner = running_options(value).owner
-      if owner and marked[owner] then
-        w.orders[#w.orders + 1] = { worker = string.sub(value, 1, 16), order = id .. string.char(15) }
-      end
+    elseif marked[owner_of(value)] then
+      w.orders[#w.orders + 1] = { worker = string.sub(value, 1, 16), order = id .. string.char(15) }
     end
   end
   for _, run in ipairs(mine) do
-    crash(keys, w, run.id, run.value, redis.call("HGET", keys[ATTEMPTS], run.id))
+    local orders = redis.call("HGET", keys[CANCELS], string.sub(run.value, 1, 16))
+    if orders and string.find(orders, run.id, 1, true) then
+      end_cancelled(keys, w, run.id, run.value)
+    else
+      crash(keys, w, run.id, run.value, redis.call("HGET", keys[ATTEMPTS], run.id))
+    end
   end
 end
 
 local function write(keys, w, tokens)
-  for i = 1, #w.held, CHUNK do
-    local last = math.min(i + CHUNK - 1, #w.held)
-    redis.call("HDEL", keys[RUNNING], unpack(w.held, i, last))
-    redis.call("HSET", keys[ATTEMPTS], unpack(w.used, 2 * i - 1, 2 * last))
-  end
+  in_chunks(w.held, function(...)
+    redis.call("HDEL", keys[RUNNING], ...)
+  end)
+  in_chunks(w.used, function(...)
+    redis.call("HSET", keys[ATTEMPTS], ...)
+  end)
+  forget(keys, w.gone, true)
   for i = 1, #w.dead, 2 do
     redis.call("ZADD", keys[DEAD], w.dead[i], w.dead[i + 1])
     redis.call("HSET", keys[ERRORS], w.errors[i], w.errors[i + 1])
@@ -147,7 +171,7 @@ register("reclaim", { "allow-oom" }, function(keys, args)
   end
   local r = sort_rows(keys, ms, turn, cursor == "0")
   local w = {
-    ms = ms, held = {}, used = {}, dead = {}, errors = {}, orders = {},
+    ms = ms, held = {}, gone = {}, used = {}, dead = {}, errors = {}, orders = {},
     back = new_giveback(keys), ending = new_ending(keys, ms, m, 7),
   }
   local walking = next(r.marked) ~= nil
@@ -162,11 +186,11 @@ register("reclaim", { "allow-oom" }, function(keys, args)
   end
   local tokens = check_types(keys)
 
-  remove_rows(keys, r)
   if walking then
     write(keys, w, tokens)
     redis.call("HSET", keys[META], "turn", whole(turn), "cursor", cursor, "run", run)
   end
+  remove_rows(keys, r) -- last, as it deletes the completion queues of owners
   local ended = next_lease_end(keys, ms)
   return { "ok", #w.held, ended and "1" or "0" }
 end)

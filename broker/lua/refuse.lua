@@ -16,14 +16,14 @@ local function refuse_one(w, ending, id, completion, o, used, jitter)
   w.held[#w.held + 1] = id
   if elapsed >= PATIENCE then
     add_ending(ending, id, o, completion)
-    w.dead[#w.dead + 1] = whole(w.ms)
+    w.dead[#w.dead + 1] = time_score(w.ms, o.priority)
     w.dead[#w.dead + 1] = id
     w.errors[#w.errors + 1] = id
     w.errors[#w.errors + 1] = completion
     return "b"
   end
   local wait = math.min(math.max(FIRST_WAIT, elapsed / 2), LONGEST_WAIT)
-  w.due[#w.due + 1] = due_score(w.ms + math.floor(wait * (0.5 + jitter / 1000)), o.priority)
+  w.due[#w.due + 1] = time_score(w.ms + math.floor(wait * (0.5 + jitter / 1000)), o.priority)
   w.due[#w.due + 1] = id
   w.used[#w.used + 1] = id
   w.used[#w.used + 1] = pack_attempts(used)

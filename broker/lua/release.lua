@@ -17,10 +17,11 @@ register("release", { "allow-oom" }, function(keys, args)
   local held = redis.call("HMGET", keys[RUNNING], unpack(ids))
   local rows = redis.call("HLEN", keys[ATTEMPTS]) > 0 and redis.call("HMGET", keys[ATTEMPTS], unpack(ids)) or {}
   local tokens = redis.call("LLEN", keys[WAKE])
-  local back, gone, letters = new_giveback(keys), {}, {}
+  local back, gone, letters, settled = new_giveback(keys), {}, {}, {}
   for i = #ids, 1, -1 do
     letters[i] = "l"
-    if held[i] and held[i] == args[2 * i] then
+    if held[i] and held[i] == args[2 * i] and not settled[ids[i]] then
+      settled[ids[i]] = true
       letters[i] = "o"
       gone[#gone + 1] = ids[i]
       add_giveback(back, ids[i], running_options(held[i]).priority, parse_attempts(rows[i]).crashes)

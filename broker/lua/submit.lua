@@ -8,13 +8,20 @@
 -- then      nothing, or n due times: "" now, "+ms" after now, "ms" since the epoch
 -- Returns   {"ok", one letter a task: n new, e exists, d ended before}, {"conflict", index of the task},
 --           or {"full", "tasks" | "completions", limit}
--- Fails     PMQMALFORMED where an envelope's control part can't be read
+-- Fails     PMQMALFORMED where the number of tasks, an id, a control part or a due time can't be read
 
 local function check_malformed(args, n)
+  if not n or n < 1 or n > CHUNK then
+    return redis.error_reply("PMQMALFORMED a call takes 1 to " .. CHUNK .. " tasks")
+  end
   for i = 1, n do
     local id, envelope = args[1 + 2 * i], args[2 + 2 * i]
     if not envelope or #id ~= 16 or not readable(envelope) then
       return redis.error_reply("PMQMALFORMED task " .. i .. " has no 16-byte id or no readable control part")
+    end
+    local due = args[2 + 2 * n + i]
+    if due and due ~= "" and not string.find(due, "^%+?%d+$") then
+      return redis.error_reply("PMQMALFORMED task " .. i .. " has no readable due time")
     end
   end
 end
@@ -25,10 +32,9 @@ local function recognise(keys, args, n, buckets)
   for i = 1, n do
     ids[i] = args[1 + 2 * i]
   end
-  local given = args[2] == "1"
   local here = redis.call("HMGET", keys[TASKS], unpack(ids))
-  local ended = find_records(keys, ids, buckets, not given and 2 or nil)
-  local holes = given and redis.call("SMISMEMBER", keys[HOLES], unpack(ids)) or {}
+  local ended = find_records(keys, ids, buckets, args[2] ~= "1" and 2 or nil)
+  local holes = redis.call("SMISMEMBER", keys[HOLES], unpack(ids)) -- ids still on a list, which would run twice
   local mine = {}
   for i = 1, n do
     local digest = string.sub(args[2 + 2 * i], 16, 23)
@@ -58,7 +64,7 @@ local function sort_new(args, n, letters, ms)
       end
       if due and due ~= "" then
         local at = string.sub(due, 1, 1) == "+" and ms + tonumber(due) or tonumber(due)
-        new.due[#new.due + 1] = due_score(at, priority)
+        new.due[#new.due + 1] = time_score(at, priority)
         new.due[#new.due + 1] = id
         new.earliest = math.min(new.earliest or at, at)
       else

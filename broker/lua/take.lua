@@ -2,7 +2,8 @@
 --
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   client's incarnation (16 bytes)
--- ARGV[2]   number of the take: the last number again answers the same completions, a lower one nothing
+-- ARGV[2]   number of the take, used up when it brings completions: the last number again answers the same ones,
+--           a lower one nothing
 -- ARGV[3]   name of the completion queue
 -- ARGV[4]   how many, 0 to 500; 0 only confirms
 -- ARGV[5]   lease (ms)
@@ -79,7 +80,7 @@ register("take", { "allow-oom" }, function(keys, args)
     remove_taken(keys, name, list, length, #items, tonumber(m[2]) or 1000000, have, tokens)
   end
   if #items > 0 or log then
-    redis.call("HSET", keys[CLAIMS], who, batch_log(number, name, items))
+    redis.call("HSET", keys[CLAIMS], who, batch_log(#items > 0 and number or last, name, items))
     redis.call("ZADD", keys[WORKERS], whole((clock()) + tonumber(args[5])), who)
   end
   return { "ok", items }

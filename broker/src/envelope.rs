@@ -333,7 +333,10 @@ mod tests {
         let envelope = encode(&Task::handler("square", "7")).unwrap();
         let hex: String = envelope.iter().map(|byte| format!("{byte:02x}")).collect();
         let control = "01000005040003e8030000c0270900";
-        assert_eq!(hex, format!("{control}277cfef1a4ff77d7110000007b226e616d65223a22737175617265227d37"));
+        assert_eq!(
+            hex,
+            format!("{control}277cfef1a4ff77d7110000007b226e616d65223a22737175617265227d37")
+        );
     }
 
     #[test]

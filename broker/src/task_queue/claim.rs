@@ -141,7 +141,6 @@ impl Claimer {
             .arg(flag(ask.suspect))
             .arg(flag(ask.wait));
         let answer = self.queue.broker.control().call(&call, PATIENCE).await?;
-        self.number += 1;
         let mut answer = reply::tagged(answer, "claim")?;
         if answer.tag != "ok" {
             return Err(Error::LeaseLost {
@@ -152,7 +151,12 @@ impl Claimer {
         let wait = answer.text()?.parse().ok().map(Duration::from_millis);
         let lease_ended = answer.text()? == "1";
         let common = answer.bytes()?;
-        let tasks = claims(&common, answer.items()?, now_ms)?;
+        let items = answer.items()?;
+        if !items.is_empty() {
+            // Asked again, an empty claim finds what a belated copy of it may have brought.
+            self.number += 1;
+        }
+        let tasks = claims(&common, items, now_ms)?;
         Ok(Claimed {
             tasks,
             wait,
@@ -165,7 +169,7 @@ impl Claimer {
         (self.worker, self.number) = (worker, 0);
     }
 
-    /// The number of the last claim that was answered.
+    /// The number of the last claim that brought tasks.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.number

@@ -16,7 +16,7 @@ pub struct Heartbeat {
     pub who: Incarnation,
     /// For how long its lease is renewed.
     pub lease: Duration,
-    /// Where it holds nothing: the number of its last claim; its lease then may end.
+    /// Where it holds nothing: the number of its last claim that brought tasks; its lease then may end.
     pub idle: Option<u32>,
     /// The orders of the last answer, which it has carried out.
     pub carried_out: Bytes,
