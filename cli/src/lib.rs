@@ -1,9 +1,69 @@
 //! The command `pmq`.
-pub mod map;
+//!
+//! [`args`] reads the command line, [`context`] resolves the settings, [`commands`] has one file a subcommand,
+//! [`failure`] and [`exit`] say how it ended.
 
+pub mod args;
+pub mod commands;
+mod completion_record;
+pub mod config_file;
+mod confirm;
+pub mod context;
+pub mod duration;
+pub mod exit;
+pub mod failure;
+mod fleet;
+mod locate;
+mod log;
+pub mod map;
+pub mod output;
+pub mod task_template;
+pub mod when;
+
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::Cli;
+use context::Context;
+use exit::Exit;
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let exit = match Cli::try_parse() {
+        Ok(cli) => run(cli).unwrap_or_else(|error| failure::report(&error)),
+        Err(error) => refuse(&error),
+    };
+    exit.into()
+}
+
+fn run(cli: Cli) -> anyhow::Result<Exit> {
+    log::start(cli.globals.verbose);
+    let context = Context::new(&cli.globals)?;
+    let runtime = tokio::runtime::Runtime::new().context("could not start the runtime")?;
+    runtime.block_on(cli.command.run(&context))
+}
+
+/// Prints help where it was asked for, else what is wrong with the command line.
+fn refuse(error: &clap::Error) -> Exit {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        // Whoever closed the pipe does not want to read on.
+        let _ = error.print();
+        return Exit::OK;
+    }
+    let message = error.render();
+    let message = if io::stderr().is_terminal() {
+        format!("pmq: {}", message.ansi())
+    } else {
+        format!("pmq: {message}")
+    };
+    let _ = io::stderr().write_all(message.as_bytes());
+    Exit::USAGE
 }
