@@ -39,7 +39,8 @@ struct Inner {
     bulk: Link,
     registered: Mutex<HashSet<Name>>,
     report: ServerReport,
-    local: Option<LocalBroker>,
+    /// Kept for as long as anybody uses the server.
+    local: Option<Arc<LocalBroker>>,
 }
 
 impl Broker {
@@ -58,10 +59,24 @@ impl Broker {
         let control = Link::new(client, at.clone(), CONTROL_RESPONSE);
         let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
         report.require_suitable(&at)?;
-        Ok(Self {
+        Ok(Self::over(
+            control,
+            &config.namespace,
+            report,
+            local.map(Arc::new),
+        ))
+    }
+
+    fn over(
+        control: Link,
+        namespace: &Name,
+        report: ServerReport,
+        local: Option<Arc<LocalBroker>>,
+    ) -> Self {
+        Self {
             inner: Arc::new(Inner {
-                namespace: config.namespace.clone(),
-                fleet: FleetKeys::new(&config.namespace),
+                namespace: namespace.clone(),
+                fleet: FleetKeys::new(namespace),
                 heartbeat: control.sibling(HEARTBEAT_RESPONSE),
                 bulk: control.sibling(BULK_RESPONSE),
                 control,
@@ -69,7 +84,19 @@ impl Broker {
                 report,
                 local,
             }),
-        })
+        }
+    }
+
+    /// The same broker over connections of its own, which live in the runtime that first uses them.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let inner = &self.inner;
+        Self::over(
+            inner.control.sibling(CONTROL_RESPONSE),
+            &inner.namespace,
+            inner.report.clone(),
+            inner.local.clone(),
+        )
     }
 
     /// A task queue. It exists as soon as something is put into it.

@@ -327,6 +327,15 @@ mod tests {
         assert!(encode(&Task::handler("resize", "")).unwrap().len() <= 56);
     }
 
+    /// The vector of `docs/protocol.md`.
+    #[test]
+    fn the_envelope_is_as_documented() {
+        let envelope = encode(&Task::handler("square", "7")).unwrap();
+        let hex: String = envelope.iter().map(|byte| format!("{byte:02x}")).collect();
+        let control = "01000005040003e8030000c0270900";
+        assert_eq!(hex, format!("{control}277cfef1a4ff77d7110000007b226e616d65223a22737175617265227d37"));
+    }
+
     #[test]
     fn limits_are_named_before_anything_is_sent() {
         let large = Task::handler("t", vec![0; BODY_LIMIT + 1]);

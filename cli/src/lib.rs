@@ -16,6 +16,7 @@ mod fleet;
 mod locate;
 mod log;
 pub mod map;
+mod myself;
 pub mod output;
 pub mod task_template;
 pub mod when;

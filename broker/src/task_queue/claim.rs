@@ -160,6 +160,11 @@ impl Claimer {
         })
     }
 
+    /// Goes on for the worker under its next incarnation, after its lease was lost.
+    pub fn become_incarnation(&mut self, worker: Incarnation) {
+        (self.worker, self.number) = (worker, 0);
+    }
+
     /// The number of the last claim that was answered.
     #[must_use]
     pub fn number(&self) -> u32 {

@@ -39,6 +39,19 @@ impl Waiter {
     }
 }
 
+impl TaskQueue {
+    /// Pushes a wake token, in place of one that a worker may have taken just before it stopped.
+    pub async fn pass_wake(&self) -> Result<()> {
+        let mut command = redis::cmd("RPUSH");
+        command.arg(self.keys.wake()).arg("1");
+        self.broker
+            .control()
+            .send(&command, "pass a wake token on", Duration::from_secs(1))
+            .await
+            .map(drop)
+    }
+}
+
 pub(super) async fn block_on(link: &Link, lists: &[String], longest: Duration) -> Result<bool> {
     let mut command = redis::cmd("BLPOP");
     command.arg(lists).arg(longest.as_secs_f64().max(0.001));

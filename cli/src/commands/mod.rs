@@ -2,6 +2,7 @@
 
 mod cancel;
 mod dead;
+mod demo;
 mod doctor;
 mod functions;
 mod generate;
@@ -11,6 +12,7 @@ mod queue;
 mod status;
 mod submit;
 mod wait;
+mod worker;
 
 use clap::Subcommand;
 
@@ -22,6 +24,8 @@ use crate::exit::Exit;
 pub enum Command {
     /// Put tasks into a task queue
     Submit(Box<submit::Submit>),
+    /// Claim tasks and run them
+    Worker(worker::WorkerCommand),
     /// Get completions from a completion queue
     Get(get::Get),
     /// Show queues, workers, or one task
@@ -44,6 +48,8 @@ pub enum Command {
     Functions(functions::Functions),
     /// Check the broker: version, settings, rights, clock, latency
     Doctor(doctor::Doctor),
+    /// Run Python's teaching example of queues and processes
+    Demo(demo::Demo),
     /// Generate shell completions and man pages
     #[command(subcommand)]
     Generate(generate::Generate),
@@ -54,6 +60,8 @@ impl Command {
     pub async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
             Self::Submit(command) => interruptible(command.run(context)).await,
+            // It ends in order by itself, on more than one signal.
+            Self::Worker(command) => command.run(context).await,
             Self::Get(command) => interruptible(command.run(context)).await,
             Self::Status(command) => interruptible(command.run(context)).await,
             Self::Wait(command) => interruptible(command.run(context)).await,
@@ -63,6 +71,7 @@ impl Command {
             Self::Local(command) => command.run(context),
             Self::Functions(command) => interruptible(command.run(context)).await,
             Self::Doctor(command) => interruptible(command.run(context)).await,
+            Self::Demo(command) => interruptible(command.run(context)).await,
             Self::Generate(command) => command.run(context),
         }
     }

@@ -52,7 +52,8 @@ impl Command {
     /// Runs the command until it and its output have ended, its time is up, or `stop` is cancelled.
     ///
     /// It leads a process group of its own, and what is left of the group is killed in the end: also
-    /// when the future is dropped, and by `guard` when this whole process is killed.
+    /// when the future is dropped, and by `guard` when this whole process is killed. Only what has left
+    /// the group (`setsid`) may go on, as long as the worker does.
     pub async fn run(mut self, guard: &Guard, stop: Stop) -> Result<Ended, CommandError> {
         let input = self.stdin.take();
         let stdin = if input.is_some() {

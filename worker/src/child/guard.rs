@@ -198,6 +198,8 @@ mod tests {
         Process::new(env::current_exe().unwrap())
             .args(["--exact", "--ignored", "child::guard::tests::worker"])
             .env(DIRECTORY, directory)
+            // Nobody removes the private directories of a killed worker.
+            .env("TMPDIR", directory)
             .stdout(Stdio::null())
             .spawn()
             .unwrap()
@@ -266,16 +268,16 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_dead_guard_is_replaced_and_knows_the_groups_that_run() {
-        replace_guard(Signal::KILL).await;
+        replace_guard(Signal::KILL);
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_stopped_guard_is_replaced_when_its_pipe_is_full() {
-        replace_guard(Signal::STOP).await;
+        replace_guard(Signal::STOP);
     }
 
     /// Puts a guard out of action, and lets its successor kill a group that the mark does not show.
-    async fn replace_guard(by: Signal) {
+    fn replace_guard(by: Signal) {
         let guard = guard();
         let unmarked = Process::new("sleep").arg("600").process_group(0).spawn();
         let mut unmarked = unmarked.unwrap();
@@ -293,14 +295,9 @@ mod tests {
 
         let Guard(shared) = &guard;
         close_pipe(shared);
-        let status = tokio::task::spawn_blocking(move || unmarked.wait())
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            child::Exit::from(status),
-            child::Exit::Signal(Signal::KILL.as_raw())
-        );
+        wait_until_dead(leader.as_raw_pid());
+        let exit = child::Exit::from(unmarked.wait().unwrap());
+        assert_eq!(exit, child::Exit::Signal(Signal::KILL.as_raw()));
     }
 
     /// What the guard sees when the worker dies.

@@ -1,0 +1,38 @@
+//! This very program as a child process, with the same broker.
+
+use std::env;
+use std::process::Stdio;
+
+use pmq_broker::Password;
+use tokio::process::Command;
+
+use crate::context::Context;
+
+/// A child that runs `pmq` with these arguments on the broker of `context`.
+///
+/// Where the broker is goes through the environment: a URL may hold a password, and argv is for all to read.
+pub(crate) fn command(context: &Context, arguments: &[&str]) -> anyhow::Result<Command> {
+    let mut command = Command::new(env::current_exe()?);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true);
+    command.env("PMQ_NAMESPACE", context.config.namespace.as_str());
+    if let Some(url) = &context.config.url {
+        command.env("PMQ_REDIS_URL", url);
+    }
+    if let Some(username) = &context.config.username {
+        command.env("PMQ_REDIS_USERNAME", username);
+    }
+    match &context.config.password {
+        Password::None => {}
+        Password::Plain(password) => {
+            command.env("PMQ_REDIS_PASSWORD", password);
+        }
+        Password::File(path) => {
+            command.env("PMQ_REDIS_PASSWORD_FILE", path);
+        }
+    }
+    Ok(command)
+}

@@ -1,0 +1,119 @@
+//! The heartbeat: renews the worker's lease on each queue in which it holds tasks, and carries out stop orders.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pmq_broker::task_queue::{Heartbeat, StopOrders};
+use pmq_broker::{Error, Incarnation, TaskQueue};
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
+
+use crate::held::Line;
+
+/// Renews the lease of one queue.
+pub(crate) struct Heart {
+    pub(crate) line: Arc<Line>,
+    pub(crate) lease: Duration,
+    pub(crate) reclaim: Arc<Notify>,
+    /// Told when there is news of stop orders.
+    pub(crate) orders: Arc<Notify>,
+}
+
+impl Heart {
+    /// Beats five times a lease while something is held, and once when nothing is any more.
+    pub(crate) async fn run(self) {
+        let mut ticks = interval(self.lease / 5);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut holding, mut carried_out) = (false, Bytes::new());
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.orders.notified() => {}
+            }
+            let held = self.line.count() > 0;
+            if held || holding {
+                carried_out = self.beat(held, carried_out).await;
+            }
+            holding = held;
+        }
+    }
+
+    async fn beat(&self, held: bool, carried_out: Bytes) -> Bytes {
+        let who = self.line.incarnation();
+        let idle = (!held).then(|| self.line.claimed.load(Ordering::Relaxed));
+        let beat = Heartbeat {
+            who,
+            lease: self.lease,
+            idle,
+            carried_out: carried_out.clone(),
+        };
+        match self.line.queue.heartbeat(&beat).await {
+            Ok(beat) => {
+                for order in &beat.orders {
+                    self.line.carry_out(*order);
+                }
+                if beat.lease_ended {
+                    self.reclaim.notify_one();
+                }
+                beat.raw
+            }
+            Err(Error::LeaseLost { queue }) => {
+                if held {
+                    tracing::warn!(target: "pmq", %queue, "the lease ended while tasks were running; they are stopped here, and run elsewhere");
+                }
+                self.line.lose(who);
+                Bytes::new()
+            }
+            Err(error) => {
+                tracing::debug!(target: "pmq", %error, "a heartbeat failed");
+                carried_out
+            }
+        }
+    }
+}
+
+/// Says that this worker is up, and what it does.
+pub(crate) async fn be_present(queue: TaskQueue, about: impl Fn() -> String) {
+    const EVERY: Duration = Duration::from_secs(5);
+    const LEASE: Duration = Duration::from_secs(16);
+    let broker = queue.broker();
+    let who = Incarnation::new();
+    let _gone = Leaving(queue.clone(), who);
+    let mut ticks = interval_at(Instant::now(), EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = broker.present(&who, LEASE, &about()).await {
+            tracing::debug!(target: "pmq", %error, "could not say that this worker is up");
+        }
+    }
+}
+
+/// Takes the worker off the list as soon as its role is dropped.
+struct Leaving(TaskQueue, Incarnation);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let (queue, who) = (self.0.clone(), self.1);
+        tokio::spawn(async move { queue.broker().present(&who, Duration::ZERO, "").await });
+    }
+}
+
+/// Listens for news of stop orders, so that they need not wait for the next beat.
+pub(crate) async fn listen(lines: Vec<Arc<Line>>, hearts: Vec<Arc<Notify>>) {
+    let queues: Vec<TaskQueue> = lines.iter().map(|line| line.queue.clone()).collect();
+    loop {
+        if let Ok(Some(mut news)) = StopOrders::listen(&queues).await {
+            while let Some(worker) = news.next().await {
+                for (line, heart) in lines.iter().zip(&hearts) {
+                    if line.incarnation().as_bytes().as_slice() == worker {
+                        heart.notify_one();
+                    }
+                }
+            }
+        }
+        sleep(Duration::from_millis(fastrand::u64(500..2000))).await;
+    }
+}

@@ -1,0 +1,123 @@
+//! What the worker holds of one queue: the only state that its roles share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pmq_broker::task_queue::{Claim, Order, Run};
+use pmq_broker::{Incarnation, TaskId, TaskQueue};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Why a run shall stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Somebody cancelled the task.
+    Cancelled = 1,
+    /// The lease ended: another worker may run it.
+    Lost = 2,
+    /// The worker stops, and hands it back.
+    Shutdown = 3,
+}
+
+/// How a run is asked to stop.
+#[derive(Clone, Default)]
+pub(crate) struct StopSwitch {
+    /// Stop, in your own way.
+    pub(crate) stop: CancellationToken,
+    /// Be gone.
+    pub(crate) kill: CancellationToken,
+    why: Arc<AtomicU8>,
+}
+
+impl StopSwitch {
+    /// The first reason stays.
+    fn pull(&self, why: Why, kill: bool) {
+        let _ = self
+            .why
+            .compare_exchange(0, why as u8, Ordering::Relaxed, Ordering::Relaxed);
+        self.stop.cancel();
+        if kill {
+            self.kill.cancel();
+        }
+    }
+
+    pub(crate) fn why(&self) -> Option<Why> {
+        [Why::Cancelled, Why::Lost, Why::Shutdown]
+            .into_iter()
+            .find(|why| *why as u8 == self.why.load(Ordering::Relaxed))
+    }
+}
+
+/// One queue, as this worker serves it.
+pub(crate) struct Line {
+    pub(crate) queue: TaskQueue,
+    /// Number of the last claim that was answered.
+    pub(crate) claimed: AtomicU32,
+    incarnation: Mutex<Incarnation>,
+    held: Mutex<HashMap<TaskId, (Run, StopSwitch)>>,
+    /// Told when something is no longer held.
+    pub(crate) freed: Arc<Notify>,
+}
+
+impl Line {
+    pub(crate) fn new(queue: TaskQueue, freed: Arc<Notify>) -> Self {
+        Self {
+            queue,
+            claimed: AtomicU32::new(0),
+            incarnation: Mutex::default(),
+            held: Mutex::default(),
+            freed,
+        }
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        *lock(&self.incarnation)
+    }
+
+    /// The lease of `lost` has ended: what it held is stopped, and the worker goes on as somebody new.
+    pub(crate) fn lose(&self, lost: Incarnation) {
+        let mut incarnation = lock(&self.incarnation);
+        if *incarnation == lost {
+            *incarnation = Incarnation::new();
+            self.claimed.store(0, Ordering::Relaxed);
+            self.stop_all(Why::Lost, false);
+        }
+    }
+
+    pub(crate) fn hold(&self, claim: &Claim) -> StopSwitch {
+        let switch = StopSwitch::default();
+        lock(&self.held).insert(claim.id, (claim.run.clone(), switch.clone()));
+        switch
+    }
+
+    /// The run has ended. Another run of the same task, claimed since, stays.
+    pub(crate) fn let_go(&self, id: TaskId, run: &Run) {
+        let mut held = lock(&self.held);
+        if held.get(&id).is_some_and(|(other, _)| other == run) {
+            held.remove(&id);
+        }
+        drop(held);
+        self.freed.notify_waiters();
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.held).len()
+    }
+
+    pub(crate) fn carry_out(&self, order: Order) {
+        if let Some((_, switch)) = lock(&self.held).get(&order.id) {
+            switch.pull(Why::Cancelled, order.signal == 9);
+        }
+    }
+
+    pub(crate) fn stop_all(&self, why: Why, kill: bool) {
+        for (_, switch) in lock(&self.held).values() {
+            switch.pull(why, kill);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
