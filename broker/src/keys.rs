@@ -50,6 +50,12 @@ impl ShardKeys {
         &self.fixed
     }
 
+    /// The hash of the tasks that workers hold.
+    #[must_use]
+    pub fn running(&self) -> String {
+        self.part("running")
+    }
+
     /// The list of wake tokens for workers.
     #[must_use]
     pub fn wake(&self) -> String {

@@ -28,6 +28,7 @@ pub mod functions;
 pub mod ids;
 pub mod keys;
 mod reply;
+pub mod rights;
 pub mod task;
 pub mod task_queue;
 

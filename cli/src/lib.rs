@@ -5,14 +5,15 @@
 
 pub mod args;
 pub mod commands;
-
+mod completion_record;
 pub mod config_file;
-
+mod confirm;
 pub mod context;
 pub mod duration;
 pub mod exit;
 pub mod failure;
-
+mod fleet;
+mod locate;
 mod log;
 pub mod map;
 mod myself;

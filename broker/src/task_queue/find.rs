@@ -1,9 +1,11 @@
 //! find and `list_dead`: everything about one task, and the dead letters.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use redis::Value;
 
-use super::{LOOKUP_CHUNK, Run, TaskQueue};
+use super::{CHUNK, LOOKUP_CHUNK, Run, TaskQueue};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
 use crate::envelope;
@@ -96,6 +98,36 @@ impl TaskQueue {
             used,
             completion,
         })
+    }
+
+    /// The tasks that workers hold, in no order. One that starts or ends during the call may be among them or not.
+    pub async fn running(&self) -> Result<Vec<TaskId>> {
+        let doing = "list running tasks";
+        let (mut ids, mut cursor) = (BTreeSet::new(), "0".to_owned());
+        loop {
+            let mut command = redis::cmd("HSCAN");
+            command
+                .arg(self.keys.running())
+                .arg(&cursor)
+                .arg("COUNT")
+                .arg(CHUNK);
+            let answer = self
+                .broker
+                .control()
+                .send(&command, doing, PATIENCE)
+                .await?;
+            let mut answer = reply::items(answer, doing)?.into_iter();
+            let (Some(next), Some(page)) = (answer.next(), answer.next()) else {
+                return Err(odd(doing));
+            };
+            for id in reply::items(page, doing)?.into_iter().step_by(2) {
+                ids.extend(TaskId::from_slice(&reply::bytes(id, doing)?));
+            }
+            cursor = reply::text(next, doing)?;
+            if cursor == "0" {
+                return Ok(ids.into_iter().collect());
+            }
+        }
     }
 
     /// A page of dead letters, oldest first, from the `first`-th on; at most 100.

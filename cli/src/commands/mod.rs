@@ -1,0 +1,88 @@
+//! The subcommands, one file each: what it takes, and what it does.
+
+mod cancel;
+mod dead;
+mod demo;
+mod doctor;
+mod functions;
+mod generate;
+mod get;
+mod local;
+mod queue;
+mod status;
+mod submit;
+mod wait;
+mod worker;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::exit::Exit;
+
+/// A subcommand. A new one is its `mod`, its variant, and its line in [`Command::run`].
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Put tasks into a task queue
+    Submit(Box<submit::Submit>),
+    /// Claim tasks and run them
+    Worker(worker::WorkerCommand),
+    /// Get completions from a completion queue
+    Get(get::Get),
+    /// Show queues, workers, or one task
+    Status(status::Status),
+    /// Wait until tasks have ended
+    Wait(wait::Wait),
+    /// Cancel tasks, waiting or running
+    Cancel(cancel::Cancel),
+    /// List, pause, resume, purge and set up task queues
+    #[command(subcommand)]
+    Queue(queue::Queue),
+    /// List, requeue and purge dead letters
+    #[command(subcommand)]
+    Dead(dead::Dead),
+    /// Manage the local broker
+    #[command(subcommand)]
+    Local(local::Local),
+    /// Manage pmq's function library in Redis
+    #[command(subcommand)]
+    Functions(functions::Functions),
+    /// Check the broker: version, settings, rights, clock, latency
+    Doctor(doctor::Doctor),
+    /// Run Python's teaching example of queues and processes
+    Demo(demo::Demo),
+    /// Generate shell completions and man pages
+    #[command(subcommand)]
+    Generate(generate::Generate),
+}
+
+impl Command {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        match self {
+            Self::Submit(command) => interruptible(command.run(context)).await,
+            // It ends in order by itself, on more than one signal.
+            Self::Worker(command) => command.run(context).await,
+            Self::Get(command) => interruptible(command.run(context)).await,
+            Self::Status(command) => interruptible(command.run(context)).await,
+            Self::Wait(command) => interruptible(command.run(context)).await,
+            Self::Cancel(command) => interruptible(command.run(context)).await,
+            Self::Queue(command) => interruptible(command.run(context)).await,
+            Self::Dead(command) => interruptible(command.run(context)).await,
+            Self::Local(command) => command.run(context),
+            Self::Functions(command) => interruptible(command.run(context)).await,
+            Self::Doctor(command) => interruptible(command.run(context)).await,
+            Self::Demo(command) => interruptible(command.run(context)).await,
+            Self::Generate(command) => command.run(context),
+        }
+    }
+}
+
+/// Lets Ctrl-C end a command in order: what it holds is given back, and the local broker is left.
+async fn interruptible(
+    command: impl Future<Output = anyhow::Result<Exit>>,
+) -> anyhow::Result<Exit> {
+    tokio::select! {
+        ended = command => ended,
+        Ok(()) = tokio::signal::ctrl_c() => Ok(Exit::INTERRUPTED),
+    }
+}

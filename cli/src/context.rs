@@ -1,0 +1,85 @@
+//! What every command works with: the settings that hold, the broker, the output.
+
+use std::env;
+
+use pmq_broker::{Broker, Config};
+
+use crate::args::Globals;
+use crate::config_file::{ConfigFile, RedisTable};
+use crate::output::Output;
+
+/// The settings of this call, resolved once.
+#[derive(Debug)]
+pub struct Context {
+    /// Which broker, and how to log in.
+    pub config: Config,
+    /// What the configuration file says; empty where there is none.
+    pub file: ConfigFile,
+    /// Where results go.
+    pub output: Output,
+}
+
+impl Context {
+    /// Resolves flags, environment and configuration file, in this order of precedence.
+    pub fn new(globals: &Globals) -> anyhow::Result<Self> {
+        let file = ConfigFile::load(globals.config.as_deref())?;
+        let mut config = Config::from_env()?;
+        fill(&mut config, &file.redis);
+        if let Some(url) = &globals.redis {
+            config.url = Some(url.clone());
+        }
+        let env_has_namespace = env::var_os("PMQ_NAMESPACE").is_some_and(|name| !name.is_empty());
+        let from_file = file.namespace.as_ref().filter(|_| !env_has_namespace);
+        if let Some(namespace) = globals.namespace.as_ref().or(from_file) {
+            config.namespace = namespace.clone();
+        }
+        Ok(Self {
+            config,
+            file,
+            output: Output::new(globals.json, globals.color),
+        })
+    }
+
+    /// Connects to the broker, and starts the local one where none is named.
+    pub async fn connect(&self) -> anyhow::Result<Broker> {
+        Ok(Broker::connect(&self.config).await?)
+    }
+}
+
+/// Takes from the file what the environment leaves open.
+fn fill(config: &mut Config, file: &RedisTable) {
+    if config.url.is_none() {
+        config.url.clone_from(&file.url);
+    }
+    if config.username.is_none() {
+        config.username.clone_from(&file.username);
+    }
+    if let (pmq_broker::Password::None, Some(path)) = (&config.password, &file.password_file) {
+        config.password = pmq_broker::Password::File(path.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pmq_broker::Password;
+
+    use super::*;
+
+    #[test]
+    fn the_environment_goes_before_the_file() {
+        let file = RedisTable {
+            url: Some("redis://file".into()),
+            username: Some("file".into()),
+            password_file: Some("/file".into()),
+        };
+        let mut config = Config {
+            username: Some("env".into()),
+            password: Password::Plain("env".into()),
+            ..Config::default()
+        };
+        fill(&mut config, &file);
+        assert_eq!(config.url.as_deref(), Some("redis://file"));
+        assert_eq!(config.username.as_deref(), Some("env"));
+        assert!(matches!(config.password, Password::Plain(_)));
+    }
+}

@@ -1,0 +1,53 @@
+//! Finding the queue of a task of which only the id is known.
+
+use pmq_broker::task_queue::Ending;
+use pmq_broker::{Broker, Name, TaskId, TaskQueue};
+
+/// Tasks of one queue.
+pub(crate) struct Located {
+    pub(crate) queue: TaskQueue,
+    pub(crate) ids: Vec<TaskId>,
+}
+
+/// Sorts ids by the queue that knows them: the one named, else each queue of the namespace is asked.
+///
+/// What nobody knows is listed with the named queue or, without one, with `default`.
+pub(crate) async fn locate(
+    broker: &Broker,
+    queue: Option<&Name>,
+    ids: &[TaskId],
+) -> anyhow::Result<Vec<Located>> {
+    if let Some(name) = queue {
+        return Ok(vec![Located {
+            queue: broker.task_queue(name),
+            ids: ids.to_vec(),
+        }]);
+    }
+    let default = Name::new("default")?;
+    let mut names = broker.queues().await?;
+    names.retain(|name| *name != default);
+    names.insert(0, default);
+    let mut found: Vec<Located> = Vec::new();
+    let mut left = ids.to_vec();
+    for name in &names {
+        if left.is_empty() {
+            break;
+        }
+        let queue = broker.task_queue(name);
+        let endings = queue.watch(&left).await?;
+        let (known, unknown): (Vec<_>, Vec<_>) = left
+            .into_iter()
+            .zip(endings)
+            .partition(|(_, ending)| *ending != Ending::Unknown);
+        left = unknown.into_iter().map(|(id, _)| id).collect();
+        if !known.is_empty() {
+            let ids = known.into_iter().map(|(id, _)| id).collect();
+            found.push(Located { queue, ids });
+        }
+    }
+    if !left.is_empty() {
+        let queue = broker.task_queue(&names[0]);
+        found.push(Located { queue, ids: left });
+    }
+    Ok(found)
+}
