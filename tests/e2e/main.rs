@@ -1,1 +1,7 @@
 //! End to end.
+
+mod fleet;
+mod helpers;
+
+mod attempts;
+mod commands;
