@@ -133,15 +133,15 @@ impl ClaimLoop {
     }
 
     /// Starts what a claim gave; answers how many.
-    fn start(&self, i: usize, claimed: Claimed, free: &mut FreeSlots) -> usize {
+    fn start(&self, i: usize, got: Claimed, free: &mut FreeSlots) -> usize {
         let (line, claimer, since) = (&self.lines[i], &self.claimers[i], Instant::now());
-        let count = claimed.tasks.len();
+        let count = got.tasks.len();
         if claimer.0 != line.incarnation() {
-            hand_back(line, claimed.tasks);
+            hand_back(line, got.tasks);
             return count;
         }
         line.claimed.store(claimer.1.number(), Ordering::Relaxed);
-        for claim in claimed.tasks {
+        for claim in got.tasks {
             if let Some(slot) = free.fill(claim.is_suspect()) {
                 let line = line.clone();
                 self.executor.start(Assignment {
