@@ -1,16 +1,19 @@
 //! Every function of the library on a real server: the whole state before, one call, the whole state after.
 
 mod call;
+mod scenario;
 mod seed;
 mod shard;
 mod state;
 
+mod all_or_nothing;
 mod cancel;
 mod claim;
 mod client;
 mod dead;
 mod finish;
 mod fleet;
+mod full;
 mod heartbeat;
 mod inspect;
 mod queue;
