@@ -1,7 +1,7 @@
 //! What operators do: cancel, queue, dead, local, functions, doctor, generate.
 
 use pmq_broker::task_queue::{How, State};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::site::{End, Site, bare};
 
@@ -118,73 +118,67 @@ async fn purge_wants_a_yes_and_leaves_what_runs() {
     assert_eq!((status.ready, status.running), (0, 1));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn dead_letters_are_listed_requeued_and_deleted() {
-    let site = Site::new();
+/// Has three tasks die.
+async fn bury_three(site: &Site) -> Vec<String> {
     let mut ids = Vec::new();
     for _ in 0..3 {
-        submit(&site, &[]);
+        submit(site, &[]);
         let end = End {
             how: How::FailedForGood,
             exit: Some(4),
-            stderr: b"no\n",
             ..End::default()
         };
         ids.push(site.run_one("q", end).await.to_string());
     }
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_listed_with_what_they_ran_and_why_they_died() {
+    let site = Site::new();
+    let ids = bury_three(&site).await;
     let listed = site
         .pmq
         .run(["dead", "ls", "-q", "q", "--json"])
         .expect_code(0)
         .json();
-    let listed_ids: Vec<&Value> = listed.iter().map(|letter| &letter["id"]).collect();
-    assert_eq!(
-        listed_ids,
-        ids.iter()
-            .map(|id| json!(id))
-            .collect::<Vec<_>>()
-            .iter()
-            .collect::<Vec<_>>()
-    );
+    let listed_ids: Vec<&str> = listed
+        .iter()
+        .filter_map(|letter| letter["id"].as_str())
+        .collect();
+    assert_eq!(listed_ids, ids);
     assert_eq!(
         (&listed[0]["argv"], &listed[0]["exit"]),
         (&json!(["sh", "-c", "x"]), &json!(4))
     );
-    assert!(
-        site.pmq
-            .run(["dead", "ls", "-q", "q"])
-            .expect_code(0)
-            .text()
-            .contains("exit code 4")
-    );
+    let table = site
+        .pmq
+        .run(["dead", "ls", "-q", "q"])
+        .expect_code(0)
+        .text();
+    assert!(table.contains("exit code 4"), "{table}");
+}
 
-    let _ = site
-        .pmq
-        .run(["dead", "requeue", "-q", "q", &ids[0]])
-        .expect_code(0);
-    let _ = site
-        .pmq
-        .run(["dead", "requeue", "-q", "q", &ids[0]])
-        .expect_code(1);
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_requeued_and_deleted() {
+    let site = Site::new();
+    let ids = bury_three(&site).await;
     let queue = site.queue("q").await;
-    let status = queue.status().await.unwrap();
-    assert_eq!((status.dead, status.ready), (2, 1));
+    let counts = async || {
+        let status = queue.status().await.unwrap();
+        (status.dead, status.ready)
+    };
+    let dead = |words: &[&str]| site.pmq.run([&["dead"], words, &["-q", "q"]].concat());
+    let _ = dead(&["requeue", &ids[0]]).expect_code(0);
+    let _ = dead(&["requeue", &ids[0]]).expect_code(1);
+    assert_eq!(counts().await, (2, 1));
 
-    let _ = site
-        .pmq
-        .run(["dead", "purge", "-q", "q", &ids[1]])
-        .expect_code(2);
-    let _ = site
-        .pmq
-        .run(["dead", "purge", "-q", "q", &ids[1], "--yes"])
-        .expect_code(0);
-    let all = site
-        .pmq
-        .run(["dead", "requeue", "-q", "q", "--all", "--json"])
-        .expect_code(0);
+    let _ = dead(&["purge", &ids[1]]).expect_code(2);
+    let _ = dead(&["purge", &ids[1], "--yes"]).expect_code(0);
+    assert_eq!(counts().await, (1, 1));
+    let all = dead(&["requeue", "--all", "--json"]).expect_code(0);
     assert_eq!(all.json()[0]["requeued"], 1);
-    let status = queue.status().await.unwrap();
-    assert_eq!((status.dead, status.ready), (0, 2));
+    assert_eq!(counts().await, (0, 2));
 }
 
 #[test]

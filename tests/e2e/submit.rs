@@ -163,7 +163,8 @@ async fn each_line_is_an_argument_also_one_that_is_not_utf8() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_submitted_again_runs_nothing_twice() {
     let site = Site::new();
-    let input: String = (0..1200).map(|i| format!("{i}\n")).collect();
+    let lines: Vec<String> = (0..1200).map(|i| i.to_string()).collect();
+    let input = lines.join("\n") + "\n";
     let bulk = ["submit", "--batch", "b", "--each-line", "-", "--", "echo"];
     let first = site.pmq.feed(bulk, input.as_bytes()).expect_code(0);
     let ids = first.lines();
