@@ -84,6 +84,12 @@ impl ShardKeys {
         self.part(&format!("done:{name}"))
     }
 
+    /// A bucket of records of ended tasks.
+    #[must_use]
+    pub fn results(&self, bucket: &str) -> String {
+        self.part(&format!("results:{bucket}"))
+    }
+
     /// The channel on which the ends of watched tasks are published.
     #[must_use]
     pub fn ended(&self) -> String {
