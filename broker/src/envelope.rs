@@ -331,12 +331,10 @@ mod tests {
     #[test]
     fn the_envelope_is_as_documented() {
         let envelope = encode(&Task::handler("square", "7")).unwrap();
-        let hex: String = envelope.iter().map(|byte| format!("{byte:02x}")).collect();
-        let control = "01000005040003e8030000c0270900";
-        assert_eq!(
-            hex,
-            format!("{control}277cfef1a4ff77d7110000007b226e616d65223a22737175617265227d37")
-        );
+        let control = [1, 0, 0, 5, 4, 0, 3, 0xe8, 3, 0, 0, 0xc0, 0x27, 9, 0];
+        let digest = [0x27, 0x7c, 0xfe, 0xf1, 0xa4, 0xff, 0x77, 0xd7];
+        let rest = b"\x11\0\0\0{\"name\":\"square\"}7";
+        assert_eq!(envelope, [&control[..], &digest, rest].concat());
     }
 
     #[test]

@@ -19,7 +19,6 @@ static LOADED: OnceLock<()> = OnceLock::new();
 /// One shard, which no other test uses.
 pub(crate) struct Shard {
     pub(crate) keys: ShardKeys,
-    pub(crate) name: Name,
     connection: RefCell<Connection>,
     printer: Printer,
 }
@@ -40,10 +39,8 @@ impl Shard {
 
     /// The shard of this queue.
     pub(crate) fn named(name: &str, server: &RedisServer) -> Self {
-        let name = Name::new(name).unwrap();
         Self {
-            keys: ShardKeys::new(&namespace(), &name),
-            name,
+            keys: ShardKeys::new(&namespace(), &Name::new(name).unwrap()),
             connection: RefCell::new(server.connection()),
             printer: Printer::default(),
         }

@@ -166,11 +166,14 @@ impl Printer {
         for value in state.hash("running").values() {
             tokens.push(u64::from_le_bytes(number(value, 16)));
         }
+        for row in state.hash("attempts").values() {
+            tokens.push(u64::from_le_bytes(number(row, 4)));
+        }
         if let Some(token) = state.meta("token") {
             tokens.push(token.parse().unwrap());
         }
         tokens.sort_unstable();
-        for token in tokens {
+        for token in tokens.into_iter().filter(|token| *token > 0) {
             numbered('T', &self.tokens, token);
         }
         let buckets = state.meta("buckets").unwrap_or_default();

@@ -1,20 +1,18 @@
 //! The claimer: the loop that is the seed of the whole program.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pmq_broker::task_queue::{Ask, Claimed, Claimer, Waiter};
+use pmq_broker::task_queue::{Ask, Claim, Claimed, Claimer, Waiter};
 use pmq_broker::{Error, Incarnation, PATIENCE};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 
-use crate::executor::Executor;
-use crate::health::Pulse;
+use crate::Options;
+use crate::executor::{Assignment, Executor};
 use crate::held::Line;
 use crate::slots::{FreeSlots, Slots};
+use crate::staff::Bells;
 
 /// How long an idle worker waits for a token, with jitter; then it looks by itself.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -22,16 +20,15 @@ const CLAIM_AT_MOST: usize = 500;
 
 /// Claims tasks for free slots, from the queues in their order.
 pub(crate) struct ClaimLoop {
-    pub(crate) lines: Vec<Arc<Line>>,
-    pub(crate) claimers: Vec<(Incarnation, Claimer)>,
-    pub(crate) slots: Slots,
-    pub(crate) executor: Executor,
-    pub(crate) waiter: Waiter,
-    pub(crate) reclaim: Arc<Notify>,
-    pub(crate) pulse: Pulse,
-    pub(crate) burst: bool,
-    pub(crate) lease: Duration,
-    pub(crate) shutdown: CancellationToken,
+    lines: Vec<Arc<Line>>,
+    /// One a line, each with the incarnation that it claims for.
+    claimers: Vec<(Incarnation, Claimer)>,
+    slots: Slots,
+    executor: Executor,
+    waiter: Waiter,
+    bells: Bells,
+    burst: bool,
+    lease: Duration,
 }
 
 /// What asking all queues gave.
@@ -43,13 +40,43 @@ enum Got {
 }
 
 impl ClaimLoop {
+    pub(crate) fn new(
+        lines: &[Arc<Line>],
+        options: &Options,
+        executor: Executor,
+        bells: Bells,
+    ) -> Self {
+        let claimer = |line: &Arc<Line>| {
+            let who = line.incarnation();
+            (
+                who,
+                line.queue
+                    .claimer(who, options.lease, options.completions.as_ref()),
+            )
+        };
+        Self {
+            lines: lines.to_vec(),
+            claimers: lines.iter().map(claimer).collect(),
+            slots: Slots::new(options.slots),
+            executor,
+            waiter: Waiter::for_tasks(lines.iter().map(|line| &line.queue), LONGEST_WAIT),
+            bells,
+            burst: options.burst,
+            lease: options.lease,
+        }
+    }
+
     /// Gets tasks until there are none (burst), the worker shall stop, or the broker refuses it.
     pub(crate) async fn run(mut self) -> Result<(), Error> {
+        let bell = self.bells.freed.clone();
         while let Some(mut free) = self.free_slots().await {
+            // Listened for before it asks, so that no end of a run is missed.
+            let freed = bell.notified();
             match self.get_nowait(&mut free).await {
                 Ok(Got::Tasks) => {}
                 Ok(Got::Empty(_)) if self.burst && free.are_all() => break,
-                Ok(Got::Empty(longest)) => self.wait(longest, &free).await,
+                Ok(Got::Empty(longest)) if self.burst => self.wait_for_end(freed, longest).await,
+                Ok(Got::Empty(longest)) => self.wait_for_task(longest).await,
                 Err(error) => self.recover(error).await?,
             }
         }
@@ -59,10 +86,10 @@ impl ClaimLoop {
     /// Waits for a free slot; `None` once the worker shall stop. The pulse goes on meanwhile.
     async fn free_slots(&self) -> Option<FreeSlots> {
         loop {
-            self.pulse.beat();
+            self.bells.pulse.beat();
             tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return None,
+                () = self.bells.shutdown.cancelled() => return None,
                 free = self.slots.free() => return Some(free),
                 () = sleep(LONGEST_WAIT) => {}
             }
@@ -81,9 +108,14 @@ impl ClaimLoop {
                 wait: !self.burst,
             };
             let claimed = self.claimer(i).get_nowait(ask).await?;
-            if self.start(i, claimed, free, &mut longest).is_break() {
+            if claimed.lease_ended {
+                self.bells.reclaim.notify_one();
+            }
+            let wait = claimed.wait;
+            if self.start(i, claimed, free) > 0 || wait == Some(Duration::ZERO) {
                 return Ok(Got::Tasks);
             }
+            longest = wait.map_or(longest, |wait| wait.min(longest));
         }
         Ok(Got::Empty(longest))
     }
@@ -100,52 +132,49 @@ impl ClaimLoop {
         claimer
     }
 
-    fn start(
-        &mut self,
-        i: usize,
-        claimed: Claimed,
-        free: &mut FreeSlots,
-        longest: &mut Duration,
-    ) -> ControlFlow<()> {
-        let (line, (incarnation, claimer)) = (&self.lines[i], &self.claimers[i]);
-        if claimed.lease_ended {
-            self.reclaim.notify_one();
+    /// Starts what a claim gave; answers how many.
+    fn start(&self, i: usize, got: Claimed, free: &mut FreeSlots) -> usize {
+        let (line, claimer, since) = (&self.lines[i], &self.claimers[i], Instant::now());
+        let count = got.tasks.len();
+        if claimer.0 != line.incarnation() {
+            hand_back(line, got.tasks);
+            return count;
         }
-        *longest = claimed.wait.map_or(*longest, |wait| wait.min(*longest));
-        if *incarnation == line.incarnation() {
-            line.claimed.store(claimer.number(), Ordering::Relaxed);
-        }
-        let again = claimed.wait == Some(Duration::ZERO);
-        if claimed.tasks.is_empty() {
-            return if again {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            };
-        }
-        let since = Instant::now();
-        for claim in claimed.tasks {
+        line.claimed.store(claimer.1.number(), Ordering::Relaxed);
+        for claim in got.tasks {
             if let Some(slot) = free.fill(claim.is_suspect()) {
-                self.executor.start(line.clone(), claim, slot, since);
+                let line = line.clone();
+                self.executor.start(Assignment {
+                    claim,
+                    line,
+                    slot,
+                    since,
+                });
             }
         }
-        ControlFlow::Break(())
+        count
     }
 
-    /// Waits for a token, for a slot that became free with work behind it, or for the time to claim again.
-    async fn wait(&self, longest: Duration, free: &FreeSlots) {
-        let freed = self.lines[0].freed.notified();
+    /// Waits for a wake token, or for the time to claim again.
+    async fn wait_for_task(&self, longest: Duration) {
         tokio::select! {
             biased;
-            () = self.shutdown.cancelled() => {}
-            () = freed, if self.burst && !free.are_all() => {}
-            token = self.waiter.wait(longest), if !self.burst => {
+            () = self.bells.shutdown.cancelled() => {}
+            token = self.waiter.wait(longest) => {
                 if let Err(error) = token {
                     tracing::debug!(target: "pmq", %error, "waiting for tasks");
                     sleep(Duration::from_millis(200).min(longest)).await;
                 }
             }
-            () = sleep(longest), if self.burst => {}
+        }
+    }
+
+    /// Waits until one of the runs under way has ended: it may have left another task.
+    async fn wait_for_end(&self, freed: impl Future<Output = ()>, longest: Duration) {
+        tokio::select! {
+            () = self.bells.shutdown.cancelled() => {}
+            () = freed => {}
+            () = sleep(longest) => {}
         }
     }
 
@@ -168,4 +197,18 @@ impl ClaimLoop {
             error => Err(error),
         }
     }
+}
+
+/// Hands back what was claimed for a life of this worker that ended meanwhile: nobody renews its lease.
+fn hand_back(line: &Line, claims: Vec<Claim>) {
+    let queue = line.queue.clone();
+    let runs: Vec<_> = claims
+        .into_iter()
+        .map(|claim| (claim.id, claim.run))
+        .collect();
+    tokio::spawn(async move {
+        if let Err(error) = queue.release(&runs).await {
+            tracing::debug!(target: "pmq", %error, "could not hand back late claims");
+        }
+    });
 }

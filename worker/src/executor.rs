@@ -31,6 +31,15 @@ pub(crate) struct Shared {
     pub(crate) finishers: Vec<(Arc<Line>, mpsc::Sender<Post>)>,
 }
 
+/// A claimed task and the slot that it fills.
+pub(crate) struct Assignment {
+    pub(crate) claim: Claim,
+    pub(crate) line: Arc<Line>,
+    pub(crate) slot: Slot,
+    /// When the claim was answered.
+    pub(crate) since: Instant,
+}
+
 /// One run under way.
 struct Run {
     claim: Claim,
@@ -95,7 +104,13 @@ impl Executor {
     }
 
     /// Runs a claim in a slot. The slot is free again when the run has ended; it need not be committed yet.
-    pub(crate) fn start(&self, line: Arc<Line>, claim: Claim, slot: Slot, since: Instant) {
+    pub(crate) fn start(&self, assignment: Assignment) {
+        let Assignment {
+            claim,
+            line,
+            slot,
+            since,
+        } = assignment;
         let switch = line.hold(&claim);
         let executor = self.0.clone();
         self.0.runtime.spawn(async move {
@@ -138,34 +153,7 @@ impl Shared {
                 "no worker of this queue allows commands; start one with `pmq worker --allow-commands`, or name a task of its [tasks.NAME]".into(),
             ),
         };
-        self.after_stop(run, end)
-    }
-
-    /// What a stopped run means depends on why it was stopped.
-    fn after_stop(&self, run: &Run, end: End) -> End {
-        let done = matches!(&end, End::Finished { how: How::Ok, .. });
-        match run.switch.why() {
-            Some(Why::Lost) => End::Dropped,
-            Some(Why::Cancelled) if !done => match end {
-                End::Finished {
-                    exit,
-                    mut report,
-                    body,
-                    ..
-                } => {
-                    report.error = Some("cancelled while it ran".into());
-                    End::Finished {
-                        how: How::Cancelled,
-                        exit,
-                        report,
-                        body,
-                    }
-                }
-                _ => End::failed(How::Cancelled, "cancelled while it ran"),
-            },
-            Some(Why::Shutdown) if !done => End::Released,
-            _ => end,
-        }
+        after_stop(run, end)
     }
 
     async fn handle(&self, name: &str, task: &Task, run: &Run) -> End {
@@ -205,14 +193,14 @@ impl Shared {
                 }
                 Err(problem) => End::failed(How::FailedForGood, problem),
             },
-            Some(Handler::Runner(runner)) => self.ask(runner, name, task, run).await,
+            Some(Handler::Runner(runner)) => self.ask(runner, task, run).await,
         }
     }
 
-    async fn ask(&self, runner: &crate::runner::Runner, name: &str, task: &Task, run: &Run) -> End {
+    async fn ask(&self, runner: &crate::runner::Runner, task: &Task, run: &Run) -> End {
         let request = Request {
             id: uuid::Uuid::from_bytes(*task.id.as_bytes()),
-            name: name.to_owned(),
+            name: task.label(),
             attempt: run.claim.attempt().into(),
             queue: run.line.queue.name().to_string(),
             content_type: if task.details.content_type.is_empty() {
@@ -240,7 +228,7 @@ impl Shared {
             }
             Err(RunnerError::TimedOut) => End::failed(How::Failed, timed_out(task)),
             Err(RunnerError::Start { source }) => {
-                tracing::error!(target: "pmq", error = %source, "the runner of task '{name}' does not start; handing its tasks back");
+                tracing::error!(target: "pmq", error = %source, "the runner of task '{}' does not start; handing it back", task.label());
                 sleep(Duration::from_secs(1)).await;
                 End::Released
             }
@@ -326,6 +314,33 @@ impl Shared {
         };
         // The finisher ends only after the last run has.
         let _ = finisher.send(post).await;
+    }
+}
+
+/// What a stopped run means depends on why it was stopped.
+fn after_stop(run: &Run, end: End) -> End {
+    let done = matches!(&end, End::Finished { how: How::Ok, .. });
+    match run.switch.why() {
+        Some(Why::Lost) => End::Dropped,
+        Some(Why::Cancelled) if !done => match end {
+            End::Finished {
+                exit,
+                mut report,
+                body,
+                ..
+            } => {
+                report.error = Some("cancelled while it ran".into());
+                End::Finished {
+                    how: How::Cancelled,
+                    exit,
+                    report,
+                    body,
+                }
+            }
+            _ => End::failed(How::Cancelled, "cancelled while it ran"),
+        },
+        Some(Why::Shutdown) if !done => End::Released,
+        _ => end,
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pmq_broker::task_queue::{Heartbeat, StopOrders};
-use pmq_broker::{Error, Incarnation, TaskQueue};
+use pmq_broker::{Broker, Error, Incarnation, TaskQueue};
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::held::Line;
 
@@ -74,30 +74,32 @@ impl Heart {
     }
 }
 
-/// Says that this worker is up, and what it does.
-pub(crate) async fn be_present(queue: TaskQueue, about: impl Fn() -> String) {
-    const EVERY: Duration = Duration::from_secs(5);
-    const LEASE: Duration = Duration::from_secs(16);
-    let broker = queue.broker();
-    let who = Incarnation::new();
-    let _gone = Leaving(queue.clone(), who);
-    let mut ticks = interval_at(Instant::now(), EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = broker.present(&who, LEASE, &about()).await {
-            tracing::debug!(target: "pmq", %error, "could not say that this worker is up");
-        }
-    }
+/// What shows a worker to others while it is up.
+pub(crate) struct Presence {
+    pub(crate) broker: Broker,
+    pub(crate) who: Incarnation,
 }
 
-/// Takes the worker off the list as soon as its role is dropped.
-struct Leaving(TaskQueue, Incarnation);
+impl Presence {
+    /// Says again and again that this worker is up, and what it does.
+    pub(crate) async fn show(self: Arc<Self>, about: impl Fn() -> String) {
+        const EVERY: Duration = Duration::from_secs(5);
+        const LEASE: Duration = Duration::from_secs(16);
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = self.broker.present(&self.who, LEASE, &about()).await {
+                tracing::debug!(target: "pmq", %error, "could not say that this worker is up");
+            }
+        }
+    }
 
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        let (queue, who) = (self.0.clone(), self.1);
-        tokio::spawn(async move { queue.broker().present(&who, Duration::ZERO, "").await });
+    /// Takes the worker off the list at once.
+    pub(crate) async fn end(&self) {
+        if let Err(error) = self.broker.present(&self.who, Duration::ZERO, "").await {
+            tracing::debug!(target: "pmq", %error, "could not say that this worker is gone");
+        }
     }
 }
 
@@ -107,10 +109,9 @@ pub(crate) async fn listen(lines: Vec<Arc<Line>>, hearts: Vec<Arc<Notify>>) {
     loop {
         if let Ok(Some(mut news)) = StopOrders::listen(&queues).await {
             while let Some(worker) = news.next().await {
-                for (line, heart) in lines.iter().zip(&hearts) {
-                    if line.incarnation().as_bytes().as_slice() == worker {
-                        heart.notify_one();
-                    }
+                let mine = |line: &Line| line.incarnation().as_bytes().as_slice() == worker;
+                if let Some(i) = lines.iter().position(|line| mine(line)) {
+                    hearts[i].notify_one();
                 }
             }
         }

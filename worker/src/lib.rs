@@ -31,6 +31,7 @@ mod options;
 mod reclaimer;
 pub mod runner;
 mod slots;
+mod staff;
 mod task;
 mod worker;
 

@@ -59,10 +59,6 @@ impl Slots {
     pub(crate) fn has_suspect(&self) -> bool {
         self.suspect.load(Ordering::Relaxed)
     }
-
-    pub(crate) fn busy(&self) -> usize {
-        self.total - self.free.available_permits()
-    }
 }
 
 impl FreeSlots {

@@ -3,32 +3,18 @@
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
-use pmq_broker::task_queue::{Finished, How, Waiter};
-use pmq_broker::{Broker, Incarnation, TaskQueue};
+use pmq_broker::task_queue::{Finished, How};
+use pmq_broker::{Broker, Incarnation};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{Notify, mpsc};
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::child::{CommandError, Guard};
-use crate::claimer::ClaimLoop;
-use crate::executor::{Executor, Shared};
-use crate::finisher::{BACKLOG, Finisher, Post};
 use crate::handlers::{Handler, Handlers, typed};
-use crate::health::Pulse;
-use crate::heartbeat::{Heart, be_present, listen};
-use crate::held::{Line, Why};
 use crate::runner::Runner;
-use crate::slots::Slots;
-use crate::{Context, Options, Task, TaskError, reclaimer};
-
-/// How long stopped runs have to end before they are killed.
-const KILL_AFTER: Duration = Duration::from_secs(2);
+use crate::staff::Office;
+use crate::{Context, Options, Task, TaskError};
 
 /// Why a worker ended that was not asked to.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +70,7 @@ impl Tally {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Report {
             ok: read(&self.ok),
@@ -97,10 +83,10 @@ impl Tally {
 
 /// A worker that is being set up. In Python's multiprocessing it is one process of a `Pool`, on any host.
 pub struct Worker {
-    broker: Broker,
+    pub(crate) broker: Broker,
     /// What its owner decides.
     pub options: Options,
-    handlers: Handlers,
+    pub(crate) handlers: Handlers,
     guard: Option<Guard>,
 }
 
@@ -189,6 +175,9 @@ impl Worker {
         stop: impl Future<Output = ()> + Send,
         hurry: impl Future<Output = ()> + Send,
     ) -> Result<Report, WorkerError> {
+        if self.options.queues.is_empty() {
+            self.options.queues = Options::default().queues;
+        }
         self.options.slots = self.options.slots.max(1);
         self.options.lease = self.options.lease.max(Duration::from_secs(1));
         let guard = self.guard()?;
@@ -198,259 +187,5 @@ impl Worker {
         let ended = staff.work(stop).await;
         staff.wind_up(grace, hurry).await;
         ended.map(|()| staff.tally.report())
-    }
-}
-
-/// A thread of its own for the roles, so that a handler that blocks its thread delays no heartbeat.
-struct Office(Option<Runtime>);
-
-impl Office {
-    fn open() -> Result<Self, WorkerError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("pmq-worker")
-            .enable_all()
-            .build();
-        Ok(Self(Some(runtime.map_err(WorkerError::Thread)?)))
-    }
-
-    fn start(&self, worker: Worker, guard: Guard) -> Staff {
-        let handlers = Handle::current();
-        let _entered = self.0.as_ref().map(Runtime::enter);
-        Staff::start(worker, guard, handlers)
-    }
-}
-
-impl Drop for Office {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// The roles at work.
-struct Staff {
-    lines: Vec<Arc<Line>>,
-    freed: Arc<Notify>,
-    tally: Arc<Tally>,
-    shutdown: CancellationToken,
-    claiming: JoinHandle<Result<(), pmq_broker::Error>>,
-    stuck: JoinHandle<()>,
-    /// They end when the last run has.
-    finishers: JoinSet<()>,
-    /// They are ended when all work is done.
-    helpers: Vec<AbortHandle>,
-}
-
-impl Staff {
-    fn start(worker: Worker, guard: Guard, runtime: Handle) -> Self {
-        let Worker {
-            broker,
-            options,
-            handlers,
-            ..
-        } = worker;
-        let broker = broker.apart();
-        let queues: Vec<TaskQueue> = options
-            .queues
-            .iter()
-            .map(|name| broker.task_queue(name))
-            .collect();
-        let (freed, reclaim, tally) = (
-            Arc::new(Notify::new()),
-            Arc::new(Notify::new()),
-            Arc::new(Tally::default()),
-        );
-        let lines: Vec<Arc<Line>> = queues
-            .iter()
-            .map(|q| Arc::new(Line::new(q.clone(), freed.clone())))
-            .collect();
-        let slots = Slots::new(options.slots);
-        let pulse = Pulse::new();
-        let shutdown = CancellationToken::new();
-
-        let (finishers, posts) = start_finishers(&lines, &tally);
-        let mut helpers = start_hearts(&lines, &options, &reclaim);
-        helpers.push(
-            tokio::spawn(reclaimer::run(
-                queues.clone(),
-                options.lease,
-                reclaim.clone(),
-            ))
-            .abort_handle(),
-        );
-        if let Some(queue) = queues.first() {
-            helpers.push(
-                tokio::spawn(be_present(
-                    queue.clone(),
-                    about(&options, &handlers, &slots),
-                ))
-                .abort_handle(),
-            );
-        }
-        let stuck = tokio::spawn(pulse.clone().watch(options.health.clone()));
-        let executor = Executor::new(Shared {
-            worker: options.name.as_str().into(),
-            handlers,
-            commands: options.commands.clone(),
-            guard,
-            runtime,
-            finishers: posts,
-        });
-        let claimer = ClaimLoop {
-            claimers: lines
-                .iter()
-                .map(|line| {
-                    (
-                        line.incarnation(),
-                        line.queue.claimer(
-                            line.incarnation(),
-                            options.lease,
-                            options.completions.as_ref(),
-                        ),
-                    )
-                })
-                .collect(),
-            lines: lines.clone(),
-            slots,
-            executor,
-            waiter: Waiter::for_tasks(&broker, &queues, Duration::from_secs(5)),
-            reclaim,
-            pulse,
-            burst: options.burst,
-            lease: options.lease,
-            shutdown: shutdown.clone(),
-        };
-        let claiming = tokio::spawn(claimer.run());
-        Self {
-            lines,
-            freed,
-            tally,
-            shutdown,
-            claiming,
-            stuck,
-            finishers,
-            helpers,
-        }
-    }
-
-    /// Until the claimer ends by itself, or is asked to.
-    async fn work(&mut self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
-        tokio::select! {
-            ended = &mut self.claiming => match ended {
-                Ok(ended) => ended.map_err(WorkerError::from),
-                Err(_) => Err(WorkerError::Stuck),
-            },
-            () = stop => {
-                self.shutdown.cancel();
-                let _ = (&mut self.claiming).await;
-                Ok(())
-            }
-            _ = &mut self.stuck => {
-                self.claiming.abort();
-                Err(WorkerError::Stuck)
-            }
-        }
-    }
-
-    /// Lets runs end within the grace, hands back the rest, and waits until everything is committed.
-    async fn wind_up(&mut self, grace: Duration, hurry: impl Future<Output = ()>) {
-        tokio::select! {
-            () = self.idle() => {}
-            () = sleep(grace) => {}
-            () = hurry => {}
-        }
-        for kill in [false, true] {
-            for line in &self.lines {
-                line.stop_all(Why::Shutdown, kill);
-            }
-            let _ = timeout(KILL_AFTER, self.idle()).await;
-        }
-        for line in &self.lines {
-            let _ = timeout(Duration::from_millis(500), line.queue.pass_wake()).await;
-        }
-        while self.finishers.try_join_next().is_some() {}
-        for helper in &self.helpers {
-            helper.abort();
-        }
-        self.stuck.abort();
-    }
-
-    /// Until nothing is held.
-    async fn idle(&self) {
-        loop {
-            let freed = self.freed.notified();
-            if self.lines.iter().all(|line| line.count() == 0) {
-                return;
-            }
-            freed.await;
-        }
-    }
-}
-
-fn start_finishers(
-    lines: &[Arc<Line>],
-    tally: &Arc<Tally>,
-) -> (JoinSet<()>, Vec<(Arc<Line>, mpsc::Sender<Post>)>) {
-    let mut finishers = JoinSet::new();
-    let posts = lines.iter().map(|line| {
-        let (sender, posts) = mpsc::channel(BACKLOG);
-        finishers.spawn(
-            Finisher {
-                line: line.clone(),
-                posts,
-                tally: tally.clone(),
-            }
-            .run(),
-        );
-        (line.clone(), sender)
-    });
-    let posts = posts.collect();
-    (finishers, posts)
-}
-
-fn start_hearts(lines: &[Arc<Line>], options: &Options, reclaim: &Arc<Notify>) -> Vec<AbortHandle> {
-    let orders: Vec<Arc<Notify>> = lines.iter().map(|_| Arc::default()).collect();
-    let mut helpers: Vec<AbortHandle> = lines
-        .iter()
-        .zip(&orders)
-        .map(|(line, orders)| Heart {
-            line: line.clone(),
-            lease: options.lease,
-            reclaim: reclaim.clone(),
-            orders: orders.clone(),
-        })
-        .map(|heart| tokio::spawn(heart.run()).abort_handle())
-        .collect();
-    helpers.push(tokio::spawn(listen(lines.to_vec(), orders)).abort_handle());
-    helpers
-}
-
-/// What the worker says about itself.
-fn about(
-    options: &Options,
-    handlers: &Handlers,
-    slots: &Slots,
-) -> impl Fn() -> String + Send + 'static {
-    let started = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as u64);
-    let fixed = serde_json::json!({
-        "name": options.name,
-        "host": rustix::system::uname().nodename().to_string_lossy(),
-        "pid": std::process::id(),
-        "queues": options.queues,
-        "slots": options.slots,
-        "commands": options.commands.allowed,
-        "tasks": handlers.names(),
-        "started": started,
-        "version": env!("CARGO_PKG_VERSION"),
-    });
-    let slots = slots.clone();
-    move || {
-        let mut about = fixed.clone();
-        about["running"] = slots.busy().into();
-        about.to_string()
     }
 }

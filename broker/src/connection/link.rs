@@ -163,8 +163,10 @@ impl Link {
         let mut command = redis::cmd("FUNCTION");
         command.arg("LOAD").arg(SOURCE);
         match timeout(self.response, connection.send_packed_command(&command)).await {
-            Ok(Err(error)) if error.to_string().contains("already exists") => Ok(()),
-            Ok(answer) => answer.and_then(Value::extract_error).map(drop),
+            Ok(answer) => match answer.and_then(Value::extract_error) {
+                Err(error) if error.to_string().contains("already exists") => Ok(()),
+                answer => answer.map(drop),
+            },
             Err(_) => Err(RedisError::from((
                 redis::ErrorKind::Io,
                 "no answer in time",

@@ -5,7 +5,6 @@ use std::time::Duration;
 use redis::Value;
 
 use super::TaskQueue;
-use crate::broker::Broker;
 use crate::connection::link::{Link, Subscription};
 use crate::error::Result;
 use crate::ids::Name;
@@ -17,12 +16,21 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Waits for ready tasks of these queues, for at most `longest` at a time.
+    /// Waits for ready tasks of these queues, which are on one broker, for at most `longest` at a time.
+    ///
+    /// # Panics
+    ///
+    /// If there is no queue.
     #[must_use]
-    pub fn for_tasks(broker: &Broker, queues: &[TaskQueue], longest: Duration) -> Self {
+    pub fn for_tasks<'a>(
+        queues: impl IntoIterator<Item = &'a TaskQueue>,
+        longest: Duration,
+    ) -> Self {
+        let queues: Vec<&TaskQueue> = queues.into_iter().collect();
+        let link = queues[0].broker.waiting(longest);
         Self {
-            link: broker.waiting(longest),
-            lists: queues.iter().map(|q| q.keys().wake()).collect(),
+            link,
+            lists: queues.iter().map(|queue| queue.keys.wake()).collect(),
         }
     }
 

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use pmq_broker::task_queue::{CHUNK, Consumer};
-use pmq_broker::{Completion, Name};
+use pmq_broker::task_queue::{CHUNK, Consumer, DEFAULT_LEASE};
+use pmq_broker::{Completion, Name, TaskQueue};
 use tokio::time::Instant;
 
 use crate::completion_record::{self, CompletionRecord};
@@ -29,8 +29,8 @@ Examples:
   pmq get mail/done -n 100 --json | jq -r .stdout
   pmq get mail/done --follow --json >> completions.jsonl";
 
-/// Longest single wait of a `get` without a time limit.
-const LONG: Duration = Duration::from_secs(3600);
+/// How often a `get` that waits looks whether another one was killed. Workers look too, but none may be up.
+const LOOK_AROUND: Duration = Duration::from_secs(5);
 
 /// Get completions from a completion queue, waiting until one is there.
 #[derive(Args, Debug)]
@@ -82,15 +82,14 @@ impl Get {
     /// Runs it.
     pub async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let broker = context.connect().await?;
-        let mut consumer = broker
-            .task_queue(&self.from.queue)
-            .completions(&self.from.name);
+        let queue = broker.task_queue(&self.from.queue);
+        let mut consumer = queue.completions(&self.from.name);
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
         let want = if self.follow { u64::MAX } else { self.n };
         let mut got = 0;
         while got < want {
             let n = (want - got).min(CHUNK as u64) as usize;
-            let completions = self.next(&mut consumer, n, deadline).await?;
+            let completions = self.next((&queue, &mut consumer), n, deadline).await?;
             if completions.is_empty() {
                 break;
             }
@@ -105,22 +104,35 @@ impl Get {
     /// The next completions; none where there are none, or none came in time.
     async fn next(
         &self,
-        consumer: &mut Consumer,
+        source: (&TaskQueue, &mut Consumer),
         n: usize,
         deadline: Option<Instant>,
     ) -> pmq_broker::Result<Vec<Completion>> {
-        if self.nowait {
-            return consumer.get_many_nowait(n).await;
-        }
-        if let Some(deadline) = deadline {
-            let left = deadline.saturating_duration_since(Instant::now());
-            return consumer.get_many(n, left).await;
-        }
+        let (queue, consumer) = source;
         loop {
-            let completions = consumer.get_many(n, LONG).await?;
-            if !completions.is_empty() {
+            let left = match deadline {
+                _ if self.nowait => Duration::ZERO,
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+                None => LOOK_AROUND,
+            };
+            let completions = consumer.get_many(n, left.min(LOOK_AROUND)).await?;
+            let is_last = self.nowait || (deadline.is_some() && left <= LOOK_AROUND);
+            if is_last || !completions.is_empty() {
                 return Ok(completions);
             }
+            take_back(queue).await;
+        }
+    }
+}
+
+/// Puts back what consumers held whose lease has ended.
+async fn take_back(queue: &TaskQueue) {
+    loop {
+        match queue.reclaim(DEFAULT_LEASE).await {
+            Ok(step) if step.more => {}
+            Ok(_) => return,
+            // This user may lack the right, and somebody else will do it.
+            Err(error) => return tracing::debug!(%error, "could not take back completions"),
         }
     }
 }

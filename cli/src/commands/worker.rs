@@ -1,6 +1,7 @@
 //! `pmq worker`: claims tasks and runs them.
 
 use std::ffi::OsString;
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -35,6 +36,10 @@ const HEALTHY: Duration = Duration::from_secs(30);
 /// Claim tasks and run them
 #[derive(clap::Args, Debug)]
 #[command(after_help = AFTER_HELP)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct WorkerCommand {
     /// A queue to serve; given more than once, they are asked in this order [default: default]
     #[arg(short, long = "queue", value_name = "Q")]
@@ -88,6 +93,10 @@ pub struct WorkerCommand {
     #[arg(long, requires = "health_file")]
     check: bool,
 
+    /// Say nothing but what goes wrong
+    #[arg(long)]
+    quiet: bool,
+
     /// Know the demo's task
     #[arg(long, hide = true)]
     demo: bool,
@@ -107,7 +116,7 @@ impl WorkerCommand {
             return check(file);
         }
         let broker = context.connect().await?;
-        let quiet = self.demo;
+        let quiet = self.quiet || self.demo;
         let worker = self.prepare(broker, &context.file)?;
         if !quiet {
             announce(&worker);
@@ -206,7 +215,7 @@ fn summary(report: Report) -> String {
     let mut text = format!("worker stopped: {ok} ok, {failed} failed");
     for (count, what) in [(cancelled, "cancelled"), (lost, "lost to other workers")] {
         if count > 0 {
-            text.push_str(&format!(", {count} {what}"));
+            let _ = write!(text, ", {count} {what}");
         }
     }
     text

@@ -1,0 +1,258 @@
+//! The staff: the roles at work, from start to stop.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pmq_broker::{Incarnation, Name, TaskQueue};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::child::Guard;
+use crate::claimer::ClaimLoop;
+use crate::executor::{Executor, Shared};
+use crate::finisher::{BACKLOG, Finisher, Post};
+use crate::handlers::Handlers;
+use crate::health::Pulse;
+use crate::heartbeat::{Heart, Presence, listen};
+use crate::held::{Line, Why};
+use crate::worker::{Tally, Worker, WorkerError};
+use crate::{Options, reclaimer};
+
+/// How long stopped runs have to end before they are killed.
+const KILL_AFTER: Duration = Duration::from_secs(2);
+
+/// A thread of its own for the roles, so that a handler that blocks its thread delays no heartbeat.
+pub(crate) struct Office(Option<Runtime>);
+
+impl Office {
+    pub(crate) fn open() -> Result<Self, WorkerError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("pmq-worker")
+            .enable_all()
+            .build();
+        Ok(Self(Some(runtime.map_err(WorkerError::Thread)?)))
+    }
+
+    pub(crate) fn start(&self, worker: Worker, guard: Guard) -> Staff {
+        let handlers = Handle::current();
+        let _entered = self.0.as_ref().map(Runtime::enter);
+        Staff::start(worker, guard, handlers)
+    }
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What the roles tell each other.
+#[derive(Clone)]
+pub(crate) struct Bells {
+    /// Something is no longer held.
+    pub(crate) freed: Arc<Notify>,
+    /// Some worker's lease has ended.
+    pub(crate) reclaim: Arc<Notify>,
+    /// The claim loop turns.
+    pub(crate) pulse: Pulse,
+    /// Claim no more.
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Bells {
+    fn new() -> Self {
+        Self {
+            freed: Arc::default(),
+            reclaim: Arc::default(),
+            pulse: Pulse::new(),
+            shutdown: CancellationToken::new(),
+        }
+    }
+}
+
+/// The roles at work.
+pub(crate) struct Staff {
+    lines: Vec<Arc<Line>>,
+    pub(crate) tally: Arc<Tally>,
+    bells: Bells,
+    presence: Arc<Presence>,
+    claiming: JoinHandle<Result<(), pmq_broker::Error>>,
+    stuck: JoinHandle<()>,
+    /// They are ended when all work is done.
+    helpers: Vec<AbortHandle>,
+}
+
+impl Staff {
+    fn start(worker: Worker, guard: Guard, runtime: Handle) -> Self {
+        let Worker {
+            broker,
+            options,
+            handlers,
+            ..
+        } = worker;
+        let (broker, bells, tally) = (broker.apart(), Bells::new(), Arc::new(Tally::default()));
+        let line = |name: &Name| Arc::new(Line::new(broker.task_queue(name), bells.freed.clone()));
+        let lines: Vec<Arc<Line>> = options.queues.iter().map(line).collect();
+        let finishers = start_finishers(&lines, &tally);
+
+        let presence = Arc::new(Presence {
+            broker: broker.clone(),
+            who: Incarnation::new(),
+        });
+        let showing = presence.clone().show(about(&options, &handlers, &lines));
+        let queues: Vec<TaskQueue> = lines.iter().map(|line| line.queue.clone()).collect();
+        let reclaiming = reclaimer::run(queues, options.lease, bells.reclaim.clone());
+        let mut helpers = start_hearts(&lines, &options, &bells.reclaim);
+        helpers.extend([
+            tokio::spawn(showing).abort_handle(),
+            tokio::spawn(reclaiming).abort_handle(),
+        ]);
+
+        let stuck = tokio::spawn(bells.pulse.clone().watch(options.health.clone()));
+        let worker = options.name.as_str().into();
+        let commands = options.commands.clone();
+        let executor = Executor::new(Shared {
+            worker,
+            handlers,
+            commands,
+            guard,
+            runtime,
+            finishers,
+        });
+        let claiming =
+            tokio::spawn(ClaimLoop::new(&lines, &options, executor, bells.clone()).run());
+        Self {
+            lines,
+            tally,
+            bells,
+            presence,
+            claiming,
+            stuck,
+            helpers,
+        }
+    }
+
+    /// Until the claimer ends by itself, or is asked to.
+    pub(crate) async fn work(&mut self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
+        tokio::select! {
+            ended = &mut self.claiming => match ended {
+                Ok(ended) => ended.map_err(WorkerError::from),
+                Err(_) => Err(WorkerError::Stuck),
+            },
+            () = stop => {
+                self.bells.shutdown.cancel();
+                let _ = (&mut self.claiming).await;
+                Ok(())
+            }
+            _ = &mut self.stuck => {
+                self.claiming.abort();
+                Err(WorkerError::Stuck)
+            }
+        }
+    }
+
+    /// Lets runs end within the grace, hands back the rest, and waits until everything is committed.
+    pub(crate) async fn wind_up(&mut self, grace: Duration, hurry: impl Future<Output = ()>) {
+        tokio::select! {
+            () = self.idle() => {}
+            () = sleep(grace) => {}
+            () = hurry => {}
+        }
+        for kill in [false, true] {
+            for line in &self.lines {
+                line.stop_all(Why::Shutdown, kill);
+            }
+            let _ = timeout(KILL_AFTER, self.idle()).await;
+        }
+        for line in &self.lines {
+            let _ = timeout(Duration::from_millis(500), line.queue.pass_wake()).await;
+        }
+        for helper in &self.helpers {
+            helper.abort();
+        }
+        self.presence.end().await;
+        self.stuck.abort();
+    }
+
+    /// Until nothing is held.
+    async fn idle(&self) {
+        loop {
+            let freed = self.bells.freed.notified();
+            if self.lines.iter().all(|line| line.count() == 0) {
+                return;
+            }
+            freed.await;
+        }
+    }
+}
+
+/// They end when the last run has.
+fn start_finishers(
+    lines: &[Arc<Line>],
+    tally: &Arc<Tally>,
+) -> Vec<(Arc<Line>, mpsc::Sender<Post>)> {
+    let start = |line: &Arc<Line>| {
+        let (sender, posts) = mpsc::channel(BACKLOG);
+        tokio::spawn(
+            Finisher {
+                line: line.clone(),
+                posts,
+                tally: tally.clone(),
+            }
+            .run(),
+        );
+        (line.clone(), sender)
+    };
+    lines.iter().map(start).collect()
+}
+
+fn start_hearts(lines: &[Arc<Line>], options: &Options, reclaim: &Arc<Notify>) -> Vec<AbortHandle> {
+    let orders: Vec<Arc<Notify>> = lines.iter().map(|_| Arc::default()).collect();
+    let mut helpers: Vec<AbortHandle> = lines
+        .iter()
+        .zip(&orders)
+        .map(|(line, orders)| Heart {
+            line: line.clone(),
+            lease: options.lease,
+            reclaim: reclaim.clone(),
+            orders: orders.clone(),
+        })
+        .map(|heart| tokio::spawn(heart.run()).abort_handle())
+        .collect();
+    helpers.push(tokio::spawn(listen(lines.to_vec(), orders)).abort_handle());
+    helpers
+}
+
+/// What the worker says about itself.
+fn about(
+    options: &Options,
+    handlers: &Handlers,
+    lines: &[Arc<Line>],
+) -> impl Fn() -> String + Send + 'static {
+    let started = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64);
+    let fixed = serde_json::json!({
+        "name": options.name,
+        "host": rustix::system::uname().nodename().to_string_lossy(),
+        "pid": std::process::id(),
+        "queues": options.queues,
+        "slots": options.slots,
+        "commands": options.commands.allowed,
+        "tasks": handlers.names(),
+        "started": started,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    let lines = lines.to_vec();
+    move || {
+        let mut about = fixed.clone();
+        about["running"] = lines.iter().map(|line| line.count()).sum::<usize>().into();
+        about.to_string()
+    }
+}
