@@ -12,7 +12,7 @@ use pmq_tests::{Program, RedisServer, Scratch, eventually, eventually_async};
 
 /// Bounds every wait for something that should come soon, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
-const MINUTES: Duration = Duration::from_secs(180);
+const LONG: Duration = Duration::from_secs(60);
 
 static FLEETS: AtomicU32 = AtomicU32::new(0);
 
@@ -55,7 +55,7 @@ impl Fleet {
     pub(crate) fn pmq(&self) -> Program {
         Program::new(env!("CARGO_BIN_EXE_pmq-under-test"))
             .redis(&self.url)
-            .timeout(MINUTES)
+            .timeout(LONG)
     }
 
     /// Starts `pmq worker` on this queue with these flags, which are separated by spaces.
@@ -136,7 +136,7 @@ impl Fleet {
 /// Gets `n` completions from a consumer, each of another task, and sees that there is no further one.
 pub(crate) async fn collect(consumer: &mut Consumer, n: usize) -> HashMap<TaskId, Completion> {
     let mut got = HashMap::new();
-    let end = Instant::now() + MINUTES;
+    let end = Instant::now() + LONG;
     while got.len() < n {
         assert!(
             Instant::now() < end,

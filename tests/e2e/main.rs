@@ -1,7 +1,22 @@
 //! End to end.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test fails by it, also in what tests share"
+)]
+
 mod fleet;
 mod helpers;
+mod site;
+mod store;
 
+mod admin;
 mod attempts;
+mod bad_input;
 mod commands;
+mod get;
+mod map;
+mod refusals;
+mod shutdown;
+mod status;
+mod submit;
