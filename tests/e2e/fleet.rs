@@ -12,7 +12,8 @@ use pmq_tests::{Program, RedisServer, Scratch, eventually, eventually_async};
 
 /// Bounds every wait for something that should come soon, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
-const LONG: Duration = Duration::from_secs(60);
+/// Bounds what takes its time.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 static FLEETS: AtomicU32 = AtomicU32::new(0);
 
@@ -53,8 +54,13 @@ impl Fleet {
 
     /// `pmq`, on this fleet's server.
     pub(crate) fn pmq(&self) -> Program {
+        self.pmq_at(&self.url)
+    }
+
+    /// `pmq` on this server by another way.
+    pub(crate) fn pmq_at(&self, url: &str) -> Program {
         Program::new(env!("CARGO_BIN_EXE_pmq-under-test"))
-            .redis(&self.url)
+            .redis(url)
             .timeout(LONG)
     }
 

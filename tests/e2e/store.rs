@@ -1,5 +1,7 @@
 //! A queue's keys as a stranger with redis-cli sees and changes them.
 
+use std::time::Duration;
+
 use pmq_broker::TaskId;
 use pmq_tests::RedisServer;
 use redis::{Connection, cmd};
@@ -98,6 +100,39 @@ impl Store {
         rows.iter()
             .map(|row| u16::from_le_bytes([row[2], row[3]]))
             .collect()
+    }
+
+    /// How many calls clients have made that workers make.
+    pub(crate) fn calls(&mut self) -> u64 {
+        let commands = [
+            "fcall",
+            "blpop",
+            "ping",
+            "sadd",
+            "rpush",
+            "hello",
+            "subscribe",
+        ];
+        commands.iter().map(|command| self.calls_of(command)).sum()
+    }
+
+    /// How many calls of one command there were.
+    pub(crate) fn calls_of(&mut self, command: &str) -> u64 {
+        let info: String = cmd("INFO")
+            .arg("commandstats")
+            .query(&mut self.connection)
+            .unwrap();
+        let start = format!("cmdstat_{command}:calls=");
+        let calls = info
+            .lines()
+            .find_map(|line| line.strip_prefix(&start)?.split(',').next());
+        calls.map_or(0, |calls| calls.parse().unwrap())
+    }
+
+    /// The server's clock, since the epoch.
+    pub(crate) fn time(&mut self) -> Duration {
+        let (seconds, micros): (u64, u64) = cmd("TIME").query(&mut self.connection).unwrap();
+        Duration::from_secs(seconds) + Duration::from_micros(micros)
     }
 
     /// Puts a string where a key of ours should be, and the key aside.
