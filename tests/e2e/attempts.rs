@@ -1,5 +1,7 @@
 //! What a dead worker costs a task: crashes are a budget of their own, and a poison pill ends alone.
 
+use std::time::Duration;
+
 use pmq_broker::{Outcome, Task};
 
 use crate::fleet::Fleet;
@@ -109,4 +111,29 @@ async fn a_handler_that_panics_fails_its_task_only() {
         (failed.outcome, completions[&record.id].outcome),
         (Outcome::Failed, Outcome::Ok)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_fails_is_tried_as_often_as_it_says_and_then_is_a_dead_letter() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("-c 1 --allow-commands");
+    let mut fails = fleet.sh("record; exit $PMQ_ATTEMPT");
+    let mut recovers = fleet.sh("record; [ $PMQ_ATTEMPT = 2 ]");
+    for task in [&mut fails, &mut recovers] {
+        task.retry.attempts = 3;
+        task.retry.floor = Duration::from_millis(50);
+        task.retry.cap = Duration::from_millis(100);
+        fleet.submit(task).await;
+    }
+    let completions = fleet.completions(2).await;
+    let failed = &completions[&fails.id];
+    assert_eq!(
+        (failed.outcome, failed.attempt, failed.exit),
+        (Outcome::Failed, 3, Some(3))
+    );
+    let recovered = &completions[&recovers.id];
+    assert_eq!((recovered.outcome, recovered.attempt), (Outcome::Ok, 2));
+    let letters = fleet.queue.dead_letters(0).await.unwrap();
+    assert_eq!((letters.len(), letters[0].id), (1, fails.id));
+    assert_eq!(fleet.record().len(), 5);
 }

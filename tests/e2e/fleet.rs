@@ -1,7 +1,7 @@
 //! A queue of a test's own, real workers on it, and what they did: by their completions and by the tasks' own record.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -83,14 +83,9 @@ impl Fleet {
         self.files.join(name)
     }
 
-    /// A command that runs `script` in a shell, in which `$DIR` is the fleet's directory and `record` writes a line to
-    /// the record: the task, the attempt, and what it is given.
+    /// A command that runs `script` in a shell, as [`sh`] says, with the fleet's directory.
     pub(crate) fn sh(&self, script: &str) -> Task {
-        let record = r#"record() { echo "$PMQ_TASK_ID $PMQ_ATTEMPT $*" >> "$DIR/record"; }"#;
-        let mut task = Task::command(["sh", "-c", &format!("{record}\n{script}")]);
-        let directory = self.files.path().to_str().unwrap().to_owned();
-        task.details.env = vec![("DIR".into(), directory)];
-        task
+        sh(script, self.files.path())
     }
 
     /// The lines that tasks have written to the record, each in one write.
@@ -129,6 +124,15 @@ impl Fleet {
     pub(crate) fn consumer(&self) -> Consumer {
         self.queue.completions(&name("done"))
     }
+}
+
+/// A command that runs `script` in a shell, in which `$DIR` is `directory` and `record` writes a line to the record
+/// there: the task, the attempt, and what it is given.
+pub(crate) fn sh(script: &str, directory: &Path) -> Task {
+    let record = r#"record() { echo "$PMQ_TASK_ID $PMQ_ATTEMPT $*" >> "$DIR/record"; }"#;
+    let mut task = Task::command(["sh", "-c", &format!("{record}\n{script}")]);
+    task.details.env = vec![("DIR".into(), directory.to_str().unwrap().to_owned())];
+    task
 }
 
 /// Gets `n` completions from a consumer, each of another task, and sees that there is no further one.

@@ -13,11 +13,12 @@ use pmq_tests::program::Running;
 use pmq_tests::{Program, eventually};
 use pmq_worker::{Context, TaskError, Worker};
 
-use crate::fleet::{Fleet, SOON, name};
+use crate::fleet::{Fleet, SOON, name, sh};
 
 const QUEUE: &str = "PMQ_TEST_QUEUE";
 const DIRECTORY: &str = "PMQ_TEST_DIRECTORY";
 const SLOTS: &str = "PMQ_TEST_SLOTS";
+const SCRIPT: &str = "PMQ_TEST_SCRIPT";
 
 impl Fleet {
     /// Starts a worker with the handlers below, under a lease of 1 s.
@@ -29,6 +30,12 @@ impl Fleet {
     /// Starts a consumer that takes up to 500 completions and never confirms them.
     pub(crate) fn forgetful_consumer(&self) -> Running {
         self.helper().spawn(as_test("helpers::consumer"))
+    }
+
+    /// Starts an owner of two tasks with this script; they end with it.
+    pub(crate) fn owner(&self, script: &str) -> Running {
+        let helper = self.helper().env(SCRIPT, script);
+        helper.spawn(as_test("helpers::owner"))
     }
 
     fn helper(&self) -> Program {
@@ -142,5 +149,20 @@ async fn consumer() {
         .with_lease(Duration::from_secs(1));
     let got = consumer.get_many_nowait(500).await.unwrap();
     println!("took {}", got.len());
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "is the owner process of other tests"]
+async fn owner() {
+    let Some(queue) = queue() else { return };
+    let queue = broker().await.task_queue(&queue);
+    let owner = queue.join_as_owner(&name("private")).await.unwrap();
+    let mut tasks = [0; 2].map(|_| sh(&env::var(SCRIPT).unwrap(), &directory()));
+    for task in &mut tasks {
+        task.owner = Some(owner.incarnation());
+        task.completions = Some(name("private"));
+    }
+    queue.submit_many(&tasks).await.unwrap();
     std::future::pending::<()>().await;
 }

@@ -102,6 +102,45 @@ async fn a_worker_that_lost_its_lease_goes_on_as_somebody_new() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_worker_that_nobody_could_replace_keeps_its_task() {
+    let fleet = Fleet::new().await;
+    let worker = fleet.worker("-c 2 --lease 1s --allow-commands");
+    let script = "record; while ! [ -e $DIR/release ]; do sleep 0.02; done";
+    fleet.submit(&fleet.sh(script)).await;
+    fleet.wait_for_record(1);
+    worker.stop();
+    pass(Duration::from_secs(3));
+    worker.resume();
+    pass(Duration::from_secs(2));
+    fs::write(fleet.path("release"), "").unwrap();
+    let completion = fleet.completion().await;
+    assert_eq!((completion.outcome, completion.attempt), (Outcome::Ok, 1));
+    assert_eq!(fleet.record().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_owner_asked_for_is_stopped_and_dropped() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("-c 1 --lease 1s --allow-commands");
+    let mut owner = fleet.owner("echo $$ > $DIR/pid; record; exec sleep 600");
+    fleet.wait_for_record(1);
+    let pid = fs::read_to_string(fleet.path("pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    owner.kill();
+    eventually("the running one is stopped", SOON, || {
+        (!is_alive(pid)).then_some(())
+    });
+    fleet.submit(&fleet.sh("true")).await;
+    assert_eq!(fleet.completion().await.outcome, Outcome::Ok);
+    assert_eq!(fleet.record().len(), 1, "the waiting one never ran");
+    let status = fleet.queue.status().await.unwrap();
+    assert_eq!((status.ready, status.running, status.dead), (0, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reclaimer_that_is_killed_in_the_middle_is_replaced_and_counts_no_crash_twice() {
     const RUNNING: u64 = 20_000;
     let server = RedisServer::start();

@@ -1,7 +1,7 @@
 //! A broker that is away, or a network that is: longer than the leases, and it costs no attempt and no second run.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pmq_broker::task_queue::Ask;
 use pmq_broker::{Broker, Config, Incarnation, Outcome, Task};
@@ -100,6 +100,68 @@ async fn tasks_that_end_while_redis_is_away_are_committed_when_it_is_back() {
         assert_eq!((completion.outcome, completion.attempt), (Outcome::Ok, 1));
     }
     assert_eq!(fleet.record().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_stops_in_time_also_while_redis_is_away_and_its_task_runs_elsewhere() {
+    let mut server = RedisServer::builder().aof(true).start();
+    let fleet = Fleet::at(server.url()).await;
+    let flags = "-c 1 --lease 2s --grace 100ms --kill-after 100ms --allow-commands";
+    let worker = fleet.worker(flags);
+    fleet
+        .submit(&fleet.sh("record; [ $PMQ_ATTEMPT -ge 2 ] || exec sleep 600"))
+        .await;
+    fleet.wait_for_record(1);
+    server.kill();
+    worker.terminate();
+    let asked = Instant::now();
+    let _ = worker.wait().expect_code(0);
+    assert!(
+        asked.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        asked.elapsed()
+    );
+    server.restart();
+    let _next = fleet.worker(flags);
+    assert_eq!(fleet.completion().await.attempt, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_that_are_flushed_again_and_again_are_loaded_again() {
+    let server = RedisServer::start();
+    let fleet = Fleet::at(server.url()).await;
+    let _workers = [0; 2].map(|_| fleet.worker("-c 2 --allow-commands"));
+    let tasks: Vec<Task> = (0..200).map(|_| fleet.sh("record")).collect();
+    fleet.queue.submit_many(&tasks).await.unwrap();
+    let mut connection = server.connection();
+    let mut flushed = 0;
+    eventually("all tasks have run", LONG, || {
+        redis::cmd("FUNCTION")
+            .arg("FLUSH")
+            .exec(&mut connection)
+            .unwrap();
+        flushed += 1;
+        (fleet.record().len() == tasks.len()).then_some(())
+    });
+    for completion in fleet.completions(tasks.len()).await.values() {
+        assert_eq!((completion.outcome, completion.attempt), (Outcome::Ok, 1));
+    }
+    assert!(flushed > 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_lost_everything_stops_what_runs_and_takes_new_tasks() {
+    let server = RedisServer::start();
+    let fleet = Fleet::at(server.url()).await;
+    let worker = fleet.worker("-c 1 --lease 1s --allow-commands");
+    fleet.submit(&fleet.sh("record; exec sleep 600")).await;
+    fleet.wait_for_record(1);
+    redis::cmd("FLUSHALL")
+        .exec(&mut server.connection())
+        .unwrap();
+    let _ = worker.wait_for_line("the lease ended");
+    fleet.submit(&fleet.sh("true")).await;
+    assert_eq!(fleet.completion().await.outcome, Outcome::Ok);
 }
 
 #[tokio::test(flavor = "multi_thread")]

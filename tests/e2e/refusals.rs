@@ -14,10 +14,10 @@ async fn a_command_that_one_worker_refuses_runs_at_once_on_another() {
     let fleet = Fleet::new().await;
     let _refusing = fleet.worker("-c 8 --name refusing");
     let _allowing = fleet.worker("-c 1 --name allowing --allow-commands");
-    for _ in 0..8 {
+    for _ in 0..40 {
         fleet.submit(&fleet.sh("true")).await;
     }
-    for completion in fleet.completions(8).await.values() {
+    for completion in fleet.completions(40).await.values() {
         assert_eq!((completion.outcome, completion.attempt), (Outcome::Ok, 1));
         assert_eq!(completion.worker, "allowing");
         assert!(
@@ -32,10 +32,10 @@ async fn a_name_that_one_worker_does_not_know_runs_at_once_on_another() {
     let fleet = Fleet::new().await;
     let _ignorant = fleet.worker("-c 8 --allow-commands");
     let _knowing = fleet.handlers(1);
-    for _ in 0..8 {
+    for _ in 0..40 {
         fleet.submit(&Task::handler("record", "")).await;
     }
-    for completion in fleet.completions(8).await.values() {
+    for completion in fleet.completions(40).await.values() {
         assert_eq!((completion.outcome, completion.attempt), (Outcome::Ok, 1));
         assert!(
             delay_of(completion) < Duration::from_secs(2),

@@ -134,3 +134,26 @@ async fn two_bursts_at_once_share_the_tasks() {
     assert_eq!(fleet.record().len(), 200, "each ran once");
     assert_eq!(fleet.completions(200).await.len(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_are_asked_in_the_order_given() {
+    let (first, second) = (Fleet::new().await, Fleet::new().await);
+    for number in 0..5 {
+        second
+            .submit(&first.sh(&format!("record second {number}")))
+            .await;
+        first
+            .submit(&first.sh(&format!("record first {number}")))
+            .await;
+    }
+    let flags = format!("-q {} -c 1 --burst --allow-commands", second.queue.name());
+    let _ = first.worker(&flags).wait().expect_code(0);
+    let order: Vec<String> = first
+        .record()
+        .iter()
+        .map(|line| line.splitn(3, ' ').last().unwrap().to_owned())
+        .collect();
+    let of = |queue| (0..5).map(move |number| format!("{queue} {number}"));
+    let expected: Vec<String> = of("first").chain(of("second")).collect();
+    assert_eq!(order, expected);
+}

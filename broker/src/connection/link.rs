@@ -16,6 +16,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// A flow that answers nothing may be dead though nothing says so: after this many timeouts in a row it is replaced.
 const TIMEOUTS: u32 = 2;
 
+/// How often one call loads the library: somebody may flush it again at once.
+const LOADS: u32 = 5;
+
 /// A connection to one server, shared by its clones' callers and opened again whenever it breaks.
 pub(crate) struct Link {
     client: Client,
@@ -55,21 +58,20 @@ impl Link {
         patience: Duration,
     ) -> Result<Value> {
         let deadline = Instant::now() + patience;
-        let mut tries = 0;
-        let mut loaded = false;
+        let (mut tries, mut loads) = (0, 0);
         loop {
-            let error = match self.try_once(command, deadline).await {
+            let mut error = match self.try_once(command, deadline).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            match class(&error) {
-                Class::NoFunction if !loaded => {
-                    self.load()
-                        .await
-                        .map_err(|e| explain(e, &self.at, "load the functions"))?;
-                    loaded = true;
-                    continue;
+            if class(&error) == Class::NoFunction && loads < LOADS {
+                loads += 1;
+                match self.load().await {
+                    Ok(()) => continue,
+                    Err(failed) => error = failed,
                 }
+            }
+            match class(&error) {
                 Class::Again | Class::Reconnect if Instant::now() < deadline => {}
                 _ => return Err(explain(error, &self.at, doing)),
             }
