@@ -142,7 +142,7 @@ async fn what_a_killed_owner_asked_for_is_stopped_and_dropped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reclaimer_that_is_killed_in_the_middle_is_replaced_and_counts_no_crash_twice() {
-    const RUNNING: u64 = 20_000;
+    const RUNNING: u64 = 100_000;
     let server = RedisServer::start();
     let fleet = Fleet::at(server.url()).await;
     hold_until_the_lease_ends(&fleet, RUNNING as usize).await;
