@@ -192,7 +192,7 @@ async fn a_running_task_is_stopped_by_its_workers_heartbeat() {
     let answer = queue.heartbeat(&beat).await.unwrap();
     assert_eq!(
         (answer.orders[0].id, answer.orders[0].signal),
-        (running.id, 9)
+        (running.id, Signal::Kill)
     );
     beat.carried_out = answer.raw;
     assert!(queue.heartbeat(&beat).await.unwrap().orders.is_empty());
