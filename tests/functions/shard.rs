@@ -11,7 +11,8 @@ use pmq_tests::RedisServer;
 use redis::{Connection, RedisResult, ToRedisArgs, Value};
 
 use crate::call::Call;
-use crate::state::{Printer, State, changes};
+use crate::print::{Printer, changes};
+use crate::state::State;
 
 static QUEUES: AtomicU64 = AtomicU64::new(1);
 static LOADED: OnceLock<()> = OnceLock::new();
