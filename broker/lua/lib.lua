@@ -1,5 +1,6 @@
 -- lib: what the functions share. Every function of the task system gets the same keys, those of one
--- shard, in this order; so each fixed key is declared, also those that may not exist yet.
+-- shard, in this order; so each fixed key is declared, also those that may not exist yet. One more, the last, never
+-- exists: while the slot moves to another node it makes Redis refuse the call before it begins (TRYAGAIN).
 
 local PREFIX = "pmq1_" -- the library's number: it changes with the sources (see library.lock)
 local LAYOUT = "1" -- of the data; a newer one is refused

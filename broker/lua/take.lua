@@ -66,7 +66,7 @@ register("take", { "allow-oom" }, function(keys, args)
   if number <= last then
     local items = {}
     if number == last then
-      _, items = unpack_batch(log)
+      items = select(2, unpack_batch(log))
     end
     return { "ok", items }
   end

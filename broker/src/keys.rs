@@ -22,6 +22,9 @@ const PARTS: [&str; 16] = [
     "names",
 ];
 const PRIORITIES: usize = 10;
+/// A key that never exists, declared last: while a slot moves, Redis refuses a call with a missing key before it
+/// begins, which it otherwise would break off in its middle as soon as a key that the call emptied is gone.
+const ABSENT: &str = "absent";
 
 /// The keys of one shard of a task queue. They share the hash tag `{queue/shard}`, so they live in one slot.
 #[derive(Clone, Debug)]
@@ -40,6 +43,7 @@ impl ShardKeys {
             .iter()
             .map(|part| format!("{prefix}{part}"))
             .chain(ready)
+            .chain([format!("{prefix}{ABSENT}")])
             .collect();
         Self { prefix, fixed }
     }
@@ -78,6 +82,12 @@ impl ShardKeys {
     #[must_use]
     pub fn done(&self, name: &Name) -> String {
         self.part(&format!("done:{name}"))
+    }
+
+    /// A bucket of records of ended tasks.
+    #[must_use]
+    pub fn results(&self, bucket: &str) -> String {
+        self.part(&format!("results:{bucket}"))
     }
 
     /// The channel on which the ends of watched tasks are published.
@@ -125,7 +135,7 @@ mod tests {
     #[test]
     fn all_keys_of_a_shard_share_its_hash_tag() {
         let keys = ShardKeys::new(&Name::new("pmq").unwrap(), &Name::new("mail.fast").unwrap());
-        assert_eq!(keys.fixed().len(), 26);
+        assert_eq!(keys.fixed().len(), 27);
         assert!(
             keys.fixed()
                 .iter()

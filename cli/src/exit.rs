@@ -39,6 +39,12 @@ impl Exit {
         }
     }
 
+    /// The code of `pmq map` once a job has run: what GNU parallel would exit with.
+    #[must_use]
+    pub const fn of_jobs(code: u8) -> Self {
+        Self(code)
+    }
+
     /// The number.
     #[must_use]
     pub fn code(self) -> u8 {

@@ -8,6 +8,7 @@
 mod admin;
 mod bad_input;
 mod get;
+mod map;
 mod site;
 mod status;
 mod submit;

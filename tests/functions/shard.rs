@@ -11,7 +11,8 @@ use pmq_tests::RedisServer;
 use redis::{Connection, RedisResult, ToRedisArgs, Value};
 
 use crate::call::Call;
-use crate::state::{Printer, State, changes};
+use crate::print::{Printer, changes};
+use crate::state::State;
 
 static QUEUES: AtomicU64 = AtomicU64::new(1);
 static LOADED: OnceLock<()> = OnceLock::new();
@@ -19,7 +20,6 @@ static LOADED: OnceLock<()> = OnceLock::new();
 /// One shard, which no other test uses.
 pub(crate) struct Shard {
     pub(crate) keys: ShardKeys,
-    pub(crate) name: Name,
     connection: RefCell<Connection>,
     printer: Printer,
 }
@@ -40,10 +40,8 @@ impl Shard {
 
     /// The shard of this queue.
     pub(crate) fn named(name: &str, server: &RedisServer) -> Self {
-        let name = Name::new(name).unwrap();
         Self {
-            keys: ShardKeys::new(&namespace(), &name),
-            name,
+            keys: ShardKeys::new(&namespace(), &Name::new(name).unwrap()),
             connection: RefCell::new(server.connection()),
             printer: Printer::default(),
         }

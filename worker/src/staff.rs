@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pmq_broker::task_queue::Signal;
 use pmq_broker::{Incarnation, Name, TaskQueue};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, mpsc};
@@ -164,9 +165,9 @@ impl Staff {
             () = sleep(grace) => {}
             () = hurry => {}
         }
-        for kill in [false, true] {
+        for signal in [Signal::Terminate, Signal::Kill] {
             for line in &self.lines {
-                line.stop_all(Why::Shutdown, kill);
+                line.stop_all(Why::Shutdown, signal);
             }
             let _ = timeout(KILL_AFTER, self.idle()).await;
         }

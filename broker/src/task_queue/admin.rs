@@ -106,6 +106,29 @@ impl TaskQueue {
         ))
     }
 
+    /// Deletes the queue with all that is in it, and takes it off the list of queues: for a queue of one's own,
+    /// once its workers have stopped. Whoever still uses it begins a new one under the same name.
+    pub async fn delete(&self) -> Result<()> {
+        let status = self.status().await?;
+        let buckets = status.meta.get("buckets").map_or("", String::as_str);
+        let buckets = buckets.split(',').filter(|bucket| !bucket.is_empty());
+        let mut command = redis::cmd("UNLINK");
+        command.arg(self.keys.fixed());
+        for bucket in buckets {
+            command.arg(self.keys.results(bucket));
+        }
+        for name in status.completions.keys() {
+            let name = Name::new(name.as_str())?;
+            command.arg(&[self.keys.done(&name), self.keys.wake_done(&name)]);
+        }
+        let doing = "delete the queue";
+        self.broker
+            .control()
+            .send(&command, doing, PATIENCE)
+            .await?;
+        self.broker.forget_queue(&self.name).await
+    }
+
     /// Gives dead letters a new life, one call's worth: those named, at most 100, or the oldest 100.
     pub async fn requeue(&self, ids: Option<&[TaskId]>) -> Result<u64> {
         self.dead_call("requeue", ids).await

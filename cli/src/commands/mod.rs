@@ -8,6 +8,7 @@ mod functions;
 mod generate;
 mod get;
 mod local;
+mod map;
 mod queue;
 mod status;
 mod submit;
@@ -24,6 +25,8 @@ use crate::exit::Exit;
 pub enum Command {
     /// Put tasks into a task queue
     Submit(Box<submit::Submit>),
+    /// Run a command for each line of stdin, or each argument after `:::`
+    Map(Box<map::Map>),
     /// Claim tasks and run them
     Worker(worker::WorkerCommand),
     /// Get completions from a completion queue
@@ -60,7 +63,8 @@ impl Command {
     pub async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
             Self::Submit(command) => interruptible(command.run(context)).await,
-            // It ends in order by itself, on more than one signal.
+            // These two end in order by themselves, on more than one signal.
+            Self::Map(command) => command.run(context).await,
             Self::Worker(command) => command.run(context).await,
             Self::Get(command) => interruptible(command.run(context)).await,
             Self::Status(command) => interruptible(command.run(context)).await,

@@ -93,6 +93,10 @@ pub struct WorkerCommand {
     #[arg(long, requires = "health_file")]
     check: bool,
 
+    /// Say nothing but what goes wrong
+    #[arg(long)]
+    quiet: bool,
+
     /// Know the demo's task
     #[arg(long, hide = true)]
     demo: bool,
@@ -112,7 +116,7 @@ impl WorkerCommand {
             return check(file);
         }
         let broker = context.connect().await?;
-        let quiet = self.demo;
+        let quiet = self.quiet || self.demo;
         let worker = self.prepare(broker, &context.file)?;
         if !quiet {
             announce(&worker);

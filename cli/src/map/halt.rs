@@ -194,6 +194,12 @@ impl Halt {
         }
     }
 
+    /// Whether all jobs run, whatever becomes of them.
+    #[must_use]
+    pub fn is_never(&self) -> bool {
+        self.policy == Policy::Never
+    }
+
     /// Takes note of how a job ended.
     ///
     /// `total` is the number of all jobs, once it is known: a percentage is not looked at before,

@@ -123,6 +123,12 @@ impl Joblog {
         self.write(&entry.line())
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn open(path: &Path) -> Result<Self, JoblogError> {
         let file = OpenOptions::new()
             .read(true)

@@ -1,4 +1,4 @@
-//! `pmq map`, the parts that need no broker: what to run, in what order, and what became of it.
+//! `pmq map`: what to run, where, in what order, and what became of it.
 //!
 //! Arguments, lines and output are bytes throughout, since file names need not be UTF-8.
 
@@ -20,3 +20,23 @@ pub mod joblog;
 pub mod order;
 pub mod output;
 pub mod past;
+pub mod verdict;
+
+// What the flags ask for.
+pub mod place;
+pub mod plan;
+pub mod width;
+
+// The run: each role is a task of the runtime, and they talk by messages.
+pub mod bar;
+pub mod collector;
+pub mod events;
+pub mod feed;
+pub mod lease;
+pub mod local;
+pub mod recipe;
+pub mod report;
+pub mod run;
+pub mod session;
+pub mod signals;
+pub mod submitter;

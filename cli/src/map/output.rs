@@ -6,15 +6,15 @@ use super::pattern::{Part, Pattern};
 use super::template::TemplateError;
 
 /// What a job printed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Output {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Output<'a> {
     /// Its standard output.
-    pub stdout: Vec<u8>,
+    pub stdout: &'a [u8],
     /// Its standard error.
-    pub stderr: Vec<u8>,
+    pub stderr: &'a [u8],
 }
 
-impl Output {
+impl Output<'_> {
     /// Writes the standard output to `out`, then the standard error to `err`, with `prefix` in
     /// front of each line. Nothing is added at the end of a last line that has no newline.
     pub fn write(
@@ -23,10 +23,10 @@ impl Output {
         out: &mut impl Write,
         err: &mut impl Write,
     ) -> io::Result<()> {
-        write_lines(&self.stdout, prefix, out)?;
+        write_lines(self.stdout, prefix, out)?;
         // Both often go to one terminal, where the order must be seen.
         out.flush()?;
-        write_lines(&self.stderr, prefix, err)?;
+        write_lines(self.stderr, prefix, err)?;
         err.flush()
     }
 }
@@ -112,8 +112,8 @@ mod tests {
 
     fn tagged(stdout: &str, prefix: &str) -> String {
         let output = Output {
-            stdout: stdout.into(),
-            stderr: Vec::new(),
+            stdout: stdout.as_bytes(),
+            stderr: b"",
         };
         let mut out = Vec::new();
         output
@@ -133,8 +133,8 @@ mod tests {
     #[test]
     fn stdout_comes_before_stderr_and_both_are_tagged() {
         let output = Output {
-            stdout: b"out\n".into(),
-            stderr: b"err\n".into(),
+            stdout: b"out\n",
+            stderr: b"err\n",
         };
         let mut err = Vec::new();
         let mut out = Vec::new();

@@ -1,0 +1,141 @@
+//! cancel: tasks that wait end, workers are told to stop the others.
+
+use pmq_broker::Task;
+
+use crate::call::text;
+use crate::seed::{by_id, cancel, finish, name, submit, submit_with_due, task};
+use crate::shard::Shard;
+
+#[test]
+fn a_ready_task_ends_as_cancelled_and_leaves_a_hole() {
+    let shard = Shard::new();
+    shard.submitted(&["a", "b"]);
+    let call = cancel(&["a"]);
+    let answer = shard.expect(
+        &call,
+        "- tasks a
+         + holes: a
+         + meta buckets: B1
+         + B1 a: cancelled
+         + B1 expires +4050s",
+    );
+    assert_eq!(text(&answer), "c");
+    assert_eq!(text(&shard.expect_nothing(&call)), "e");
+}
+
+#[test]
+fn a_scheduled_task_ends_as_cancelled() {
+    let shard = Shard::new();
+    let scheduled = task("a").with_completions(name("done"));
+    shard.call(&submit_with_due(&[scheduled], &["+30000"]));
+    let call = cancel(&["a"]);
+    let answer = shard.expect(
+        &call,
+        "- scheduled a: +30s p5
+         - tasks a
+         + done:done: a cancelled
+         + meta buckets: B1
+         + names: done
+         + B1 a: cancelled (verdict)
+         + B1 expires +4050s
+         + wake.done:done: 1",
+    );
+    assert_eq!(text(&answer), "c");
+    assert_eq!(text(&shard.expect_nothing(&call)), "e");
+}
+
+#[test]
+fn a_retry_is_forgotten_with_what_it_used_up() {
+    let shard = Shard::new();
+    let held = shard.running("a", "w");
+    shard.call(&finish(&[(&held, "f")]));
+    shard.set_meta("completions", "default");
+    let answer = shard.expect(
+        &cancel(&["a"]),
+        "- attempts a: failed 1 crashed 0 T1
+         - scheduled a: +10s p5
+         - tasks a
+         + done:default: a cancelled
+         + meta buckets: B1
+         + names: default
+         + B1 a: cancelled (verdict)
+         + B1 expires +4050s
+         + wake.done:default: 1",
+    );
+    assert_eq!(text(&answer), "c");
+}
+
+#[test]
+fn the_worker_of_a_running_task_is_told_to_stop_it() {
+    let shard = Shard::new();
+    shard.running("a", "w");
+    let call = cancel(&["a"]);
+    let answer = shard.expect(&call, "+ cancels w: a 15");
+    assert_eq!(text(&answer), "r");
+    assert_eq!(text(&shard.expect_nothing(&call)), "r");
+    let mut kill = call;
+    kill.args[0] = b"9".to_vec();
+    let answer = shard.expect(
+        &kill,
+        "- cancels w: a 15
+         + cancels w: a 15, a 9",
+    );
+    assert_eq!(text(&answer), "r");
+}
+
+#[test]
+fn each_task_of_a_call_gets_its_own_answer_and_a_repeated_one_ends_once() {
+    let shard = Shard::new();
+    let dead = shard.running("dead", "w");
+    let ended = shard.running("ended", "w");
+    shard.running("running", "w");
+    shard.call(&finish(&[(&dead, "g"), (&ended, "o")]));
+    shard.submitted(&["ready"]);
+    shard.set_meta("completions", "done");
+    let words = ["ready", "running", "dead", "ended", "unknown", "ready"];
+    assert_eq!(text(&shard.call(&cancel(&words))), "crdeue");
+    assert_eq!(shard.state().list("done:done").len(), 1);
+    assert_eq!(text(&shard.expect_nothing(&cancel(&words))), "erdeue");
+}
+
+#[test]
+fn somebody_who_waits_for_the_task_is_told_once() {
+    let shard = Shard::new();
+    shard.submitted(&["a", "b"]);
+    shard.call(&by_id("watch", &["a", "b"]));
+    shard.expect(
+        &cancel(&["a"]),
+        "- tasks a
+         - watchers: a b
+         + holes: a
+         + meta buckets: B1
+         + B1 a: cancelled
+         + B1 expires +4050s
+         + watchers: b",
+    );
+}
+
+#[test]
+fn a_task_that_was_cancelled_while_its_worker_died_does_not_run_again() {
+    let shard = Shard::new();
+    shard.call(&submit(&[Task {
+        priority: 7,
+        ..task("a").with_completions(name("done"))
+    }]));
+    shard.claimed("w", 1);
+    shard.running("b", "w");
+    shard.call(&cancel(&["a"]));
+    shard.crash("w");
+    assert_eq!(shard.state().list("done:done").len(), 1);
+    assert!(
+        shard
+            .lines()
+            .contains(&"B1 a: cancelled (verdict)".to_owned())
+    );
+    let words: Vec<String> = shard
+        .claimed("v", 9)
+        .iter()
+        .map(crate::seed::Held::word)
+        .collect();
+    assert_eq!(words, ["b"]);
+}

@@ -1,0 +1,112 @@
+//! heartbeat: a lease renewed, and what is to be stopped.
+
+use redis::Value;
+
+use crate::call::{bytes, items, text, texts};
+use crate::seed::{LEASE, cancel, finish, heartbeat, join};
+use crate::shard::{Shard, padded};
+
+/// The stop orders of an answer.
+fn orders(answer: &Value) -> Vec<u8> {
+    bytes(&items(answer)[2])
+}
+
+#[test]
+fn a_lease_is_renewed_also_a_late_one() {
+    let shard = Shard::new();
+    shard.running("a", "w");
+    shard.expire("w");
+    let call = heartbeat("w", "");
+    let answer = shard.expect(
+        &call,
+        "- workers w: -60s
+         + workers w: +20s",
+    );
+    let answer = items(&answer);
+    assert_eq!(
+        [text(&answer[0]), text(&answer[3])],
+        ["ok", "1"],
+        "its own lease had ended"
+    );
+    assert_eq!(text(&items(&shard.expect_nothing(&call))[3]), "0");
+}
+
+#[test]
+fn a_stranger_and_an_ended_worker_have_lost() {
+    let shard = Shard::new();
+    shard.running("a", "w");
+    assert_eq!(
+        texts(&shard.expect_nothing(&heartbeat("stranger", ""))),
+        ["lost"]
+    );
+    shard.redis(
+        "ZADD",
+        &[shard.key("workers").as_bytes(), b"-1", &padded("w")],
+    );
+    assert_eq!(texts(&shard.expect_nothing(&heartbeat("w", ""))), ["lost"]);
+}
+
+#[test]
+fn a_worker_that_holds_nothing_lets_its_row_end() {
+    let shard = Shard::new();
+    let held = shard.running("a", "w");
+    shard.call(&finish(&[(&held, "o")]));
+    let call = heartbeat("w", "1");
+    shard.expect(
+        &call,
+        "- claims w: claim 1 a
+         + claims w: claim 1 idle",
+    );
+    shard.expect_nothing(&call);
+    // Its next claim is a worker's again, and the belated heartbeat says nothing of it.
+    shard.running("b", "w");
+    shard.expect_nothing(&call);
+}
+
+#[test]
+fn stop_orders_are_told_until_they_were_carried_out() {
+    let shard = Shard::new();
+    shard.running("a", "w");
+    shard.running("b", "w");
+    shard.call(&cancel(&["a"]));
+    let call = heartbeat("w", "");
+    let first = orders(&shard.expect_nothing(&call));
+    assert_eq!(first, [&padded("a")[..], &[15]].concat());
+    let mut done = call;
+    done.args[3].clone_from(&first);
+    // Another order has come since: all are told again.
+    shard.call(&cancel(&["b"]));
+    let both = orders(&shard.expect_nothing(&done));
+    assert_eq!(both, [first, padded("b").to_vec(), vec![15]].concat());
+    done.args[3] = both;
+    let none = shard.expect(&done, "- cancels w: a 15, b 15");
+    assert!(orders(&none).is_empty());
+    assert!(orders(&shard.expect_nothing(&done)).is_empty());
+}
+
+#[test]
+fn a_gap_of_two_thirds_of_a_lease_begins_a_time_of_grace() {
+    let shard = Shard::new();
+    shard.running("a", "w");
+    shard.set_meta("seen", shard.now_ms() - LEASE * 2 / 3 - 1);
+    shard.expect(
+        &heartbeat("w", ""),
+        "- meta seen: -10s
+         + meta grace: +20s
+         + meta seen: now",
+    );
+    shard.expect_nothing(&heartbeat("w", ""));
+}
+
+#[test]
+fn an_owner_renews_its_lease_too() {
+    let shard = Shard::new();
+    shard.call(&join("owner", "private"));
+    shard.expire("owner");
+    shard.expect(
+        &heartbeat("owner", ""),
+        "- workers owner: -60s
+         + meta seen: now
+         + workers owner: +20s",
+    );
+}

@@ -1,0 +1,153 @@
+//! take: completions, which stay the taker's until its next take.
+
+use redis::Value;
+
+use crate::call::{bytes, items, text};
+use crate::seed::{finish, name, submit, take, task};
+use crate::shard::{Shard, padded};
+
+/// Ends these tasks, so that their completions stand on `done`.
+fn ended(shard: &Shard, words: &[&str]) {
+    let tasks: Vec<_> = words
+        .iter()
+        .map(|w| task(w).with_completions(name("done")))
+        .collect();
+    shard.call(&submit(&tasks));
+    let held = shard.claimed("w", words.len());
+    let runs: Vec<_> = held.iter().map(|held| (held, "o")).collect();
+    shard.call(&finish(&runs));
+}
+
+fn taken(answer: &Value) -> Vec<Vec<u8>> {
+    let answer = items(answer);
+    assert_eq!(text(&answer[0]), "ok");
+    items(&answer[1]).iter().map(bytes).collect()
+}
+
+#[test]
+fn the_oldest_completions_are_taken_and_the_next_waiter_is_woken() {
+    let shard = Shard::new();
+    ended(&shard, &["a", "b", "c"]);
+    shard.redis("DEL", &[shard.key("wake.done:done")]);
+    let call = take("client", 1, "done", 2);
+    let answer = shard.expect(
+        &call,
+        "- done:done: a ok T1, b ok T1, c ok T1
+         + claims client: take 1 done, a ok T1, b ok T1
+         + done:done: c ok T1
+         + wake.done:done: 1
+         + workers client: +20s",
+    );
+    let first = taken(&answer);
+    assert_eq!(first.len(), 2);
+    assert_eq!(
+        taken(&shard.expect_nothing(&call)),
+        first,
+        "a lost reply loses nothing"
+    );
+}
+
+#[test]
+fn the_next_take_confirms_the_last_one_and_an_emptied_queue_is_forgotten() {
+    let shard = Shard::new();
+    ended(&shard, &["a", "b"]);
+    shard.call(&take("client", 1, "done", 1));
+    shard.expect(
+        &take("client", 2, "done", 5),
+        "- claims client: take 1 done, a ok T1
+         - done:done: b ok T1
+         - names: done
+         - wake.done:done: 2
+         + claims client: take 2 done, b ok T1",
+    );
+    assert!(taken(&shard.expect_nothing(&take("client", 1, "done", 5))).is_empty());
+    // A take that brings nothing confirms, and does not use up its number.
+    let empty = take("client", 3, "done", 5);
+    shard.expect(
+        &empty,
+        "- claims client: take 2 done, b ok T1
+         + claims client: take 2 done",
+    );
+    assert!(taken(&shard.expect_nothing(&empty)).is_empty());
+    ended(&shard, &["c"]);
+    assert_eq!(taken(&shard.call(&empty)).len(), 1);
+    assert_eq!(taken(&shard.expect_nothing(&empty)).len(), 1);
+}
+
+#[test]
+fn a_client_that_got_nothing_leaves_no_trace() {
+    let shard = Shard::new();
+    let call = take("client", 1, "done", 5);
+    assert!(taken(&shard.expect_nothing(&call)).is_empty());
+}
+
+#[test]
+fn a_take_of_none_only_confirms() {
+    let shard = Shard::new();
+    ended(&shard, &["a", "b"]);
+    shard.call(&take("client", 1, "done", 1));
+    let call = take("client", 2, "done", 0);
+    shard.expect(
+        &call,
+        "- claims client: take 1 done, a ok T1
+         + claims client: take 1 done",
+    );
+    shard.expect_nothing(&call);
+}
+
+#[test]
+fn a_take_brings_at_most_a_mebibyte_but_at_least_one() {
+    let shard = Shard::new();
+    let list = shard.key("done:done");
+    for size in [2 << 20, 600_000, 400_000, 400_000] {
+        shard.redis("RPUSH", &[list.as_bytes(), &vec![b'x'; size]]);
+    }
+    let sizes = |number| {
+        taken(&shard.call(&take("client", number, "done", 9)))
+            .iter()
+            .map(Vec::len)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(1), [2 << 20]);
+    assert_eq!(sizes(2), [600_000, 400_000]);
+    assert_eq!(sizes(3), [400_000]);
+}
+
+#[test]
+fn five_hundred_small_ones_come_in_one_call() {
+    let shard = Shard::new();
+    let list = shard.key("done:done");
+    for i in 0..600 {
+        shard.redis("RPUSH", &[&list, &format!("{i}")]);
+    }
+    let got = taken(&shard.call(&take("client", 1, "done", 500)));
+    assert_eq!((got.len(), got[499].as_slice()), (500, &b"499"[..]));
+}
+
+#[test]
+fn room_in_a_full_completion_queue_wakes_a_worker() {
+    let shard = Shard::new();
+    shard.set_meta("completions_max", 2);
+    let list = shard.key("done:done");
+    for i in 0..3 {
+        shard.redis("RPUSH", &[&list, &format!("{i}")]);
+    }
+    shard.call(&take("client", 1, "done", 1));
+    assert_eq!(shard.state().list("wake").len(), 0);
+    shard.call(&take("client", 2, "done", 1));
+    assert_eq!(shard.state().list("wake").len(), 1);
+}
+
+#[test]
+fn an_ended_client_has_lost() {
+    let shard = Shard::new();
+    ended(&shard, &["a"]);
+    shard.redis(
+        "ZADD",
+        &[shard.key("workers").as_bytes(), b"-1", &padded("client")],
+    );
+    assert_eq!(
+        text(&items(&shard.expect_nothing(&take("client", 1, "done", 1)))[0]),
+        "lost"
+    );
+}
