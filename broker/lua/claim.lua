@@ -179,8 +179,8 @@ local function replay(keys, worker, log)
   return common, tasks
 end
 
--- How long an idle worker may wait: until the next task is due or the next lease ends, told to one waiter
--- at a time; the others wait as long as they like.
+-- How long an idle worker may wait: until the next task is due or the next lease ends. It is told to one waiter at
+-- a time, who then holds the watch; the others wait as long as they like.
 local function elect(keys, worker, ms, lease, ended, deadline, m)
   local first = redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
   local at = first[2] and math.floor(first[2]) or nil
@@ -189,15 +189,21 @@ local function elect(keys, worker, ms, lease, ended, deadline, m)
   elseif deadline then
     at = math.min(at or deadline, deadline)
   end
-  if not at then
-    return ""
-  end
   local holder, until_ms = m[1], tonumber(m[2]) or 0
-  if holder and holder ~= worker and until_ms > ms and until_ms <= at + 1000 then
-    return ""
+  if not at or (holder and holder ~= worker and until_ms > ms and until_ms <= at + 1000) then
+    return nil
   end
   redis.call("HSET", keys[META], "waiter", worker, "waiter_until", whole(at + 1000))
   return whole(math.max(at - ms, 1))
+end
+
+-- Ends the watch of a worker that does not wait; with all its slots full it will not be back soon, so somebody
+-- else is woken to take the watch over.
+local function resign(keys, full)
+  redis.call("HDEL", keys[META], "waiter", "waiter_until")
+  if full and redis.call("LLEN", keys[WAKE]) == 0 then
+    redis.call("RPUSH", keys[WAKE], "1")
+  end
 end
 
 -- Leaves the wake list as the lists want it: one more token where tasks are left, none where none is.
@@ -279,10 +285,15 @@ register("claim", { "allow-oom" }, function(keys, args)
     end
   end
   chain(keys, got, tokens)
+  local wait = nil
   if #got.ids < n and got.left > 0 then
-    reply[3] = "0"
+    wait = "0"
   elseif #got.ids == 0 and args[7] == "1" then
-    reply[3] = elect(keys, worker, ms, lease, ended, deadline, { m[8], m[9] })
+    wait = elect(keys, worker, ms, lease, ended, deadline, { m[8], m[9] })
   end
+  if m[8] == worker and (not wait or wait == "0") then
+    resign(keys, #got.ids == n)
+  end
+  reply[3] = wait or ""
   return reply
 end)

@@ -214,21 +214,34 @@ fn unreadable(why: impl Into<String>) -> Error {
     }
 }
 
-/// Decodes a task. The body is a slice of `envelope`, not a copy.
-pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
-    let mut reader = Reader(envelope);
-    let [version] = reader.array()?;
-    if version == 0 || version > VERSION {
-        return Err(unreadable(format!("version {version} is not known here")));
-    }
+/// What stands before the header, in every version.
+struct Control {
+    flags: u16,
+    priority: u8,
+    retry: Retry,
+    digest: [u8; 8],
+    header: usize,
+    expires_ms: Option<u64>,
+    owner: Option<Incarnation>,
+    completions: Option<Name>,
+}
+
+fn read_control(reader: &mut Reader<'_>) -> Result<Control> {
     let flags = u16::from_le_bytes(reader.array()?);
     let [priority] = reader.array()?;
-    let attempts = u16::from_le_bytes(reader.array()?);
-    let [crashes] = reader.array()?;
-    let floor = Duration::from_millis(u64::from(u32::from_le_bytes(reader.array()?)));
-    let cap = Duration::from_millis(u64::from(u32::from_le_bytes(reader.array()?)));
-    let written = reader.array::<8>()?;
-    let header = u32::from_le_bytes(reader.array()?) as usize;
+    if priority > 9 {
+        return Err(unreadable("its priority is not 0 to 9"));
+    }
+    let retry = Retry {
+        attempts: u16::from_le_bytes(reader.array()?),
+        crashes: u8::from_le_bytes(reader.array()?),
+        floor: Duration::from_millis(u64::from(u32::from_le_bytes(reader.array()?))),
+        cap: Duration::from_millis(u64::from(u32::from_le_bytes(reader.array()?))),
+    };
+    let (digest, header) = (
+        reader.array()?,
+        u32::from_le_bytes(reader.array()?) as usize,
+    );
     let optional = |bit| flags & bit != 0;
     let expires_ms = if optional(HAS_EXPIRY) {
         Some(u64::from_le_bytes(reader.array()?))
@@ -241,15 +254,35 @@ pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
         None
     };
     let completions = if optional(HAS_COMPLETIONS) {
-        Some(read_name(&mut reader)?)
+        Some(read_name(reader)?)
     } else {
         None
     };
-    let header = read_header(reader.take(header)?)?;
+    Ok(Control {
+        flags,
+        priority,
+        retry,
+        digest,
+        header,
+        expires_ms,
+        owner,
+        completions,
+    })
+}
+
+/// Decodes a task. The body is a slice of `envelope`, not a copy.
+pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
+    let mut reader = Reader(envelope);
+    let [version] = reader.array()?;
+    if version == 0 || version > VERSION {
+        return Err(unreadable(format!("version {version} is not known here")));
+    }
+    let control = read_control(&mut reader)?;
+    let header = read_header(reader.take(control.header)?)?;
     let body = envelope.slice(envelope.len() - reader.0.len()..);
     let details = header.details.clone();
     let work = header.work()?;
-    if digest(&work, &details.content_type, &body) != written {
+    if digest(&work, &details.content_type, &body) != control.digest {
         return Err(unreadable("its digest does not fit its content"));
     }
     Ok(Task {
@@ -257,18 +290,13 @@ pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
         given_id: false,
         work,
         body,
-        priority,
+        priority: control.priority,
         due: Due::Now,
-        retry: Retry {
-            attempts,
-            crashes,
-            floor,
-            cap,
-        },
-        expires_ms,
-        owner,
-        completions,
-        keep: flags & DISCARD == 0,
+        retry: control.retry,
+        expires_ms: control.expires_ms,
+        owner: control.owner,
+        completions: control.completions,
+        keep: control.flags & DISCARD == 0,
         details,
     })
 }
@@ -277,22 +305,17 @@ pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
 pub fn decode_head(envelope: &Bytes) -> Result<Work> {
     let mut reader = Reader(envelope);
     reader.take(1)?;
-    let flags = u16::from_le_bytes(reader.array()?);
-    reader.take(20)?;
-    let header = u32::from_le_bytes(reader.array()?) as usize;
-    for (bit, bytes) in [(HAS_EXPIRY, 8), (HAS_OWNER, 16)] {
-        reader.take(if flags & bit == 0 { 0 } else { bytes })?;
-    }
-    if flags & HAS_COMPLETIONS != 0 {
-        read_name(&mut reader)?;
-    }
-    read_header(reader.take(header)?)?.work()
+    let control = read_control(&mut reader)?;
+    read_header(reader.take(control.header)?)?.work()
 }
 
-/// Whether the envelope is of a version newer than this program, which another worker may know.
+/// Whether the envelope is of a version newer than this program, which another worker may know. Bytes without a
+/// readable control part are no envelope of any version.
 #[must_use]
 pub fn is_newer(envelope: &[u8]) -> bool {
-    envelope.len() >= CONTROL && envelope[0] > VERSION
+    envelope.split_first().is_some_and(|(version, rest)| {
+        *version > VERSION && read_control(&mut Reader(rest)).is_ok()
+    })
 }
 
 /// The digest in an envelope's control part; zeros where it has none.
@@ -365,6 +388,17 @@ mod tests {
                 .to_string()
                 .contains("digest")
         );
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_garbage() {
+        let mut envelope = encode(&Task::handler("t", "body")).unwrap().to_vec();
+        assert!(!is_newer(&envelope));
+        envelope[0] = VERSION + 1;
+        assert!(is_newer(&envelope));
+        envelope[3] = 10;
+        assert!(!is_newer(&envelope), "there is no priority 10");
+        assert!(!is_newer(&[0xff; 20]) && !is_newer(b""));
     }
 
     proptest! {

@@ -5,10 +5,23 @@
     reason = "a test fails by it, also in what tests share"
 )]
 
-mod admin;
-mod bad_input;
-mod get;
-mod map;
+mod fleet;
+mod helpers;
 mod site;
+mod store;
+
+mod admin;
+mod attempts;
+mod bad_input;
+mod cancel;
+mod commands;
+mod delays;
+mod faults;
+mod get;
+mod leases;
+mod map;
+mod outage;
+mod refusals;
+mod shutdown;
 mod status;
 mod submit;

@@ -16,6 +16,7 @@ use crate::handlers::{Context, Handler, Handlers, TaskError, caught};
 use crate::held::{Line, StopSwitch, Why};
 use crate::runner::{Answer, Request, RunnerError};
 use crate::slots::Slot;
+use crate::standing_back::StandingBack;
 
 /// Runs claimed tasks, each in a task of the runtime.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     /// Where handlers run: their program's own runtime.
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) finishers: Vec<(Arc<Line>, mpsc::Sender<Post>)>,
+    /// Not in a burst, which ends soon anyway.
+    pub(crate) standing_back: Option<StandingBack>,
 }
 
 /// A claimed task and the slot that it fills.
@@ -122,8 +125,20 @@ impl Executor {
                 since,
             };
             let end = executor.execute(&run).await;
-            drop(slot);
-            executor.post(run, end).await;
+            match (&end, &executor.standing_back) {
+                (End::Refused(_), Some(standing_back)) => {
+                    executor.post(run, end).await;
+                    standing_back.wait().await;
+                    drop(slot);
+                }
+                (_, standing_back) => {
+                    if let Some(standing_back) = standing_back {
+                        standing_back.end();
+                    }
+                    drop(slot);
+                    executor.post(run, end).await;
+                }
+            }
         });
     }
 }

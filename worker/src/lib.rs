@@ -32,6 +32,7 @@ mod reclaimer;
 pub mod runner;
 mod slots;
 mod staff;
+mod standing_back;
 mod task;
 mod worker;
 

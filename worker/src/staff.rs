@@ -19,6 +19,7 @@ use crate::handlers::Handlers;
 use crate::health::Pulse;
 use crate::heartbeat::{Heart, Presence, listen};
 use crate::held::{Line, Why};
+use crate::standing_back::StandingBack;
 use crate::worker::{Tally, Worker, WorkerError};
 use crate::{Options, reclaimer};
 
@@ -125,6 +126,7 @@ impl Staff {
             guard,
             runtime,
             finishers,
+            standing_back: (!options.burst).then(StandingBack::default),
         });
         let claiming =
             tokio::spawn(ClaimLoop::new(&lines, &options, executor, bells.clone()).run());

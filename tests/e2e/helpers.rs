@@ -1,0 +1,146 @@
+//! Processes that tests start and kill: this very test program, told by its environment what to be.
+
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pmq_broker::{Broker, Config, Name};
+use pmq_tests::program::Running;
+use pmq_tests::{Program, eventually};
+use pmq_worker::{Context, TaskError, Worker};
+
+use crate::fleet::{Fleet, SOON, name};
+
+const QUEUE: &str = "PMQ_TEST_QUEUE";
+const DIRECTORY: &str = "PMQ_TEST_DIRECTORY";
+const SLOTS: &str = "PMQ_TEST_SLOTS";
+
+impl Fleet {
+    /// Starts a worker with the handlers below, under a lease of 1 s.
+    pub(crate) fn handlers(&self, slots: usize) -> Running {
+        let program = self.helper().env(SLOTS, slots.to_string());
+        program.spawn(as_test("helpers::worker"))
+    }
+
+    /// Starts a consumer that takes up to 500 completions and never confirms them.
+    pub(crate) fn forgetful_consumer(&self) -> Running {
+        self.helper().spawn(as_test("helpers::consumer"))
+    }
+
+    fn helper(&self) -> Program {
+        Program::new(env::current_exe().unwrap())
+            .env("PMQ_REDIS_URL", self.url())
+            .env(QUEUE, self.queue.name().as_str())
+            .env(DIRECTORY, self.path(""))
+    }
+}
+
+/// The arguments with which a test program runs one test that is ignored otherwise.
+fn as_test(name: &str) -> [&str; 4] {
+    ["--exact", "--ignored", "--nocapture", name]
+}
+
+async fn broker() -> Broker {
+    Broker::connect(&Config::from_env().unwrap()).await.unwrap()
+}
+
+fn queue() -> Option<Name> {
+    Some(name(&env::var(QUEUE).ok()?))
+}
+
+fn directory() -> PathBuf {
+    env::var_os(DIRECTORY).unwrap().into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "is the worker process of other tests"]
+async fn worker() {
+    let Some(queue) = queue() else { return };
+    let mut worker = Worker::new(broker().await);
+    worker.options.queues = vec![queue];
+    worker.options.completions = Some(name("done"));
+    worker.options.lease = Duration::from_secs(1);
+    worker.options.slots = env::var(SLOTS).unwrap().parse().unwrap();
+    worker
+        .handle_bytes("record", record)
+        .handle_bytes("panic", |_, _| async { panic!("as it was told") })
+        .handle_bytes("wait", |context, body| async move {
+            note(&context, "");
+            wait_for_file(body).await;
+            Ok(Bytes::new())
+        })
+        .handle_bytes("block", |context, body| async move {
+            note(&context, "");
+            block_for_file(&body);
+            Ok(Bytes::new())
+        })
+        .handle_bytes("poison", poison);
+    worker.run(std::future::pending()).await.unwrap();
+}
+
+/// Writes its line to the record, and that is all.
+async fn record(context: Context, _body: Bytes) -> Result<Bytes, TaskError> {
+    note(&context, "");
+    Ok(Bytes::new())
+}
+
+/// Takes its worker down, at its first two attempts once the file that it is given has as many lines as neighbours
+/// run beside it.
+async fn poison(context: Context, body: Bytes) -> Result<Bytes, TaskError> {
+    let neighbours: usize = std::str::from_utf8(&body).unwrap().parse().unwrap();
+    note(&context, "poison");
+    let attempt = context.attempt;
+    let started = move || {
+        let record = fs::read_to_string(directory().join("record")).unwrap_or_default();
+        let mark = format!(" {attempt} ");
+        let beside = record
+            .lines()
+            .filter(|line| line.contains(&mark) && !line.contains("poison"))
+            .count();
+        (attempt > 2 || beside >= neighbours).then_some(())
+    };
+    tokio::task::spawn_blocking(move || eventually("all neighbours run", SOON, started))
+        .await
+        .unwrap();
+    process::abort()
+}
+
+async fn wait_for_file(name: Bytes) {
+    tokio::task::spawn_blocking(move || block_for_file(&name))
+        .await
+        .unwrap();
+}
+
+fn block_for_file(name: &[u8]) {
+    let path = directory().join(Path::new(std::str::from_utf8(name).unwrap()));
+    eventually("the file is there", SOON * 2, || {
+        path.exists().then_some(())
+    });
+}
+
+fn note(context: &Context, text: &str) {
+    let mut record = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(directory().join("record"))
+        .unwrap();
+    let line = format!("{} {} {text}\n", context.id, context.attempt);
+    record.write_all(line.as_bytes()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "is the consumer process of other tests"]
+async fn consumer() {
+    let Some(queue) = queue() else { return };
+    let queue = broker().await.task_queue(&queue);
+    let mut consumer = queue
+        .completions(&name("done"))
+        .with_lease(Duration::from_secs(1));
+    let got = consumer.get_many_nowait(500).await.unwrap();
+    println!("took {}", got.len());
+    std::future::pending::<()>().await;
+}

@@ -1,0 +1,159 @@
+//! A queue's keys as a stranger with redis-cli sees and changes them.
+
+use std::time::Duration;
+
+use pmq_broker::TaskId;
+use pmq_tests::RedisServer;
+use redis::{Connection, cmd};
+
+use crate::fleet::Fleet;
+
+/// The keys of one queue.
+pub(crate) struct Store {
+    connection: Connection,
+    prefix: String,
+}
+
+impl Store {
+    /// The keys of a fleet's queue on the shared server.
+    pub(crate) fn of(fleet: &Fleet) -> Self {
+        Self::on(RedisServer::shared(), fleet)
+    }
+
+    /// The keys of a fleet's queue on this server.
+    pub(crate) fn on(server: &RedisServer, fleet: &Fleet) -> Self {
+        Self {
+            connection: server.connection(),
+            prefix: format!("pmq:{{{}/0}}:", fleet.queue.name()),
+        }
+    }
+
+    fn key(&self, part: &str) -> String {
+        format!("{}{part}", self.prefix)
+    }
+
+    /// Makes a ready task of any bytes.
+    pub(crate) fn push(&mut self, envelope: &[u8]) -> TaskId {
+        let id = TaskId::new();
+        let (tasks, ready) = (self.key("tasks"), self.key("ready:5"));
+        cmd("HSET")
+            .arg(tasks)
+            .arg(id.as_bytes())
+            .arg(envelope)
+            .exec(&mut self.connection)
+            .unwrap();
+        cmd("RPUSH")
+            .arg(ready)
+            .arg(id.as_bytes())
+            .exec(&mut self.connection)
+            .unwrap();
+        id
+    }
+
+    /// A task's envelope.
+    pub(crate) fn envelope(&mut self, id: TaskId) -> Vec<u8> {
+        let tasks = self.key("tasks");
+        cmd("HGET")
+            .arg(tasks)
+            .arg(id.as_bytes())
+            .query(&mut self.connection)
+            .unwrap()
+    }
+
+    /// Since when a task is refused, in ms since the epoch; `None` where it is not.
+    pub(crate) fn refused_ms(&mut self, id: TaskId) -> Option<u64> {
+        let row = self.attempts(id)?;
+        let refused = u64::from_le_bytes(row[12..20].try_into().unwrap());
+        (refused > 0).then_some(refused)
+    }
+
+    /// Lets `ms` have passed since a task was first refused.
+    pub(crate) fn age_refusal(&mut self, id: TaskId, ms: u64) {
+        let mut row = self.attempts(id).unwrap();
+        let refused = self.refused_ms(id).unwrap() - ms;
+        row[12..20].copy_from_slice(&refused.to_le_bytes());
+        let attempts = self.key("attempts");
+        cmd("HSET")
+            .arg(attempts)
+            .arg(id.as_bytes())
+            .arg(row)
+            .exec(&mut self.connection)
+            .unwrap();
+    }
+
+    fn attempts(&mut self, id: TaskId) -> Option<Vec<u8>> {
+        let attempts = self.key("attempts");
+        cmd("HGET")
+            .arg(attempts)
+            .arg(id.as_bytes())
+            .query(&mut self.connection)
+            .unwrap()
+    }
+
+    /// How many crashes each task has used that has used any attempts.
+    pub(crate) fn crashes(&mut self) -> Vec<u16> {
+        let attempts = self.key("attempts");
+        let rows: Vec<Vec<u8>> = cmd("HVALS")
+            .arg(attempts)
+            .query(&mut self.connection)
+            .unwrap();
+        rows.iter()
+            .map(|row| u16::from_le_bytes([row[2], row[3]]))
+            .collect()
+    }
+
+    /// How many calls clients have made that workers make.
+    pub(crate) fn calls(&mut self) -> u64 {
+        let commands = [
+            "fcall",
+            "blpop",
+            "ping",
+            "sadd",
+            "rpush",
+            "hello",
+            "subscribe",
+        ];
+        commands.iter().map(|command| self.calls_of(command)).sum()
+    }
+
+    /// How many calls of one command there were.
+    pub(crate) fn calls_of(&mut self, command: &str) -> u64 {
+        let info: String = cmd("INFO")
+            .arg("commandstats")
+            .query(&mut self.connection)
+            .unwrap();
+        let start = format!("cmdstat_{command}:calls=");
+        let calls = info
+            .lines()
+            .find_map(|line| line.strip_prefix(&start)?.split(',').next());
+        calls.map_or(0, |calls| calls.parse().unwrap())
+    }
+
+    /// The server's clock, since the epoch.
+    pub(crate) fn time(&mut self) -> Duration {
+        let (seconds, micros): (u64, u64) = cmd("TIME").query(&mut self.connection).unwrap();
+        Duration::from_secs(seconds) + Duration::from_micros(micros)
+    }
+
+    /// Puts a string where a key of ours should be, and the key aside.
+    pub(crate) fn spoil(&mut self, part: &str) {
+        let (key, aside) = (self.key(part), self.key("aside"));
+        // It may not exist, which is an error of RENAME.
+        let _ = cmd("RENAME")
+            .arg(&key)
+            .arg(aside)
+            .exec(&mut self.connection);
+        cmd("SET")
+            .arg(key)
+            .arg("spoilt")
+            .exec(&mut self.connection)
+            .unwrap();
+    }
+
+    /// Puts the key back.
+    pub(crate) fn mend(&mut self, part: &str) {
+        let (key, aside) = (self.key(part), self.key("aside"));
+        cmd("DEL").arg(&key).exec(&mut self.connection).unwrap();
+        let _ = cmd("RENAME").arg(aside).arg(key).exec(&mut self.connection);
+    }
+}
