@@ -26,12 +26,12 @@ impl State {
             .arg(format!("{prefix}*"))
             .query(connection)
             .unwrap();
-        let read = |key: String| {
-            let expires = redis::cmd("PEXPIRETIME").arg(&key).query(connection);
-            let content = read_key(connection, &key);
-            (key[prefix.len()..].to_owned(), (content, expires.unwrap()))
-        };
-        Self(keys.into_iter().map(read).collect())
+        let kinds: Vec<String> = ask_each(connection, &keys, |_| &["TYPE"]);
+        let expires: Vec<i64> = ask_each(connection, &keys, |_| &["PEXPIRETIME"]);
+        let values: Vec<Value> = ask_each(connection, &keys, |i| reader(&kinds[i]));
+        let contents = kinds.iter().zip(&values).map(|(kind, v)| content(kind, v));
+        let parts = keys.iter().map(|key| key[prefix.len()..].to_owned());
+        Self(parts.zip(contents.zip(expires)).collect())
     }
 
     pub(crate) fn hash(&self, part: &str) -> BTreeMap<Vec<u8>, Vec<u8>> {
@@ -69,32 +69,46 @@ impl State {
     }
 }
 
-fn read_key(connection: &mut Connection, key: &str) -> Content {
-    let mut ask = |words: &[&str]| -> Value {
-        redis::cmd(words[0])
-            .arg(&words[1..])
-            .query(connection)
-            .unwrap()
-    };
-    let kind = bytes(&ask(&["TYPE", key]));
-    let pairs = |value: Value| {
-        let values: Vec<Vec<u8>> = items(&value).iter().map(bytes).collect();
-        values
-            .chunks(2)
-            .map(|p| (p[0].clone(), p[1].clone()))
-            .collect::<Vec<_>>()
-    };
-    let all = |value: Value| items(&value).iter().map(bytes).collect::<Vec<_>>();
-    match kind.as_slice() {
-        b"hash" => Content::Hash(pairs(ask(&["HGETALL", key])).into_iter().collect()),
-        b"list" => Content::List(all(ask(&["LRANGE", key, "0", "-1"]))),
-        b"set" => Content::Set(all(ask(&["SMEMBERS", key])).into_iter().collect()),
-        b"zset" => {
-            let pairs = pairs(ask(&["ZRANGE", key, "0", "-1", "WITHSCORES"]));
-            let score = |s: Vec<u8>| String::from_utf8(s).unwrap();
-            Content::Sorted(pairs.into_iter().map(|(m, s)| (m, score(s))).collect())
-        }
-        b"string" => Content::Text(bytes(&ask(&["GET", key]))),
-        other => panic!("{key} has type {}", String::from_utf8_lossy(other)),
+/// Asks the same of every key, in one round trip: a command, the key, the command's other words.
+fn ask_each<T: redis::FromRedisValue>(
+    connection: &mut Connection,
+    keys: &[String],
+    words: impl Fn(usize) -> &'static [&'static str],
+) -> Vec<T> {
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    let mut pipe = redis::pipe();
+    for (i, key) in keys.iter().enumerate() {
+        let (command, rest) = words(i).split_first().expect("there is a command");
+        pipe.cmd(command).arg(key).arg(rest);
+    }
+    pipe.query(connection).unwrap()
+}
+
+/// The command that reads a whole key of this type.
+fn reader(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "hash" => &["HGETALL"],
+        "list" => &["LRANGE", "0", "-1"],
+        "set" => &["SMEMBERS"],
+        "zset" => &["ZRANGE", "0", "-1", "WITHSCORES"],
+        "string" => &["GET"],
+        other => panic!("no function makes a key of type {other}"),
+    }
+}
+
+fn content(kind: &str, value: &Value) -> Content {
+    if kind == "string" {
+        return Content::Text(bytes(value));
+    }
+    let all: Vec<Vec<u8>> = items(value).iter().map(bytes).collect();
+    let pairs = || all.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone()));
+    let score = |score: Vec<u8>| String::from_utf8(score).unwrap();
+    match kind {
+        "hash" => Content::Hash(pairs().collect()),
+        "list" => Content::List(all),
+        "set" => Content::Set(all.into_iter().collect()),
+        _ => Content::Sorted(pairs().map(|(member, s)| (member, score(s))).collect()),
     }
 }
