@@ -21,6 +21,7 @@ mod get;
 mod leases;
 mod map;
 mod outage;
+mod protocol;
 mod refusals;
 mod shutdown;
 mod status;

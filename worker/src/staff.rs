@@ -107,8 +107,10 @@ impl Staff {
             broker: broker.clone(),
             who: Incarnation::new(),
         });
-        let showing = presence.clone().show(about(&options, &handlers, &lines));
         let queues: Vec<TaskQueue> = lines.iter().map(|line| line.queue.clone()).collect();
+        let showing = presence
+            .clone()
+            .show(queues.clone(), about(&options, &handlers, &lines));
         let reclaiming = reclaimer::run(queues, options.lease, bells.reclaim.clone());
         let mut helpers = start_hearts(&lines, &options, &bells.reclaim);
         helpers.extend([
