@@ -7,8 +7,7 @@ use pmq_broker::{Due, Outcome};
 use pmq_tests::program::Running;
 use pmq_tests::{RedisServer, eventually};
 
-use crate::fleet::{Fleet, LONG, SOON};
-use crate::refusals::delay_of;
+use crate::fleet::{Fleet, LONG, SOON, delay_of};
 use crate::store::Store;
 
 /// Waits until as many workers wait for tasks, on a server of the test's own.

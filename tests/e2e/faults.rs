@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use pmq_broker::{Outcome, Task, TaskId};
-use pmq_tests::{RedisServer, eventually_or};
+use pmq_tests::program::Running;
+use pmq_tests::{RedisServer, eventually, eventually_or};
 
-use crate::fleet::{Fleet, collect, pass};
+use crate::fleet::{Fleet, SOON, collect, pass};
 
 const TASKS: usize = 10_000;
 const LEASE: Duration = Duration::from_secs(2);
@@ -25,7 +26,7 @@ async fn ten_thousand_tasks_end_once_each_while_workers_die_and_stall_and_redis_
     workers[1].stop();
     pass(LEASE * 3 / 2);
     workers[1].resume();
-    let _ = workers[1].wait_for_line("the lease ended");
+    wait_until_it_knows(&workers[1]);
     wait_for_runs(&fleet, TASKS / 2);
     server.kill();
     server.restart();
@@ -61,6 +62,18 @@ fn wait_for_runs(fleet: &Fleet, n: usize) {
         || (count() >= n).then_some(()),
         || format!("only {} have", count()),
     );
+}
+
+/// Waits until a worker that stood still has learnt that its tasks are others' now: by its heartbeat, or, where they
+/// ended meanwhile, when it posts their completions.
+fn wait_until_it_knows(worker: &Running) {
+    eventually("it has lost its lease", SOON, || {
+        let said = worker.error_lines().concat();
+        ["the lease ended", "another worker has this task"]
+            .iter()
+            .any(|news| said.contains(news))
+            .then_some(())
+    });
 }
 
 /// The attempts that ran, by the tasks' own record.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pmq_broker::task_queue::Consumer;
 use pmq_broker::{Broker, Completion, Config, Name, Task, TaskId, TaskQueue};
 use pmq_tests::program::Running;
-use pmq_tests::{Program, RedisServer, Scratch, eventually, eventually_async};
+use pmq_tests::{Program, RedisServer, Scratch, eventually};
 
 /// Bounds every wait for something that should come soon, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -129,14 +129,6 @@ impl Fleet {
     pub(crate) fn consumer(&self) -> Consumer {
         self.queue.completions(&name("done"))
     }
-
-    /// Waits until this many tasks are running.
-    pub(crate) async fn wait_for_running(&self, n: u64) {
-        eventually_async(&format!("{n} tasks run"), SOON, async || {
-            (self.queue.status().await.ok()?.running == n).then_some(())
-        })
-        .await;
-    }
 }
 
 /// Gets `n` completions from a consumer, each of another task, and sees that there is no further one.
@@ -159,6 +151,12 @@ pub(crate) async fn collect(consumer: &mut Consumer, n: usize) -> HashMap<TaskId
     let more = consumer.get_many_nowait(500).await.unwrap();
     assert!(more.is_empty(), "more than {n} completions: {more:?}");
     got
+}
+
+/// How long after it was submitted a run began.
+pub(crate) fn delay_of(completion: &Completion) -> Duration {
+    let queued_ms = completion.queued_ms().unwrap();
+    Duration::from_millis((completion.started_us / 1000).saturating_sub(queued_ms))
 }
 
 /// Lets time pass, where nothing but the clock tells that something did not happen.

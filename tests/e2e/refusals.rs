@@ -6,14 +6,8 @@ use pmq_broker::task_queue::State;
 use pmq_broker::{Completion, Outcome, Task, TaskId, envelope};
 use pmq_tests::{eventually, eventually_async};
 
-use crate::fleet::{Fleet, SOON};
+use crate::fleet::{Fleet, SOON, delay_of};
 use crate::store::Store;
-
-/// How long after it was submitted a run began.
-pub(crate) fn delay_of(completion: &Completion) -> Duration {
-    let queued_ms = completion.queued_ms().unwrap();
-    Duration::from_millis((completion.started_us / 1000).saturating_sub(queued_ms))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_one_worker_refuses_runs_at_once_on_another() {
@@ -170,7 +164,9 @@ async fn a_key_of_another_type_ends_the_worker_with_a_sentence_and_loses_nothing
             .filter(|line| line.contains("error:"))
             .collect();
         assert!(
-            errors.len() == 1 && errors[0].contains("unexpected way to claim"),
+            errors.len() == 1
+                && errors[0].contains("unexpected way to claim")
+                && said.contains("hint:"),
             "{part}: {said}"
         );
         store.mend(part);

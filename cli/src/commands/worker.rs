@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use pmq_broker::{Broker, Name};
 use pmq_worker::child::Program;
-use pmq_worker::{Commands, Health, Options, Report, Worker, runner};
+use pmq_worker::{Commands, Health, Options, Report, Worker, WorkerError, runner};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::demo;
@@ -125,7 +125,12 @@ impl WorkerCommand {
         let hurry = Signals::new()?;
         let report = worker
             .run_until(async move { signals.next().await }, hurry.second())
-            .await?;
+            .await
+            .map_err(|error| match error {
+                // The broker's own errors have hints and exit codes.
+                WorkerError::Broker(error) => anyhow::Error::from(error),
+                error => error.into(),
+            })?;
         if !quiet {
             output::note(&summary(report));
         }
