@@ -146,11 +146,11 @@ async fn an_idle_worker_makes_less_than_one_call_a_second() {
     let _workers = [0; WORKERS as usize].map(|_| fleet.worker("-c 4 --allow-commands"));
     wait_for_waiters(&server, WORKERS);
     let mut store = Store::on(&server, &fleet);
-    let (calls, began) = (store.calls(), store.time());
+    let (calls, began) = (store.calls(), store.seconds());
     eventually("each has waited twice more", LONG, || {
         (store.calls_of("blpop") >= 3 * WORKERS).then_some(())
     });
-    let seconds = (store.time() - began).as_secs_f64();
+    let seconds = store.seconds() - began;
     let rate = (store.calls() - calls) as f64 / seconds / WORKERS as f64;
     assert!(rate < 1.0, "{rate:.2} calls/s in {seconds:.1} s");
 }

@@ -22,6 +22,13 @@ pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
+/// `pmq`, by this way to its server.
+pub(crate) fn pmq_at(url: &str) -> Program {
+    Program::new(env!("CARGO_BIN_EXE_pmq-under-test"))
+        .redis(url)
+        .timeout(LONG)
+}
+
 /// A queue with a completion queue `done`, and a directory with the tasks' record.
 pub(crate) struct Fleet {
     pub(crate) queue: TaskQueue,
@@ -54,14 +61,7 @@ impl Fleet {
 
     /// `pmq`, on this fleet's server.
     pub(crate) fn pmq(&self) -> Program {
-        self.pmq_at(&self.url)
-    }
-
-    /// `pmq` on this server by another way.
-    pub(crate) fn pmq_at(&self, url: &str) -> Program {
-        Program::new(env!("CARGO_BIN_EXE_pmq-under-test"))
-            .redis(url)
-            .timeout(LONG)
+        pmq_at(&self.url)
     }
 
     /// Starts `pmq worker` on this queue with these flags, which are separated by spaces.

@@ -7,7 +7,7 @@ use pmq_broker::task_queue::Ask;
 use pmq_broker::{Incarnation, Outcome, Task};
 use pmq_tests::{Proxy, RedisServer, eventually, eventually_async};
 
-use crate::fleet::{Fleet, SOON, is_alive, pass};
+use crate::fleet::{Fleet, SOON, is_alive, pass, pmq_at};
 use crate::store::Store;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +111,7 @@ async fn a_reclaimer_that_is_killed_in_the_middle_is_replaced_and_counts_no_cras
     fleet.queue.pause().await.unwrap();
     let proxy = Proxy::to(&server);
     proxy.delay(Duration::from_millis(20));
-    let pmq = fleet.pmq_at(proxy.url());
+    let pmq = pmq_at(proxy.url());
     let mut first = fleet.worker_of(&pmq, "-c 1 --lease 1s");
     let left = eventually_async("the walk is under way", SOON, async || {
         let running = fleet.queue.status().await.ok()?.running;

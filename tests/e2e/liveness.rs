@@ -8,7 +8,7 @@ use pmq_broker::Outcome;
 use pmq_tests::{RedisServer, eventually};
 use redis::cmd;
 
-use crate::fleet::{Fleet, SOON};
+use crate::fleet::{Fleet, SOON, pmq_at};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_health_file_is_touched_again_and_again_and_can_be_checked() {
@@ -76,7 +76,7 @@ async fn a_worker_whose_rights_are_taken_away_ends_with_the_remedy() {
     };
     acl(&["on", ">secret", "~*", "&*", "+@all"]);
     let fleet = Fleet::at(server.url()).await;
-    let pmq = fleet.pmq_at(&format!("{}?user=w&pass=secret", server.url()));
+    let pmq = pmq_at(&format!("{}?user=w&pass=secret", server.url()));
     let worker = fleet.worker_of(&pmq, "-c 1 --lease 1s --allow-commands");
     fleet.submit(&fleet.sh("true")).await;
     assert_eq!(fleet.completion().await.outcome, Outcome::Ok);

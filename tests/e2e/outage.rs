@@ -8,7 +8,7 @@ use pmq_broker::{Broker, Config, Incarnation, Outcome, Task};
 use pmq_tests::program::Running;
 use pmq_tests::{Proxy, RedisServer, eventually};
 
-use crate::fleet::{Fleet, LONG, SOON, collect, pass};
+use crate::fleet::{Fleet, LONG, SOON, collect, pass, pmq_at};
 
 const LEASE: Duration = Duration::from_secs(2);
 const FOUR_LEASES: Duration = Duration::from_secs(8);
@@ -21,7 +21,7 @@ struct Scene {
 
 impl Scene {
     async fn set(fleet: Fleet, url: &str) -> Self {
-        let pmq = fleet.pmq_at(url);
+        let pmq = pmq_at(url);
         let workers = [0; 2].map(|_| fleet.worker_of(&pmq, "-c 2 --lease 2s --allow-commands"));
         let script = "record; while ! [ -e $DIR/release ]; do sleep 0.05; done";
         for _ in 0..4 {
@@ -133,7 +133,7 @@ async fn replies_lost_all_the_time_lose_no_task_and_run_none_twice() {
     let server = RedisServer::start();
     let proxy = Proxy::to(&server);
     let fleet = Fleet::at(server.url()).await;
-    let pmq = fleet.pmq_at(proxy.url());
+    let pmq = pmq_at(proxy.url());
     let _workers = [0; 2].map(|_| fleet.worker_of(&pmq, "-c 4 --lease 10s --allow-commands"));
     let tasks: Vec<Task> = (0..TASKS).map(|_| fleet.sh("record")).collect();
     fleet.queue.submit_many(&tasks).await.unwrap();

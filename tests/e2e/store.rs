@@ -1,7 +1,5 @@
 //! A queue's keys as a stranger with redis-cli sees and changes them.
 
-use std::time::Duration;
-
 use pmq_broker::TaskId;
 use pmq_tests::RedisServer;
 use redis::{Connection, cmd};
@@ -129,10 +127,10 @@ impl Store {
         calls.map_or(0, |calls| calls.parse().unwrap())
     }
 
-    /// The server's clock, since the epoch.
-    pub(crate) fn time(&mut self) -> Duration {
+    /// The server's clock, in seconds.
+    pub(crate) fn seconds(&mut self) -> f64 {
         let (seconds, micros): (u64, u64) = cmd("TIME").query(&mut self.connection).unwrap();
-        Duration::from_secs(seconds) + Duration::from_micros(micros)
+        seconds as f64 + micros as f64 / 1e6
     }
 
     /// Puts a string where a key of ours should be, and the key aside.
