@@ -19,8 +19,8 @@ fn script() -> &'static str {
 #[test]
 fn a_stranger_submits_a_task_with_redis_cli_alone() {
     let server = RedisServer::start();
-    let pmq = bare().redis(&server.url());
-    pmq.run(["functions", "load"]).expect_code(0);
+    let pmq = bare().redis(server.url());
+    let _ = pmq.run(["functions", "load"]).expect_code(0);
 
     let submitted = Command::new("bash")
         .arg("-c")
@@ -38,14 +38,15 @@ fn a_stranger_submits_a_task_with_redis_cli_alone() {
         String::from_utf8_lossy(&submitted.stderr)
     );
 
-    pmq.run([
-        "worker",
-        "--burst",
-        "--allow-commands",
-        "--completions",
-        "done",
-    ])
-    .expect_code(0);
+    let _ = pmq
+        .run([
+            "worker",
+            "--burst",
+            "--allow-commands",
+            "--completions",
+            "done",
+        ])
+        .expect_code(0);
     let completions = pmq
         .run(["get", "default/done", "--nowait", "--json"])
         .expect_code(0)
