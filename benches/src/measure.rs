@@ -142,7 +142,10 @@ impl Bench {
             .args(["work", &self.server.url(), &rounds.to_string()])
             .spawn()?;
         let url = self.server.url();
-        let samples = self.runtime.block_on(async {
+        let client = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let samples = client.block_on(async {
             let queue = roles::queue(&url).await?;
             let mut consumer = queue.completions(&roles::done());
             let mut samples = Vec::new();

@@ -1,6 +1,6 @@
 -- claim: hand ready tasks to a worker, under its lease. This is get_nowait.
 --
--- Moves     scheduled -> ready (what is due), ready -> running
+-- Moves     scheduled -> ready or suspects (what is due), ready or suspects -> running
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   worker's incarnation (16 bytes)
 -- ARGV[2]   number of the claim, used up when it brings tasks: the last number again answers the same tasks, a

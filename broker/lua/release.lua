@@ -1,6 +1,6 @@
 -- release: hand runs back unfinished; they use up nothing.
 --
--- Moves     running -> ready
+-- Moves     running -> ready, or suspects (what workers have died under)
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV      two a task: id, running value
 -- Returns   one letter a task: o handed back, l not held any more

@@ -9,7 +9,7 @@ use redis::Value;
 use crate::config::Config;
 use crate::connection::ServerReport;
 use crate::connection::address;
-use crate::connection::link::Link;
+use crate::connection::link::{Link, Server};
 use crate::connection::local::LocalBroker;
 use crate::error::{Error, Result};
 use crate::functions::Call;
@@ -39,8 +39,6 @@ struct Inner {
     bulk: Link,
     registered: Mutex<HashSet<Name>>,
     report: ServerReport,
-    /// Kept for as long as anybody uses the server.
-    local: Option<Arc<LocalBroker>>,
 }
 
 impl Broker {
@@ -56,23 +54,18 @@ impl Broker {
         };
         let (client, at) = address::client(config, &url)?;
         let at: Arc<str> = at.into();
-        let control = Link::new(client, at.clone(), CONTROL_RESPONSE);
+        let server = Arc::new(Server {
+            client,
+            at: at.clone(),
+            local,
+        });
+        let control = Link::new(server, CONTROL_RESPONSE);
         let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
         report.require_suitable(&at)?;
-        Ok(Self::over(
-            control,
-            &config.namespace,
-            report,
-            local.map(Arc::new),
-        ))
+        Ok(Self::over(control, &config.namespace, report))
     }
 
-    fn over(
-        control: Link,
-        namespace: &Name,
-        report: ServerReport,
-        local: Option<Arc<LocalBroker>>,
-    ) -> Self {
+    fn over(control: Link, namespace: &Name, report: ServerReport) -> Self {
         Self {
             inner: Arc::new(Inner {
                 namespace: namespace.clone(),
@@ -82,7 +75,6 @@ impl Broker {
                 control,
                 registered: Mutex::default(),
                 report,
-                local,
             }),
         }
     }
@@ -95,7 +87,6 @@ impl Broker {
             inner.control.sibling(CONTROL_RESPONSE),
             &inner.namespace,
             inner.report.clone(),
-            inner.local.clone(),
         )
     }
 
@@ -120,7 +111,7 @@ impl Broker {
     /// Whether this is the local broker, whose socket only this user can open.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.inner.local.is_some()
+        self.inner.control.is_local()
     }
 
     /// The time of one round trip.

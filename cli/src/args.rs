@@ -11,11 +11,11 @@ use crate::output::Colors;
 const AFTER_HELP: &str = "\
 Without a URL pmq uses a private Redis of your own, which it starts and stops by itself.
 
-Precedence: flags, then PMQ_REDIS_URL (PMQ_REDIS_USERNAME, PMQ_REDIS_PASSWORD_FILE, PMQ_REDIS_PASSWORD,
-PMQ_NAMESPACE), then the configuration file (--config, $PMQ_CONFIG, or pmq/pmq.toml in $XDG_CONFIG_HOME or
+Precedence: flags, then PMQ_REDIS_URL (PMQ_REDIS_USERNAME, PMQ_REDIS_PASSWORD_FILE, PMQ_REDIS_PASSWORD, \
+PMQ_NAMESPACE), then the configuration file (--config, $PMQ_CONFIG, or pmq/pmq.toml in $XDG_CONFIG_HOME or \
 ~/.config), then the local broker.
 
-Exit codes: 0 ok; 1 failed; 2 usage; 69 no broker or no worker; 75 empty, full or busy: try again; 124 timed out;
+Exit codes: 0 ok; 1 failed; 2 usage; 69 no broker or no worker; 75 empty, full or busy: try again; 124 timed out; \
 130 interrupted; `wait` and `submit --wait` exit with the task's own code, 128+n where signal n ended it.
 
 Example:
@@ -58,8 +58,15 @@ pub struct Globals {
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
 
-    /// When to use colours
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    /// When to use colours: auto, always, never
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
     pub color: Colors,
 }
 

@@ -59,6 +59,10 @@ fn refuse(error: &clap::Error) -> Exit {
         let _ = error.print();
         return Exit::OK;
     }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return Exit::USAGE;
+    }
     let message = error.render();
     let message = if io::stderr().is_terminal() {
         format!("pmq: {}", message.ansi())

@@ -80,7 +80,9 @@ fn files_are_compressed_and_checksummed_though_a_worker_is_killed() {
         fs::write(directory.join(name), lines).unwrap();
     }
     // The first attempt at one of them hangs until its worker is killed.
-    let script = r#"case $PMQ_ATTEMPT$1 in "1file 250.log") echo $PPID >killed.tmp; mv killed.tmp killed; sleep 600 ;; esac
+    let script = r#"case $PMQ_ATTEMPT$1 in
+        "1file 250.log") echo $PPID >killed.tmp; mv killed.tmp killed; sleep 600 ;;
+        esac
         gzip -9 -k "$1" && sha256sum "$1""#;
     let input = names.join("\n") + "\n";
     let pmq = pmq(&directory);

@@ -298,6 +298,11 @@ async fn ctrl_c_ends_a_submit_that_waits_and_leaves_the_task() {
     let running = site.pmq.spawn(["submit", "--wait", "--", "sh"]);
     let _ = running.wait_for_line("no live worker");
     running.interrupt();
-    let _ = running.wait().expect_code(130);
+    let ended = running.wait().expect_code(130);
+    assert!(
+        ended.error_text().contains("pmq cancel "),
+        "{}",
+        ended.error_text()
+    );
     assert_eq!(site.queue("default").await.status().await.unwrap().ready, 1);
 }

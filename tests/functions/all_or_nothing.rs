@@ -22,7 +22,7 @@ fn parts(shard: &Shard) -> Vec<String> {
     parts.into_iter().collect()
 }
 
-/// Makes the call after `spoil` spoiled a key, and checks that it failed without a trace or left that key alone.
+/// Makes the call after a key was spoiled, and checks that it failed without a trace or left that key alone.
 fn check_spoiled(scenario: &Scenario, part: &str) -> bool {
     let shard = Shard::new();
     let call = (scenario.prepare)(&shard);
@@ -34,31 +34,20 @@ fn check_spoiled(scenario: &Scenario, part: &str) -> bool {
         shard.redis("SET", &[shard.key(&part), "spoiled".to_owned()]);
     }
     let before = shard.state();
-    match shard.try_call(&call) {
-        Ok(_) => {
-            let after = shard.state();
-            assert_eq!(
-                before.0[&part], after.0[&part],
-                "{} wrote {part}",
-                scenario.verb
-            );
-            false
-        }
-        Err(error) => {
-            assert!(
-                error.to_string().contains("WRONGTYPE"),
-                "{}: {part}: {error}",
-                scenario.verb
-            );
-            assert_eq!(
-                before,
-                shard.state(),
-                "{} failed at {part}, half done",
-                scenario.verb
-            );
-            true
-        }
-    }
+    let answer = shard.try_call(&call);
+    let after = shard.state();
+    shard.clear();
+    let verb = scenario.verb;
+    let Err(error) = answer else {
+        assert_eq!(before.0[&part], after.0[&part], "{verb} wrote {part}");
+        return false;
+    };
+    assert!(
+        error.to_string().contains("WRONGTYPE"),
+        "{verb}: {part}: {error}"
+    );
+    assert_eq!(before, after, "{verb} failed at {part}, half done");
+    true
 }
 
 /// A bucket has another name in each shard.

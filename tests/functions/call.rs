@@ -22,7 +22,7 @@ impl Call {
         self
     }
 
-    pub(crate) fn n(self, number: impl ToString) -> Self {
+    pub(crate) fn n(self, number: impl ToString + Copy) -> Self {
         self.arg(number.to_string())
     }
 

@@ -7,20 +7,22 @@ use crate::seed::{by_id, cancel, finish, name, submit, submit_with_due, task};
 use crate::shard::Shard;
 
 #[test]
-fn a_ready_task_ends_as_cancelled_and_leaves_a_hole() {
+fn ready_tasks_end_as_cancelled_and_leave_holes() {
     let shard = Shard::new();
-    shard.submitted(&["a", "b"]);
-    let call = cancel(&["a"]);
+    shard.submitted(&["a", "b", "c"]);
+    let call = cancel(&["a", "c"]);
     let answer = shard.expect(
         &call,
         "- tasks a
-         + holes: a
+         - tasks c
+         + holes: a c
          + meta buckets: B1
          + B1 a: cancelled
+         + B1 c: cancelled
          + B1 expires +4050s",
     );
-    assert_eq!(text(&answer), "c");
-    assert_eq!(text(&shard.expect_nothing(&call)), "e");
+    assert_eq!(text(&answer), "cc");
+    assert_eq!(text(&shard.expect_nothing(&call)), "ee");
 }
 
 #[test]

@@ -273,6 +273,7 @@ fn a_live_task_behind_100_000_cancelled_ones_is_found_in_a_bounded_number_of_sho
         assert!(calls <= 200, "100,000 holes, 500 a call");
     }
     assert!(shard.state().set("holes").is_empty());
+    shard.clear();
 }
 
 #[test]

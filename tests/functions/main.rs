@@ -1,6 +1,12 @@
 //! Every function of the library on a real server: the whole state before, one call, the whole state after.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the fixtures too are tests, and panic where the server does not do what a test needs"
+)]
+
 mod call;
+mod print;
 mod scenario;
 mod seed;
 mod shard;

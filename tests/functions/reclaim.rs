@@ -300,14 +300,17 @@ fn a_worker_that_dies_during_a_walk_is_walked_for_a_whole_turn() {
     let server = RedisServer::start();
     load(&server);
     let shard = with_100_000_running(&server);
+    let more: Vec<Task> = (0..200).map(|i| task(&format!("v{i}"))).collect();
+    shard.call(&submit(&more));
+    shard.claimed("v", 200);
     walk(&shard, 100);
-    shard.expire("v");
+    shard.expire("v"); // about half of what it holds lies behind the cursor
     let rest = walk(&shard, 800);
     assert!(rest > 0);
     let state = shard.state();
     assert_eq!(
         (state.hash("running").len(), state.list("ready:5").len()),
-        (0, 100_001)
+        (0, 100_201)
     );
     assert!(state.sorted("workers").is_empty());
 }

@@ -244,7 +244,7 @@ impl Shard {
     }
 
     /// Writes a field of `meta`, as if it had been written before.
-    pub(crate) fn set_meta(&self, name: &str, value: impl ToString) {
+    pub(crate) fn set_meta(&self, name: &str, value: impl ToString + Copy) {
         self.redis(
             "HSET",
             &[self.key("meta"), name.to_owned(), value.to_string()],

@@ -11,7 +11,8 @@ use pmq_tests::RedisServer;
 use redis::{Connection, RedisResult, ToRedisArgs, Value};
 
 use crate::call::Call;
-use crate::state::{Printer, State, changes};
+use crate::print::{Printer, changes};
+use crate::state::State;
 
 static QUEUES: AtomicU64 = AtomicU64::new(1);
 static LOADED: OnceLock<()> = OnceLock::new();
@@ -109,6 +110,13 @@ impl Shard {
     /// The exact state.
     pub(crate) fn state(&self) -> State {
         State::read(&mut self.connection.borrow_mut(), &self.key(""))
+    }
+
+    /// Deletes every key, for tests of many shards: reading a state costs what the server holds.
+    pub(crate) fn clear(&self) {
+        for part in self.state().0.keys() {
+            self.redis("UNLINK", &[self.key(part)]);
+        }
     }
 
     /// The state as text.

@@ -67,10 +67,7 @@ async fn a_task_goes_through_both_queues() {
     assert_eq!(queue.submit(&task).await.unwrap(), Submitted::New);
     assert_eq!(queue.submit(&task).await.unwrap(), Submitted::Exists);
     let (_, mut claimer) = worker(&queue);
-    let claimed = claimer.get_nowait(ASK).await.unwrap();
-    let [claim] = &claimed.tasks[..] else {
-        panic!("{claimed:?}");
-    };
+    let claim = &claimer.get_nowait(ASK).await.unwrap().tasks[0];
     assert_eq!(
         (claim.id, claim.attempt(), claimer.number()),
         (task.id, 1, 1)
@@ -192,7 +189,7 @@ async fn a_running_task_is_stopped_by_its_workers_heartbeat() {
     let answer = queue.heartbeat(&beat).await.unwrap();
     assert_eq!(
         (answer.orders[0].id, answer.orders[0].signal),
-        (running.id, 9)
+        (running.id, Signal::Kill)
     );
     beat.carried_out = answer.raw;
     assert!(queue.heartbeat(&beat).await.unwrap().orders.is_empty());

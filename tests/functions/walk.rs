@@ -268,8 +268,8 @@ impl Walk {
             );
         }
         let living: BTreeSet<Vec<u8>> = state.hash("tasks").into_keys().collect();
-        let placed: BTreeSet<Vec<u8>> = places.into_keys().collect();
-        assert_eq!(living, placed, "tasks are where they can be found");
+        let somewhere: BTreeSet<Vec<u8>> = places.into_keys().collect();
+        assert_eq!(living, somewhere, "tasks are where they can be found");
         let ended = records(&state);
         for id in &self.model.known {
             assert!(

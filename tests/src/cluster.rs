@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::Connection;
 
 use crate::redis_server::RedisServer;
-use crate::wait::eventually_or;
+use crate::wait::{eventually, eventually_or};
 
 const SLOTS: usize = 16384;
 const FORM_LIMIT: Duration = Duration::from_secs(60);
@@ -181,6 +181,13 @@ impl<'a> Migration<'a> {
         for node in &self.cluster.nodes {
             self.set_slot(node, &owner);
         }
+        // A primary that takes a slot over counts the epoch up from the newest that it has heard of: unless all have
+        // heard of the last one, the next take-over may be undone.
+        eventually("the nodes agree on the epoch", FORM_LIMIT, || {
+            let mut epochs = self.cluster.nodes.iter().map(current_epoch);
+            let first = epochs.next()?;
+            epochs.all(|epoch| epoch == first).then_some(())
+        });
     }
 
     fn set_slot(&self, node: &RedisServer, action: &str) {
@@ -189,6 +196,14 @@ impl<'a> Migration<'a> {
             &format!("SETSLOT {} {action}", self.slot),
         );
     }
+}
+
+fn current_epoch(node: &RedisServer) -> String {
+    let info: String = ask(&mut node.connection(), "INFO");
+    let epoch = info
+        .lines()
+        .find(|line| line.starts_with("cluster_current_epoch:"));
+    epoch.unwrap_or_default().to_owned()
 }
 
 fn ask<T: redis::FromRedisValue>(connection: &mut Connection, request: &str) -> T {

@@ -262,6 +262,7 @@ impl Shared {
         if !task.body.is_empty() && matches!(task.work, Work::Command(_)) {
             command.stdin = Some(task.body.clone());
         }
+        command.interrupt = run.switch.interrupt.clone();
         let ended = tokio::select! {
             ended = command.run(&self.guard, run.switch.stop.clone()) => ended,
             () = run.switch.kill.cancelled() => return killed(),

@@ -82,11 +82,16 @@ pub(crate) struct Presence {
 
 impl Presence {
     /// Says again and again that this worker is up, and what it does.
-    pub(crate) async fn show(self: Arc<Self>, about: impl Fn() -> String) {
+    pub(crate) async fn show(self: Arc<Self>, queues: Vec<TaskQueue>, about: impl Fn() -> String) {
         const EVERY: Duration = Duration::from_secs(5);
         const LEASE: Duration = Duration::from_secs(16);
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for queue in queues {
+            if let Err(error) = queue.register().await {
+                tracing::debug!(target: "pmq", %error, "could not put a queue on the list");
+            }
+        }
         loop {
             ticks.tick().await;
             if let Err(error) = self.broker.present(&self.who, LEASE, &about()).await {

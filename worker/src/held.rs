@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pmq_broker::task_queue::{Claim, Order, Run};
+use pmq_broker::task_queue::{Claim, Order, Run, Signal};
 use pmq_broker::{Incarnation, TaskId, TaskQueue};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,8 @@ pub(crate) enum Why {
 pub(crate) struct StopSwitch {
     /// Stop, in your own way.
     pub(crate) stop: CancellationToken,
+    /// The same, by SIGINT where it is a command.
+    pub(crate) interrupt: CancellationToken,
     /// Be gone.
     pub(crate) kill: CancellationToken,
     why: Arc<AtomicU8>,
@@ -32,14 +34,16 @@ pub(crate) struct StopSwitch {
 
 impl StopSwitch {
     /// The first reason stays.
-    fn pull(&self, why: Why, kill: bool) {
+    fn pull(&self, why: Why, signal: Signal) {
         let _ = self
             .why
             .compare_exchange(0, why as u8, Ordering::Relaxed, Ordering::Relaxed);
-        self.stop.cancel();
-        if kill {
-            self.kill.cancel();
+        match signal {
+            Signal::Terminate => {}
+            Signal::Interrupt => self.interrupt.cancel(),
+            Signal::Kill => self.kill.cancel(),
         }
+        self.stop.cancel();
     }
 
     pub(crate) fn why(&self) -> Option<Why> {
@@ -81,7 +85,7 @@ impl Line {
         if *incarnation == lost {
             *incarnation = Incarnation::new();
             self.claimed.store(0, Ordering::Relaxed);
-            self.stop_all(Why::Lost, false);
+            self.stop_all(Why::Lost, Signal::Terminate);
         }
     }
 
@@ -107,13 +111,13 @@ impl Line {
 
     pub(crate) fn carry_out(&self, order: Order) {
         if let Some((_, switch)) = lock(&self.held).get(&order.id) {
-            switch.pull(Why::Cancelled, order.signal == 9);
+            switch.pull(Why::Cancelled, order.signal);
         }
     }
 
-    pub(crate) fn stop_all(&self, why: Why, kill: bool) {
+    pub(crate) fn stop_all(&self, why: Why, signal: Signal) {
         for (_, switch) in lock(&self.held).values() {
-            switch.pull(why, kill);
+            switch.pull(why, signal);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pmq_broker::task_queue::Signal;
 use pmq_broker::{Incarnation, Name, TaskQueue};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, mpsc};
@@ -106,8 +107,10 @@ impl Staff {
             broker: broker.clone(),
             who: Incarnation::new(),
         });
-        let showing = presence.clone().show(about(&options, &handlers, &lines));
         let queues: Vec<TaskQueue> = lines.iter().map(|line| line.queue.clone()).collect();
+        let showing = presence
+            .clone()
+            .show(queues.clone(), about(&options, &handlers, &lines));
         let reclaiming = reclaimer::run(queues, options.lease, bells.reclaim.clone());
         let mut helpers = start_hearts(&lines, &options, &bells.reclaim);
         helpers.extend([
@@ -166,9 +169,9 @@ impl Staff {
             () = sleep(grace) => {}
             () = hurry => {}
         }
-        for kill in [false, true] {
+        for signal in [Signal::Terminate, Signal::Kill] {
             for line in &self.lines {
-                line.stop_all(Why::Shutdown, kill);
+                line.stop_all(Why::Shutdown, signal);
             }
             let _ = timeout(KILL_AFTER, self.idle()).await;
         }

@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::retry::{Class, class, explain, pause};
+use crate::connection::local::LocalBroker;
 use crate::error::Result;
 use crate::functions::{Call, SOURCE};
 
@@ -19,10 +20,33 @@ const TIMEOUTS: u32 = 2;
 /// How often one call loads the library: somebody may flush it again at once.
 const LOADS: u32 = 5;
 
+/// The server that links lead to.
+pub(crate) struct Server {
+    pub(crate) client: Client,
+    /// Its address, as it may be shown.
+    pub(crate) at: Arc<str>,
+    /// Where the server is this user's own: it runs for as long as this is held, and comes back where it died.
+    pub(crate) local: Option<LocalBroker>,
+}
+
+impl Server {
+    /// Starts the user's own server again, where it is one and has died.
+    async fn revive(self: Arc<Self>) {
+        let revived = tokio::task::spawn_blocking(move || {
+            self.local
+                .as_ref()
+                .map_or(Ok(()), LocalBroker::ensure_running)
+        })
+        .await;
+        if let Ok(Err(error)) = revived {
+            tracing::warn!(target: "pmq", %error, "could not start the local broker again");
+        }
+    }
+}
+
 /// A connection to one server, shared by its clones' callers and opened again whenever it breaks.
 pub(crate) struct Link {
-    client: Client,
-    at: Arc<str>,
+    server: Arc<Server>,
     /// How long one try may take.
     response: Duration,
     state: Mutex<State>,
@@ -36,10 +60,9 @@ struct State {
 }
 
 impl Link {
-    pub(crate) fn new(client: Client, at: Arc<str>, response: Duration) -> Self {
+    pub(crate) fn new(server: Arc<Server>, response: Duration) -> Self {
         Self {
-            client,
-            at,
+            server,
             response,
             state: Mutex::default(),
         }
@@ -73,7 +96,7 @@ impl Link {
             }
             match class(&error) {
                 Class::Again | Class::Reconnect if Instant::now() < deadline => {}
-                _ => return Err(explain(error, &self.at, doing)),
+                _ => return Err(explain(error, &self.server.at, doing)),
             }
             tracing::debug!(target: "pmq", doing, %error, "trying again");
             sleep(pause(tries).min(deadline.saturating_duration_since(Instant::now()))).await;
@@ -85,7 +108,7 @@ impl Link {
     pub(crate) async fn send_once(&self, command: &Cmd, doing: &'static str) -> Result<Value> {
         self.try_once(command, Instant::now() + self.response)
             .await
-            .map_err(|e| explain(e, &self.at, doing))
+            .map_err(|e| explain(e, &self.server.at, doing))
     }
 
     async fn try_once(&self, command: &Cmd, deadline: Instant) -> RedisResult<Value> {
@@ -117,7 +140,13 @@ impl Link {
         if let Some(connection) = &state.connection {
             return Ok((connection.clone(), state.generation));
         }
-        let connection = self.connect().await?;
+        let connection = match self.connect().await {
+            Err(_) if self.is_local() => {
+                self.server.clone().revive().await;
+                self.connect().await?
+            }
+            connected => connected?,
+        };
         state.connection = Some(connection.clone());
         state.generation += 1;
         state.timeouts = 0;
@@ -131,7 +160,8 @@ impl Link {
             .set_pipeline_buffer_size(1024);
         match timeout(
             CONNECT,
-            self.client
+            self.server
+                .client
                 .get_multiplexed_async_connection_with_config(&config),
         )
         .await
@@ -178,12 +208,17 @@ impl Link {
 
     /// The address, as it may be shown.
     pub(crate) fn at(&self) -> &Arc<str> {
-        &self.at
+        &self.server.at
+    }
+
+    /// Whether the server is this user's own.
+    pub(crate) fn is_local(&self) -> bool {
+        self.server.local.is_some()
     }
 
     /// A connection of its own to the same server, for calls that block there.
     pub(crate) fn sibling(&self, response: Duration) -> Self {
-        Self::new(self.client.clone(), self.at.clone(), response)
+        Self::new(self.server.clone(), response)
     }
 
     /// Opens a subscription; what is published arrives on the receiver until the connection ends.
@@ -193,8 +228,9 @@ impl Link {
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(Some(self.response))
             .set_push_sender(sender);
-        let client = resp3(&self.client).map_err(|e| explain(e, &self.at, "subscribe"))?;
-        let failed = |e| explain(e, &self.at, "subscribe");
+        let client =
+            resp3(&self.server.client).map_err(|e| explain(e, &self.server.at, "subscribe"))?;
+        let failed = |e| explain(e, &self.server.at, "subscribe");
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await

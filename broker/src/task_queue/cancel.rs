@@ -18,6 +18,17 @@ pub enum Signal {
     Interrupt = 2,
 }
 
+impl Signal {
+    /// The signal of this number; what is unknown terminates.
+    pub(crate) fn from_number(number: u8) -> Self {
+        match number {
+            9 => Self::Kill,
+            2 => Self::Interrupt,
+            _ => Self::Terminate,
+        }
+    }
+}
+
 /// What cancelling a task did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelled {

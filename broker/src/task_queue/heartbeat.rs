@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::TaskQueue;
+use super::{Signal, TaskQueue};
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, TaskId};
 use crate::reply;
@@ -39,7 +39,7 @@ pub struct Order {
     /// The task.
     pub id: TaskId,
     /// With this signal.
-    pub signal: u8,
+    pub signal: Signal,
 }
 
 impl TaskQueue {
@@ -66,7 +66,7 @@ impl TaskQueue {
         let orders = raw.chunks_exact(17).filter_map(|o| {
             Some(Order {
                 id: TaskId::from_slice(&o[..16])?,
-                signal: o[16],
+                signal: Signal::from_number(o[16]),
             })
         });
         Ok(Beat {

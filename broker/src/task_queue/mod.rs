@@ -33,6 +33,7 @@ pub use wait::Ending;
 pub use wake::{StopOrders, Waiter};
 
 use crate::broker::Broker;
+use crate::error::Result;
 use crate::functions::Call;
 use crate::ids::Name;
 use crate::keys::ShardKeys;
@@ -70,6 +71,11 @@ impl TaskQueue {
     #[must_use]
     pub fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// Puts the queue on the list of queues, which submitting does as well.
+    pub async fn register(&self) -> Result<()> {
+        self.broker.register(&self.name).await
     }
 
     /// The queue's keys.

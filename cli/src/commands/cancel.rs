@@ -12,8 +12,8 @@ use crate::locate::{Located, locate};
 use crate::output::Output;
 
 const AFTER_HELP: &str = "\
-A task that waits ends at once. A running command gets the signal, and SIGKILL after a grace; `pmq wait` tells when it
-has ended. What it answers for each task: cancelled, stopping (it runs, its worker is told), dead (a dead letter:
+A task that waits ends at once. A running command gets the signal, and SIGKILL after a grace; `pmq wait` tells when it \
+has ended. What it answers for each task: cancelled, stopping (it runs, its worker is told), dead (a dead letter: \
 see `pmq dead`), ended (it had ended before), unknown.
 
 Exit codes: 0; 1 where a task is unknown.
@@ -37,8 +37,14 @@ pub struct Cancel {
     #[command(flatten)]
     search: SearchFlag,
 
-    /// What a running command gets
-    #[arg(long, value_enum, ignore_case = true, default_value = "TERM")]
+    /// What a running command gets: TERM, KILL, INT
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        ignore_case = true,
+        default_value = "TERM"
+    )]
     signal: SignalName,
 }
 

@@ -84,7 +84,9 @@ impl Dead {
                 if !confirm(
                     &format!("delete {n} dead letters of queue {} for good", queue.name()),
                     yes,
-                )? {
+                )
+                .await?
+                {
                     return Ok(Exit::OK);
                 }
                 let done = which

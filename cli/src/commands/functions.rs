@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 
 const AFTER_HELP: &str = "\
-pmq loads its library by itself where its user may; where it may not, an administrator does it with this command. Old
+pmq loads its library by itself where its user may; where it may not, an administrator does it with this command. Old \
 and new libraries stand side by side, and none is ever replaced.
 
 Example:

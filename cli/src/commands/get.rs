@@ -17,8 +17,8 @@ use crate::output::Output;
 const AFTER_HELP: &str = "\
 A completion is confirmed once its line has left this process; if pmq is killed before, it comes again.
 
-JSON fields: id, outcome (ok, failed, dead, cancelled), attempt, worker, exit (minus the signal where one ended it),
-stdout, stderr, result, error, queued, started, finished. Where output is not UTF-8, stdout_base64 and
+JSON fields: id, outcome (ok, failed, dead, cancelled), attempt, worker, exit (minus the signal where one ended it), \
+stdout, stderr, result, error, queued, started, finished. Where output is not UTF-8, stdout_base64 and \
 stderr_base64 hold the exact bytes.
 
 Exit codes: 0 got something; 75 nothing there, or nothing came in time.

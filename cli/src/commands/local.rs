@@ -48,8 +48,8 @@ pub struct Wipe {
 }
 
 impl Local {
-    /// Runs it. It blocks, and so it is not asynchronous.
-    pub fn run(self, context: &Context) -> anyhow::Result<Exit> {
+    /// Runs it.
+    pub async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let directory = match &context.config.local_directory {
             Some(directory) => directory.clone(),
             None => LocalBroker::directory(None)?,
@@ -65,7 +65,7 @@ impl Local {
                 };
                 done(text, &json!({"stopped": stopped}), context.output)?;
             }
-            Self::Wipe(command) => wipe(&command, &directory, context.output)?,
+            Self::Wipe(command) => wipe(&command, &directory, context.output).await?,
         }
         Ok(Exit::OK)
     }
@@ -79,12 +79,12 @@ fn done(text: &str, record: &serde_json::Value, output: Output) -> anyhow::Resul
     }
 }
 
-fn wipe(command: &Wipe, directory: &Path, output: Output) -> anyhow::Result<()> {
+async fn wipe(command: &Wipe, directory: &Path, output: Output) -> anyhow::Result<()> {
     let question = format!(
         "delete every task, result and lock in {}",
         directory.display()
     );
-    if !confirm(&question, command.yes)? {
+    if !confirm(&question, command.yes).await? {
         return Ok(());
     }
     LocalBroker::wipe(directory, command.force)?;

@@ -72,7 +72,7 @@ impl Command {
             Self::Cancel(command) => interruptible(command.run(context)).await,
             Self::Queue(command) => interruptible(command.run(context)).await,
             Self::Dead(command) => interruptible(command.run(context)).await,
-            Self::Local(command) => command.run(context),
+            Self::Local(command) => interruptible(command.run(context)).await,
             Self::Functions(command) => interruptible(command.run(context)).await,
             Self::Doctor(command) => interruptible(command.run(context)).await,
             Self::Demo(command) => interruptible(command.run(context)).await,

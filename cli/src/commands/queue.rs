@@ -186,7 +186,7 @@ impl Purge {
         let status = queue.status().await?;
         let waiting = status.ready + status.scheduled;
         let question = format!("cancel {waiting} waiting tasks of queue {}", queue.name());
-        if !confirm(&question, self.yes)? {
+        if !confirm(&question, self.yes).await? {
             return Ok(());
         }
         let mut cancelled = 0;

@@ -19,7 +19,7 @@ use crate::output::{Mood, Output, cell, count};
 use crate::when;
 
 const AFTER_HELP: &str = "\
-With --json and -q it is one object: queue, ready, scheduled, running, dead, suspects, paused, completions
+With --json and -q it is one object: queue, ready, scheduled, running, dead, suspects, paused, completions \
 {NAME: n}, workers [...]. Without -q it is one such object for each queue, then one for each worker.
 
 Examples:

@@ -19,7 +19,7 @@ use crate::output::{Output, note};
 const AFTER_HELP: &str = "\
 A task that posted its completion to a completion queue shows its outcome and exit code here, not its output.
 
-Exit codes: the task's own, 128+n where signal n ended it, 1 where a handler failed or the task is unknown; of
+Exit codes: the task's own, 128+n where signal n ended it, 1 where a handler failed or the task is unknown; of \
 several tasks the highest; 124 where the time is up.
 
 Examples:

@@ -1,12 +1,13 @@
 //! `--bar`: how far the run is, on standard error.
+use std::fmt::Write;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// Between two frames of the bar when nothing ends.
 const FRAME: Duration = Duration::from_millis(250);
-const KNOWN: &str = "{bar:30} {pos}/{len}{msg}  {per_sec}  eta {eta}";
-const UNKNOWN: &str = "{spinner} {pos}{msg}  {per_sec}  {elapsed}";
+const KNOWN: &str = "{bar:30} {pos}/{len}{msg}  {rate}  eta {eta}";
+const UNKNOWN: &str = "{spinner} {pos}{msg}  {rate}  {elapsed}";
 
 /// A progress bar, drawn only on a terminal.
 #[derive(Debug)]
@@ -70,7 +71,12 @@ impl Drop for Bar {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let style = ProgressStyle::with_template(template);
+    style
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("rate", |state: &ProgressState, text: &mut dyn Write| {
+            let _ = write!(text, "{:.1}/s", state.per_sec());
+        })
 }
 
 #[cfg(test)]

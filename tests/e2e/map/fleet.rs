@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use pmq_tests::program::Running;
-use pmq_tests::{RedisServer, Scratch, eventually};
+use pmq_tests::{Program, RedisServer, Scratch, eventually};
+use serde_json::{Value, json};
 
 use super::{lines, pid_in, pmq, sh, wait_until_dead};
 
@@ -21,6 +22,12 @@ fn fleet_worker(server: &RedisServer, directory: &Scratch) -> Running {
     let worker = pmq(directory).redis(server.url()).spawn(argv);
     let _ = worker.wait_for_line("serves default");
     worker
+}
+
+/// The queue `default`, as `pmq status` has it.
+fn status(pmq: &Program) -> Value {
+    let status = pmq.run(["status", "-q", "default", "--json"]);
+    status.expect_code(0).json().remove(0)
 }
 
 #[test]
@@ -40,15 +47,16 @@ fn a_fleet_runs_the_jobs_where_and_with_what_it_is_told() {
     assert_eq!(finished.text(), format!("0 {there} 7\n1 {there} 7\n"));
     assert!(lines(&directory.join("log"))[1].contains("\telsewhere\t"));
 
-    let status = pmq
+    let elsewhere = pmq
         .run(["map", "-k", "--", "pwd", ":::", "a"])
         .expect_code(0)
         .text();
-    assert!(!status.starts_with(&there.to_string()));
-    let mut connection = server.connection();
-    let mut keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
-    keys.retain(|key| key.contains("done:") || key.ends_with(":dead"));
-    assert_eq!(keys, Vec::<String>::new());
+    assert!(!elsewhere.starts_with(&there.to_string()));
+    let status = status(&pmq);
+    assert_eq!(
+        (&status["dead"], &status["completions"]),
+        (&json!(0), &json!({}))
+    );
 }
 
 #[test]
@@ -74,11 +82,9 @@ fn a_killed_runs_jobs_on_a_fleet_are_dropped() {
     let (server, directory) = (RedisServer::start(), Scratch::new());
     let _worker = fleet_worker(&server, &directory);
     let script = "echo $$ >tmp.$1; mv tmp.$1 pid.$1; exec sleep 600";
-    let mut running = pmq(&directory).redis(server.url()).spawn(sh(
-        &format!("--cwd {}", directory.path().display()),
-        script,
-        "1 2 3 4",
-    ));
+    let pmq = pmq(&directory).redis(server.url());
+    let flags = format!("--cwd {}", directory.path().display());
+    let mut running = pmq.spawn(sh(&flags, script, "1 2 3 4"));
     let pids = [1, 2].map(|n| pid_in(&directory.join(format!("pid.{n}"))));
     running.kill();
     // Its lease of 15 s ends first.
@@ -86,12 +92,9 @@ fn a_killed_runs_jobs_on_a_fleet_are_dropped() {
         "the owner's tasks are gone",
         Duration::from_secs(45),
         || {
-            let mut connection = server.connection();
-            let tasks: u64 = redis::cmd("HLEN")
-                .arg("pmq:{default/0}:tasks")
-                .query(&mut connection)
-                .ok()?;
-            (tasks == 0).then_some(())
+            let status = status(&pmq);
+            let left = ["ready", "scheduled", "running"].map(|state| status[state].as_u64());
+            (left == [Some(0); 3]).then_some(())
         },
     );
     pids.into_iter().for_each(wait_until_dead);
@@ -104,16 +107,10 @@ fn a_run_survives_a_restart_of_the_broker() {
     let _worker = fleet_worker(&server, &directory);
     let script = "until [ -e go ]; do sleep 0.05; done; echo $1; echo $1 >>ran";
     let flags = format!("-k -j 4 --cwd {}", directory.path().display());
-    let running =
-        pmq(&directory)
-            .redis(server.url())
-            .spawn(sh(&flags, script, "1 2 3 4 5 6 7 8 9"));
+    let pmq = pmq(&directory).redis(server.url());
+    let running = pmq.spawn(sh(&flags, script, "1 2 3 4 5 6 7 8 9"));
     eventually("jobs run", Duration::from_secs(20), || {
-        let running: u64 = redis::cmd("HLEN")
-            .arg("pmq:{default/0}:running")
-            .query(&mut server.connection())
-            .ok()?;
-        (running == 2).then_some(())
+        (status(&pmq)["running"] == 2).then_some(())
     });
     server.shutdown();
     fs::write(directory.join("go"), "").unwrap();

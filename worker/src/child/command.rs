@@ -32,6 +32,8 @@ pub struct Command {
     pub grace: Duration,
     /// How many bytes of each output stream are kept: the first half and the last. 1 MiB unless set.
     pub capture: usize,
+    /// Cancelled to stop it with SIGINT in place of SIGTERM.
+    pub interrupt: Stop,
     /// Where output also goes as it comes. A full channel makes the command wait, as a full pipe does.
     pub live: Option<mpsc::Sender<(Stream, Bytes)>>,
 }
@@ -45,6 +47,7 @@ impl Command {
             timeout: None,
             grace: Duration::from_secs(5),
             capture: 1024 * 1024,
+            interrupt: Stop::new(),
             live: None,
         }
     }
@@ -121,13 +124,14 @@ impl Command {
         let deadline = self
             .timeout
             .and_then(|timeout| Instant::now().checked_add(timeout));
-        let why = tokio::select! {
+        let (why, signal) = tokio::select! {
             biased;
             status = running.child.wait() => return Ok((status.map_err(failed)?.into(), Why::Finished)),
-            () = stop.cancelled() => Why::Stopped,
-            () = until(deadline) => Why::TimedOut,
+            () = self.interrupt.cancelled() => (Why::Stopped, Signal::INT),
+            () = stop.cancelled() => (Why::Stopped, Signal::TERM),
+            () = until(deadline) => (Why::TimedOut, Signal::TERM),
         };
-        running.group.signal(Signal::TERM);
+        running.group.signal(signal);
         let status = running.end(self.grace).await;
         Ok((status.map_err(failed)?.into(), why))
     }
@@ -300,6 +304,25 @@ mod tests {
         let ended = ended.unwrap();
         assert_eq!((ended.exit, ended.why), (Exit::Code(3), Why::Stopped));
         assert_eq!(ended.stdout.into_bytes(), b"ready\nbye\n");
+    }
+
+    #[tokio::test]
+    async fn it_can_be_interrupted() {
+        let (live, mut lines) = mpsc::channel(8);
+        let script = "trap 'exit 4' INT; echo ready; while :; do :; done";
+        let command = Command {
+            live: Some(live),
+            grace: Duration::from_secs(30),
+            ..sh(script)
+        };
+        let (guard, interrupt) = (guard(), command.interrupt.clone());
+        let when_ready = async {
+            lines.recv().await.unwrap();
+            interrupt.cancel();
+            while lines.recv().await.is_some() {}
+        };
+        let (ended, ()) = tokio::join!(command.run(&guard, Stop::new()), when_ready);
+        assert_eq!(ended.unwrap().exit, Exit::Code(4));
     }
 
     #[tokio::test]

@@ -79,8 +79,12 @@ impl Program {
         if self.clear_env {
             command.env_clear();
         }
+        if std::env::var("PMQ_REDIS_URL").is_ok_and(|url| url.contains('@')) {
+            command.env_remove("PMQ_REDIS_URL"); // it may hold the password
+        }
         command
             .args(arguments)
+            .env_remove("PMQ_REDIS_PASSWORD")
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .env(MARK, guard.worker())
             .current_dir(directory.path())

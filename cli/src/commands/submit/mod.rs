@@ -26,11 +26,11 @@ use sender::Sender;
 use work::{Kind, WorkArgs};
 
 const AFTER_HELP: &str = "\
-Many at once: --each-line and --from-json read lines and print one id a line, in calls of at most 500 tasks that are
-taken whole or not at all. Ids follow from the batch's name, the line's number and the line, so the same input
+Many at once: --each-line and --from-json read lines and print one id a line, in calls of at most 500 tasks that are \
+taken whole or not at all. Ids follow from the batch's name, the line's number and the line, so the same input \
 submitted again under the same --batch runs nothing twice: that is how to go on after a failure.
 
-A line of --from-json is an object: name or argv; args (any JSON) or body and content_type; and if need be id,
+A line of --from-json is an object: name or argv; args (any JSON) or body and content_type; and if need be id, \
 priority, delay, at, attempts, crashes, backoff, backoff_cap, timeout, expires, completions, keep, labels, env, cwd.
 
 Exit codes: 0; 75 where the queue is full and --nowait is given; with --wait the task's own, 128+n for signal n.
@@ -60,7 +60,8 @@ pub struct Submit {
     #[arg(long, conflicts_with_all = ["each_line", "from_json"])]
     wait: bool,
 
-    /// One task a line of a file or of standard input (-), which replaces {} in the command or is appended to it
+    /// One task a line of a file or of standard input (-), which replaces {} in the command (or parts of it: {.} {/}
+    /// {//} {/.}, as in GNU parallel), or is appended to it
     #[arg(
         long,
         value_name = "FILE|-",
@@ -146,7 +147,9 @@ impl Submit {
 
 /// Waits for the task's end, and prints what it printed.
 async fn wait(queue: &TaskQueue, id: TaskId, output: Output) -> anyhow::Result<Exit> {
+    let mut unfinished = Unfinished(Some(id));
     let completion = super::wait::until_one_ended(queue, id).await?;
+    unfinished.0 = None;
     if output.is_json() {
         output.json(&CompletionRecord::new(&completion))?;
         return Ok(Exit::of_task(&completion));
@@ -166,4 +169,17 @@ async fn wait(queue: &TaskQueue, id: TaskId, output: Output) -> anyhow::Result<E
         ));
     }
     Ok(Exit::of_task(&completion))
+}
+
+/// Tells how to stop a task that goes on although nobody waits for it any more.
+struct Unfinished(Option<TaskId>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(id) = self.0 {
+            note(&format!(
+                "note: task {id} goes on; `pmq cancel {id}` stops it"
+            ));
+        }
+    }
 }
