@@ -162,7 +162,7 @@ impl Broker {
         Ok(names)
     }
 
-    /// Puts a queue on the list of queues, once a process.
+    /// Puts a queue on the list of queues, once a process. A user who may only use the queue itself goes without.
     pub(crate) async fn register(&self, queue: &Name) -> Result<()> {
         let known = |set: &Mutex<HashSet<Name>>| set.lock().is_ok_and(|set| set.contains(queue));
         if known(&self.inner.registered) {
@@ -170,9 +170,17 @@ impl Broker {
         }
         let mut command = redis::cmd("SADD");
         command.arg(&self.inner.fleet.queues).arg(queue.as_str());
-        self.control()
+        match self
+            .control()
             .send(&command, "register the queue", PATIENCE)
-            .await?;
+            .await
+        {
+            Ok(_) => {}
+            Err(Error::Denied { .. }) => {
+                tracing::debug!(target: "pmq", %queue, "may not put the queue on the list");
+            }
+            Err(error) => return Err(error),
+        }
         if let Ok(mut set) = self.inner.registered.lock() {
             set.insert(queue.clone());
         }

@@ -111,6 +111,16 @@ pub enum Error {
     #[error("the broker's memory is full")]
     OutOfMemory(#[source] redis::RedisError),
 
+    /// The broker cannot save its data, so it takes no changes.
+    #[error("the broker at {at} cannot write to its disk")]
+    CannotWrite {
+        /// The address, without secrets.
+        at: String,
+        /// The cause.
+        #[source]
+        source: redis::RedisError,
+    },
+
     /// What answers is not a Redis or Valkey that pmq can use.
     #[error("{0}")]
     Unsuitable(String),
@@ -139,7 +149,10 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Full { .. } | Self::Unreachable { .. } | Self::OutOfMemory(_)
+            Self::Full { .. }
+                | Self::Unreachable { .. }
+                | Self::OutOfMemory(_)
+                | Self::CannotWrite { .. }
         )
     }
 
@@ -158,6 +171,9 @@ impl Error {
             }
             Self::OutOfMemory(_) => {
                 "workers still drain it; raise maxmemory, or get completions and purge dead letters"
+            }
+            Self::CannotWrite { .. } => {
+                "free some space on its disk; its log says more, and so does `redis-cli INFO persistence`"
             }
             Self::Conflict { .. } => "choose another id, or submit exactly the same task again",
             Self::Full { .. } => "wait for workers or consumers, or raise the limit of the queue",

@@ -95,6 +95,7 @@ fn exit(error: &anyhow::Error) -> Exit {
         ) => Exit::USAGE,
         Some(
             Error::Unreachable { .. }
+            | Error::CannotWrite { .. }
             | Error::Login { .. }
             | Error::Denied { .. }
             | Error::NewerLayout(_)

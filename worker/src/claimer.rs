@@ -27,6 +27,8 @@ pub(crate) struct ClaimLoop {
     executor: Executor,
     waiter: Waiter,
     bells: Bells,
+    /// The queue whose wake token this worker has taken, until it has asked that queue.
+    woken: Option<usize>,
     burst: bool,
     lease: Duration,
 }
@@ -61,6 +63,7 @@ impl ClaimLoop {
             executor,
             waiter: Waiter::for_tasks(lines.iter().map(|line| &line.queue), LONGEST_WAIT),
             bells,
+            woken: None,
             burst: options.burst,
             lease: options.lease,
         }
@@ -111,13 +114,27 @@ impl ClaimLoop {
             if claimed.lease_ended {
                 self.bells.reclaim.notify_one();
             }
+            self.woken.take_if(|queue| *queue == i);
             let wait = claimed.wait;
             if self.start(i, claimed, free) > 0 || wait == Some(Duration::ZERO) {
+                self.give_token_back();
                 return Ok(Got::Tasks);
             }
             longest = wait.map_or(longest, |wait| wait.min(longest));
         }
         Ok(Got::Empty(longest))
+    }
+
+    /// A token of a queue that was not asked, as an earlier one had work, is for another worker.
+    fn give_token_back(&mut self) {
+        if let Some(i) = self.woken.take() {
+            let queue = self.lines[i].queue.clone();
+            tokio::spawn(async move {
+                if let Err(error) = queue.pass_wake().await {
+                    tracing::debug!(target: "pmq", %error, "could not give a wake token back");
+                }
+            });
+        }
     }
 
     /// The claimer of a queue, for the worker as it is known there now.
@@ -152,20 +169,22 @@ impl ClaimLoop {
                 });
             }
         }
+        line.forget_early_orders();
         count
     }
 
     /// Waits for a wake token, or for the time to claim again.
-    async fn wait_for_task(&self, longest: Duration) {
+    async fn wait_for_task(&mut self, longest: Duration) {
         tokio::select! {
             biased;
             () = self.bells.shutdown.cancelled() => {}
-            token = self.waiter.wait(longest) => {
-                if let Err(error) = token {
+            token = self.waiter.wait(longest) => match token {
+                Ok(queue) => self.woken = queue,
+                Err(error) => {
                     tracing::debug!(target: "pmq", %error, "waiting for tasks");
-                    sleep(Duration::from_millis(200).min(longest)).await;
+                    sleep(Duration::from_millis(500).min(longest)).await;
                 }
-            }
+            },
         }
     }
 

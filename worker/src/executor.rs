@@ -9,11 +9,12 @@ use pmq_broker::{Completion, Report, Task, Work, envelope};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use crate::child::{CommandError, Ended, Exit, Guard};
+use crate::child::Guard;
 use crate::commands::{Commands, Surroundings, is_workers_trouble};
+use crate::end::{End, chain};
 use crate::finisher::Post;
 use crate::handlers::{Context, Handler, Handlers, TaskError, caught};
-use crate::held::{Line, StopSwitch, Why};
+use crate::held::{Line, StopSwitch};
 use crate::runner::{Answer, Request, RunnerError};
 use crate::slots::Slot;
 use crate::standing_back::StandingBack;
@@ -52,61 +53,12 @@ struct Run {
     since: Instant,
 }
 
-/// How a run ended, before it is told to the broker.
-pub(crate) enum End {
-    Finished {
-        how: How,
-        exit: Option<i32>,
-        report: Report,
-        body: Bytes,
-    },
-    /// Hand it back: the worker stops, or has trouble of its own.
-    Released,
-    /// Another worker may be able to run it.
-    Refused(String),
-    /// The lease is lost, so nobody wants the result.
-    Dropped,
-}
-
-impl End {
-    fn ok(body: Bytes) -> Self {
-        Self::Finished {
-            how: How::Ok,
-            exit: None,
-            report: Report::default(),
-            body,
-        }
-    }
-
-    fn failed(how: How, error: impl Into<String>) -> Self {
-        let report = Report {
-            error: Some(error.into()),
-            ..Report::default()
-        };
-        Self::Finished {
-            how,
-            exit: None,
-            report,
-            body: Bytes::new(),
-        }
-    }
-}
-
-impl From<TaskError> for End {
-    fn from(error: TaskError) -> Self {
-        match error {
-            TaskError::Retry(text) => Self::failed(How::Failed, text),
-            TaskError::ForGood(text) => Self::failed(How::FailedForGood, text),
-        }
-    }
-}
-
 impl Executor {
     pub(crate) fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
     }
 
-    /// Runs a claim in a slot. The slot is free again when the run has ended; it need not be committed yet.
+    /// Runs a claim in a slot, which is free again when the finisher has the end.
     pub(crate) fn start(&self, assignment: Assignment) {
         let Assignment {
             claim,
@@ -124,21 +76,19 @@ impl Executor {
                 slot: slot.number,
                 since,
             };
-            let end = executor.execute(&run).await;
-            match (&end, &executor.standing_back) {
-                (End::Refused(_), Some(standing_back)) => {
-                    executor.post(run, end).await;
-                    standing_back.wait().await;
-                    drop(slot);
-                }
-                (_, standing_back) => {
-                    if let Some(standing_back) = standing_back {
-                        standing_back.end();
-                    }
-                    drop(slot);
-                    executor.post(run, end).await;
-                }
+            let end = match caught(executor.execute(&run)).await {
+                Ok(end) => end,
+                Err(panic) => End::failed(How::Failed, format!("the handler panicked: {panic}")),
+            };
+            let refused = matches!(end, End::Refused(_));
+            // Only then the slot is free: what can't be committed holds up what would come after it.
+            executor.post(run, end).await;
+            match &executor.standing_back {
+                Some(standing_back) if refused => standing_back.wait().await,
+                Some(standing_back) => standing_back.end(),
+                None => {}
             }
+            drop(slot);
         });
     }
 }
@@ -168,7 +118,7 @@ impl Shared {
                 "no worker of this queue allows commands; start one with `pmq worker --allow-commands`, or name a task of its [tasks.NAME]".into(),
             ),
         };
-        after_stop(run, end)
+        end.after_stop(run.switch.why()).checked(&task)
     }
 
     async fn handle(&self, name: &str, task: &Task, run: &Run) -> End {
@@ -186,16 +136,12 @@ impl Shared {
                 };
                 let limit = limit(task);
                 let body = task.body.clone();
-                let answer = caught(async move { function(context, body).await });
+                let answer = function(context, body);
                 tokio::select! {
                     biased;
-                    answer = answer => match answer {
-                        Ok(Ok(body)) => End::ok(body),
-                        Ok(Err(error)) => error.into(),
-                        Err(panic) => End::failed(How::Failed, format!("the handler panicked: {panic}")),
-                    },
+                    answer = answer => answer.map_or_else(End::from, End::ok),
                     () = run.switch.stop.cancelled() => End::failed(How::Failed, "stopped"),
-                    () = expire(limit) => End::failed(How::Failed, timed_out(task)),
+                    () = expire(limit) => End::timed_out(task),
                 }
             }
             Some(Handler::Template(template)) => match template(&task.body) {
@@ -241,7 +187,7 @@ impl Shared {
             Err(error @ RunnerError::Body { .. }) => {
                 End::failed(How::FailedForGood, error.to_string())
             }
-            Err(RunnerError::TimedOut) => End::failed(How::Failed, timed_out(task)),
+            Err(RunnerError::TimedOut) => End::timed_out(task),
             Err(RunnerError::Start { source }) => {
                 tracing::error!(target: "pmq", error = %source, "the runner of task '{}' does not start; handing it back", task.label());
                 sleep(Duration::from_secs(1)).await;
@@ -265,16 +211,16 @@ impl Shared {
         command.interrupt = run.switch.interrupt.clone();
         let ended = tokio::select! {
             ended = command.run(&self.guard, run.switch.stop.clone()) => ended,
-            () = run.switch.kill.cancelled() => return killed(),
+            () = run.switch.kill.cancelled() => return End::killed(),
         };
         match ended {
-            Ok(ended) => end_of_command(ended, task),
+            Ok(ended) => End::of_command(ended, task),
             Err(error) if is_workers_trouble(&error) => {
                 tracing::error!(target: "pmq", error = %chain(&error), "can't run commands now; handing them back");
                 sleep(Duration::from_secs(1)).await;
                 End::Released
             }
-            Err(error) => not_started(&error),
+            Err(error) => End::not_started(&error),
         }
     }
 
@@ -333,33 +279,6 @@ impl Shared {
     }
 }
 
-/// What a stopped run means depends on why it was stopped.
-fn after_stop(run: &Run, end: End) -> End {
-    let done = matches!(&end, End::Finished { how: How::Ok, .. });
-    match run.switch.why() {
-        Some(Why::Lost) => End::Dropped,
-        Some(Why::Cancelled) if !done => match end {
-            End::Finished {
-                exit,
-                mut report,
-                body,
-                ..
-            } => {
-                report.error = Some("cancelled while it ran".into());
-                End::Finished {
-                    how: How::Cancelled,
-                    exit,
-                    report,
-                    body,
-                }
-            }
-            _ => End::failed(How::Cancelled, "cancelled while it ran"),
-        },
-        Some(Why::Shutdown) if !done => End::Released,
-        _ => end,
-    }
-}
-
 fn limit(task: &Task) -> Option<Duration> {
     (task.details.timeout_ms > 0).then(|| Duration::from_millis(task.details.timeout_ms))
 }
@@ -369,81 +288,4 @@ async fn expire(limit: Option<Duration>) {
         Some(limit) => sleep(limit).await,
         None => std::future::pending().await,
     }
-}
-
-fn timed_out(task: &Task) -> String {
-    format!("timed out after {} ms", task.details.timeout_ms)
-}
-
-fn killed() -> End {
-    let report = Report {
-        error: Some("killed".into()),
-        stdout: Some(0),
-        stderr: Some(0),
-        ..Report::default()
-    };
-    End::Finished {
-        how: How::Failed,
-        exit: Some(-9),
-        report,
-        body: Bytes::new(),
-    }
-}
-
-/// What never started has the exit code that a shell would give it.
-fn not_started(error: &CommandError) -> End {
-    let report = Report {
-        error: Some(chain(error)),
-        stdout: Some(0),
-        stderr: Some(0),
-        ..Report::default()
-    };
-    End::Finished {
-        how: How::Failed,
-        exit: error.exit_code(),
-        report,
-        body: Bytes::new(),
-    }
-}
-
-fn end_of_command(ended: Ended, task: &Task) -> End {
-    let exit = match ended.exit {
-        Exit::Code(code) => code,
-        Exit::Signal(signal) => -signal,
-    };
-    let out = ended.stdout.into_bytes();
-    let err = ended.stderr.into_bytes();
-    let error = match ended.why {
-        crate::child::Why::TimedOut => Some(timed_out(task)),
-        _ => None,
-    };
-    let how = if exit == 0 && error.is_none() {
-        How::Ok
-    } else {
-        How::Failed
-    };
-    let report = Report {
-        error,
-        stdout: Some(out.len()),
-        stderr: Some(err.len()),
-        ..Report::default()
-    };
-    let mut body = out;
-    body.extend_from_slice(&err);
-    End::Finished {
-        how,
-        exit: Some(exit),
-        report,
-        body: body.into(),
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

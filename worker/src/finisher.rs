@@ -15,6 +15,8 @@ use crate::worker::Tally;
 /// How many ends wait for the finisher before the runs wait themselves.
 pub(crate) const BACKLOG: usize = 4096;
 const AT_ONCE: usize = 500;
+/// Between two tries of what the broker refuses.
+const PUT_OFF: Duration = Duration::from_secs(30);
 
 /// An end of a run, as the finisher is told.
 pub(crate) enum Post {
@@ -28,6 +30,8 @@ pub(crate) enum Post {
 pub(crate) struct Finisher {
     pub(crate) line: Arc<Line>,
     pub(crate) posts: mpsc::Receiver<Post>,
+    /// For ends that the broker refuses to take now.
+    pub(crate) again: mpsc::WeakSender<Post>,
     pub(crate) tally: Arc<Tally>,
 }
 
@@ -36,64 +40,86 @@ impl Finisher {
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::with_capacity(AT_ONCE);
         while self.posts.recv_many(&mut batch, AT_ONCE).await > 0 {
-            let (mut finishes, mut releases, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut finishes, mut releases) = (Vec::new(), Vec::new());
             for post in batch.drain(..) {
                 match post {
                     Post::Finish(finish) => finishes.push(finish),
                     Post::Release(id, run) => releases.push((id, run)),
-                    Post::Refuse(id, run, completion) => refusals.push((id, run, completion)),
+                    Post::Refuse(id, run, completion) => self.refuse(id, run, completion).await,
                     Post::Drop(id, run) => self.line.let_go(id, &run),
                 }
             }
-            self.finish(&finishes).await;
-            self.release(&releases).await;
-            self.refuse(&refusals).await;
-        }
-    }
-
-    async fn finish(&self, finishes: &[Finish]) {
-        if finishes.is_empty() {
-            return;
-        }
-        let queue = &self.line.queue;
-        let answers = persist("finish", || queue.finish(finishes))
-            .await
-            .unwrap_or_default();
-        for (finish, answer) in finishes.iter().zip(&answers) {
-            if *answer == Finished::Lost {
-                tracing::warn!(target: "pmq", task = %finish.id, "another worker has this task; its result here is dropped");
+            if !finishes.is_empty() {
+                self.finish(finishes).await;
             }
-            self.tally.count(*answer, finish.how);
-        }
-        for finish in finishes {
-            self.line.let_go(finish.id, &finish.run);
+            if !releases.is_empty() {
+                self.release(releases).await;
+            }
         }
     }
 
-    async fn release(&self, releases: &[(TaskId, Run)]) {
-        if releases.is_empty() {
-            return;
-        }
+    /// What the broker refuses does not hold up the others: then each goes alone.
+    async fn finish(&self, mut finishes: Vec<Finish>) {
         let queue = &self.line.queue;
-        persist("release", || queue.release(releases)).await;
+        match persist("finish", || queue.finish(&finishes)).await {
+            Some(answers) => {
+                for (finish, answer) in finishes.iter().zip(answers) {
+                    self.settle(finish, answer);
+                }
+            }
+            None if finishes.len() > 1 => {
+                for finish in finishes {
+                    Box::pin(self.finish(vec![finish])).await;
+                }
+            }
+            None => self.put_off(finishes.pop().map(Post::Finish)),
+        }
+    }
+
+    fn settle(&self, finish: &Finish, answer: Finished) {
+        if answer == Finished::Lost {
+            tracing::warn!(target: "pmq", task = %finish.id, "another worker has this task; its result here is dropped");
+        }
+        self.tally.count(answer, finish.how);
+        self.line.let_go(finish.id, &finish.run);
+    }
+
+    async fn release(&self, releases: Vec<(TaskId, Run)>) {
+        let queue = &self.line.queue;
+        let released = persist("release", || queue.release(&releases)).await;
         for (id, run) in releases {
-            self.line.let_go(*id, run);
+            match released {
+                Some(()) => self.line.let_go(id, &run),
+                None => self.put_off(Some(Post::Release(id, run))),
+            }
         }
     }
 
-    async fn refuse(&self, refusals: &[(TaskId, Run, Bytes)]) {
+    async fn refuse(&self, id: TaskId, run: Run, completion: Bytes) {
         let queue = &self.line.queue;
-        for (id, run, completion) in refusals {
-            let refused = persist("refuse", || queue.refuse(*id, run, completion)).await;
-            if refused == Some(Refused::Buried) {
-                tracing::warn!(target: "pmq", task = %id, "nobody could run this task for 5 minutes; it is a dead letter");
-            }
-            self.line.let_go(*id, run);
+        let Some(refused) = persist("refuse", || queue.refuse(id, &run, &completion)).await else {
+            return self.put_off(Some(Post::Refuse(id, run, completion)));
+        };
+        if refused == Refused::Buried {
+            tracing::warn!(target: "pmq", task = %id, "nobody could run this task for 5 minutes; it is a dead letter");
         }
+        self.line.let_go(id, &run);
+    }
+
+    /// Tries an end again later. Until then the run stays held, so that its lease goes on, or ends and is reclaimed.
+    fn put_off(&self, post: Option<Post>) {
+        let again = self.again.clone();
+        tokio::spawn(async move {
+            sleep(PUT_OFF).await;
+            if let (Some(again), Some(post)) = (again.upgrade(), post) {
+                // Where nobody listens any more, the lease ends soon.
+                let _ = again.send(post).await;
+            }
+        });
     }
 }
 
-/// Calls until it works: a result is not lost because the broker is away. Gives up where it never can.
+/// Calls until it works: a result is not lost because the broker is away. `None` where the broker refuses it.
 async fn persist<T, F: Future<Output = Result<T, Error>>>(
     doing: &str,
     call: impl Fn() -> F,
@@ -106,7 +132,7 @@ async fn persist<T, F: Future<Output = Result<T, Error>>>(
                 sleep(Duration::from_millis(fastrand::u64(50..500))).await;
             }
             Err(error) => {
-                tracing::error!(target: "pmq", %error, "could not {doing} tasks; they run again when this worker's lease ends");
+                tracing::error!(target: "pmq", %error, "the broker refuses to {doing} tasks; trying again in {PUT_OFF:?}");
                 return None;
             }
         }

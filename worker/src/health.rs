@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::Health;
 
-/// After this time without a turn the worker ends with an error rather than idle as a zombie.
-const STUCK: Duration = Duration::from_secs(60);
+/// After so many seconds without a turn the worker ends with an error rather than idle as a zombie.
+const STUCK: u32 = 60;
 const HEALTHY: Duration = Duration::from_secs(30);
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -47,7 +47,12 @@ impl Pulse {
         let serving = health
             .addr
             .map(|addr| tokio::spawn(serve(addr, self.clone())));
-        while self.age() < STUCK {
+        // Counted in turns of this loop: time that the whole process stood still is no fault of the claim loop.
+        let (mut last, mut still) = (0, 0);
+        while still < STUCK {
+            let beat = self.last_ms.load(Ordering::Relaxed);
+            still = if beat == last { still + 1 } else { 0 };
+            last = beat;
             if let Some(file) = &health.file
                 && self.age() < HEALTHY
             {

@@ -22,27 +22,26 @@ pub(crate) struct Heart {
 }
 
 impl Heart {
-    /// Beats five times a lease while something is held, and once when nothing is any more.
+    /// Beats five times a lease while something is held, and once when nothing is any more since the last claim.
     pub(crate) async fn run(self) {
         let mut ticks = interval(self.lease / 5);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut holding, mut carried_out) = (false, Bytes::new());
+        let (mut idle_since, mut carried_out) = (Some(0), Bytes::new());
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.orders.notified() => {}
             }
-            let held = self.line.count() > 0;
-            if held || holding {
-                carried_out = self.beat(held, carried_out).await;
+            let idle = (self.line.count() == 0).then(|| self.line.claimed.load(Ordering::Relaxed));
+            if idle.is_none() || idle != idle_since {
+                carried_out = self.beat(idle, carried_out).await;
             }
-            holding = held;
+            idle_since = idle;
         }
     }
 
-    async fn beat(&self, held: bool, carried_out: Bytes) -> Bytes {
+    async fn beat(&self, idle: Option<u32>, carried_out: Bytes) -> Bytes {
         let who = self.line.incarnation();
-        let idle = (!held).then(|| self.line.claimed.load(Ordering::Relaxed));
         let beat = Heartbeat {
             who,
             lease: self.lease,
@@ -59,10 +58,10 @@ impl Heart {
                 }
                 beat.raw
             }
+            // Nothing was held under it; if it matters, the next claim says so.
+            Err(Error::LeaseLost { .. }) if idle.is_some() => Bytes::new(),
             Err(Error::LeaseLost { queue }) => {
-                if held {
-                    tracing::warn!(target: "pmq", %queue, "the lease ended while tasks were running; they are stopped here, and run elsewhere");
-                }
+                tracing::warn!(target: "pmq", %queue, "the lease ended while tasks were running; they are stopped here, and run elsewhere");
                 self.line.lose(who);
                 Bytes::new()
             }

@@ -60,6 +60,8 @@ pub(crate) struct Line {
     pub(crate) claimed: AtomicU32,
     incarnation: Mutex<Incarnation>,
     held: Mutex<HashMap<TaskId, (Run, StopSwitch)>>,
+    /// Stop orders for tasks that are not held: a claim may be under way that brings them.
+    early: Mutex<HashMap<TaskId, Signal>>,
     /// Told when something is no longer held.
     pub(crate) freed: Arc<Notify>,
 }
@@ -71,6 +73,7 @@ impl Line {
             claimed: AtomicU32::new(0),
             incarnation: Mutex::default(),
             held: Mutex::default(),
+            early: Mutex::default(),
             freed,
         }
     }
@@ -92,6 +95,9 @@ impl Line {
     pub(crate) fn hold(&self, claim: &Claim) -> StopSwitch {
         let switch = StopSwitch::default();
         lock(&self.held).insert(claim.id, (claim.run.clone(), switch.clone()));
+        if let Some(signal) = lock(&self.early).remove(&claim.id) {
+            switch.pull(Why::Cancelled, signal);
+        }
         switch
     }
 
@@ -110,9 +116,15 @@ impl Line {
     }
 
     pub(crate) fn carry_out(&self, order: Order) {
-        if let Some((_, switch)) = lock(&self.held).get(&order.id) {
-            switch.pull(Why::Cancelled, order.signal);
+        match lock(&self.held).get(&order.id) {
+            Some((_, switch)) => switch.pull(Why::Cancelled, order.signal),
+            None => drop(lock(&self.early).insert(order.id, order.signal)),
         }
+    }
+
+    /// A claim was answered and its tasks are held: what is left was for tasks that had ended.
+    pub(crate) fn forget_early_orders(&self) {
+        lock(&self.early).clear();
     }
 
     pub(crate) fn stop_all(&self, why: Why, signal: Signal) {

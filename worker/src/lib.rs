@@ -21,6 +21,7 @@
 pub mod child;
 mod claimer;
 mod commands;
+mod end;
 mod executor;
 mod finisher;
 mod handlers;

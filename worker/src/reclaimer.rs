@@ -5,34 +5,39 @@ use std::time::Duration;
 
 use pmq_broker::TaskQueue;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 /// Walks whenever a claim or a heartbeat saw that a lease has ended. Others may walk at the same time.
 pub(crate) async fn run(queues: Vec<TaskQueue>, lease: Duration, ended: Arc<Notify>) {
     loop {
         ended.notified().await;
+        let mut grace = Duration::ZERO;
         for queue in &queues {
-            walk(queue, lease).await;
+            grace = grace.max(walk(queue, lease).await);
         }
+        sleep(grace.min(lease / 5)).await;
     }
 }
 
-async fn walk(queue: &TaskQueue, lease: Duration) {
+/// Walks to the end; answers for how long no lease ends there, because the broker was away.
+async fn walk(queue: &TaskQueue, lease: Duration) -> Duration {
     let mut tasks = 0;
-    loop {
+    let grace = loop {
         match queue.reclaim(lease).await {
             Ok(step) => {
                 tasks += step.tasks;
                 if !step.more {
-                    break;
+                    break step.grace;
                 }
             }
             Err(error) => {
                 tracing::debug!(target: "pmq", %error, "could not reclaim");
-                break;
+                break Duration::ZERO;
             }
         }
-    }
+    };
     if tasks > 0 {
         tracing::info!(target: "pmq", queue = %queue.name(), tasks, "took back the tasks of a worker whose lease ended");
     }
+    grace
 }

@@ -204,14 +204,13 @@ fn start_finishers(
 ) -> Vec<(Arc<Line>, mpsc::Sender<Post>)> {
     let start = |line: &Arc<Line>| {
         let (sender, posts) = mpsc::channel(BACKLOG);
-        tokio::spawn(
-            Finisher {
-                line: line.clone(),
-                posts,
-                tally: tally.clone(),
-            }
-            .run(),
-        );
+        let finisher = Finisher {
+            line: line.clone(),
+            posts,
+            again: sender.downgrade(),
+            tally: tally.clone(),
+        };
+        tokio::spawn(finisher.run());
         (line.clone(), sender)
     };
     lines.iter().map(start).collect()

@@ -1,6 +1,7 @@
 //! One connection that comes back: calls with a deadline, sent again where that is safe.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -19,6 +20,10 @@ const TIMEOUTS: u32 = 2;
 
 /// How often one call loads the library: somebody may flush it again at once.
 const LOADS: u32 = 5;
+
+fn late(what: &'static str) -> RedisError {
+    RedisError::from((redis::ErrorKind::Io, what))
+}
 
 /// The server that links lead to.
 pub(crate) struct Server {
@@ -111,23 +116,26 @@ impl Link {
             .map_err(|e| explain(e, &self.server.at, doing))
     }
 
+    /// One try. Its time includes the wait for a connection, which others may be opening.
     async fn try_once(&self, command: &Cmd, deadline: Instant) -> RedisResult<Value> {
-        let (mut connection, generation) = self.connection().await?;
-        let limit = self
-            .response
-            .min(deadline.saturating_duration_since(Instant::now()))
-            .max(Duration::from_millis(100));
-        let answer = match timeout(limit, connection.send_packed_command(command)).await {
-            Ok(answer) => answer.and_then(Value::extract_error),
-            Err(_) => Err(RedisError::from((
-                redis::ErrorKind::Io,
-                "no answer in time",
-            ))),
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = self.response.min(left).max(Duration::from_millis(100));
+        let used = AtomicU64::new(0);
+        let exchange = async {
+            let (mut connection, generation) = self.connection().await?;
+            used.store(generation, Ordering::Relaxed);
+            connection
+                .send_packed_command(command)
+                .await
+                .and_then(Value::extract_error)
         };
+        let answer = timeout(limit, exchange)
+            .await
+            .unwrap_or_else(|_| Err(late("no answer in time")));
         if let Err(error) = &answer
             && class(error) == Class::Reconnect
         {
-            self.broken(generation, !error.is_connection_dropped())
+            self.broken(used.into_inner(), !error.is_connection_dropped())
                 .await;
         } else {
             self.answered().await;
@@ -167,10 +175,7 @@ impl Link {
         .await
         {
             Ok(connection) => connection,
-            Err(_) => Err(RedisError::from((
-                redis::ErrorKind::Io,
-                "no connection in time",
-            ))),
+            Err(_) => Err(late("no connection in time")),
         }
     }
 
@@ -199,10 +204,7 @@ impl Link {
                 Err(error) if error.to_string().contains("already exists") => Ok(()),
                 answer => answer.map(drop),
             },
-            Err(_) => Err(RedisError::from((
-                redis::ErrorKind::Io,
-                "no answer in time",
-            ))),
+            Err(_) => Err(late("no answer in time")),
         }
     }
 
@@ -261,19 +263,32 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
+    /// The payloads that have arrived already.
+    pub(crate) fn waiting(&mut self) -> Vec<Vec<u8>> {
+        let mut payloads = Vec::new();
+        while let Ok(push) = self.messages.try_recv() {
+            payloads.extend(payload(push));
+        }
+        payloads
+    }
+
     /// The next message's payload; `None` once the connection is gone.
     pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             let push = self.messages.recv().await?;
-            match push.kind {
-                redis::PushKind::Message => {
-                    if let Some(Value::BulkString(payload)) = push.data.into_iter().nth(1) {
-                        return Some(payload);
-                    }
-                }
-                redis::PushKind::Disconnection => return None,
-                _ => {}
+            if push.kind == redis::PushKind::Disconnection {
+                return None;
+            }
+            if let Some(payload) = payload(push) {
+                return Some(payload);
             }
         }
+    }
+}
+
+fn payload(push: redis::PushInfo) -> Option<Vec<u8>> {
+    match (push.kind, push.data.into_iter().nth(1)) {
+        (redis::PushKind::Message, Some(Value::BulkString(payload))) => Some(payload),
+        _ => None,
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn class(error: &RedisError) -> Class {
         },
         _ if matches!(
             error.code(),
-            Some("BUSY" | "NOREPLICAS" | "TRYAGAIN" | "LOADING")
+            Some("BUSY" | "NOREPLICAS" | "TRYAGAIN" | "LOADING" | "MISCONF")
         ) =>
         {
             Class::Again
@@ -73,6 +73,7 @@ pub(crate) fn explain(error: RedisError, at: &str, doing: &'static str) -> Error
         }
         Some("NOPERM") => return Error::Denied { at, source: error },
         Some("OOM") => return Error::OutOfMemory(error),
+        Some("MISCONF") => return Error::CannotWrite { at, source: error },
         _ if text.contains("can't run this command") || text.contains("No permissions") => {
             return Error::Denied { at, source: error };
         }

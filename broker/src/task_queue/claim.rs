@@ -129,6 +129,11 @@ impl Claimer {
     ///
     /// While the broker is away it tries for 10 s; the next call then asks for the same claim again.
     pub async fn get_nowait(&mut self, ask: Ask) -> Result<Claimed> {
+        if self.number == u32::MAX {
+            return Err(Error::LeaseLost {
+                queue: self.queue.name.clone(),
+            }); // its numbers are used up
+        }
         let flag = |set: bool| if set { "1" } else { "0" };
         let call = self
             .queue

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::lease::Renewal;
-use super::{CHUNK, DEFAULT_LEASE, TaskQueue, Waiter};
+use super::{CHUNK, DEFAULT_LEASE, TaskQueue, Waiter, deadline_after};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
 use crate::error::{Error, Result};
@@ -26,7 +26,6 @@ pub struct Consumer {
     who: Incarnation,
     number: u32,
     lease: Duration,
-    holds: bool,
     renewal: Option<Renewal>,
     waiter: Waiter,
 }
@@ -42,7 +41,6 @@ impl TaskQueue {
             who: Incarnation::new(),
             number: 0,
             lease: DEFAULT_LEASE,
-            holds: false,
             renewal: None,
         }
     }
@@ -68,16 +66,29 @@ impl Consumer {
 
     /// Gets up to `n` completions as soon as there is one, waiting up to `timeout`; none where it passed.
     pub async fn get_many(&mut self, n: usize, timeout: Duration) -> Result<Vec<Completion>> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline_after(timeout);
         loop {
             let got = self.get_many_nowait(n).await?;
             let left = deadline.saturating_duration_since(Instant::now());
             if !got.is_empty() || left.is_zero() {
                 return Ok(got);
             }
-            if let Err(error) = self.waiter.wait(left.min(LONGEST_WAIT)).await {
-                tracing::debug!(target: "pmq", %error, "waiting for completions");
-                tokio::time::sleep(Duration::from_millis(100).min(left)).await;
+            match self.waiter.wait(left.min(LONGEST_WAIT)).await {
+                Ok(Some(_)) => {}
+                Ok(None) => self.take_back().await,
+                Err(error) => {
+                    tracing::debug!(target: "pmq", %error, "waiting for completions");
+                    tokio::time::sleep(Duration::from_millis(100).min(left)).await;
+                }
+            }
+        }
+    }
+
+    /// Puts back what consumers held whose lease has ended: there may be no worker that does.
+    async fn take_back(&self) {
+        while let Ok(step) = self.queue.reclaim(self.lease).await {
+            if !step.more {
+                break;
             }
         }
     }
@@ -85,8 +96,7 @@ impl Consumer {
     /// Gets up to `n` completions, at most 500 and 1 MiB, but at least one where there is one.
     pub async fn get_many_nowait(&mut self, n: usize) -> Result<Vec<Completion>> {
         let items = self.take(n.min(CHUNK)).await?;
-        self.holds = !items.is_empty();
-        if self.holds && self.renewal.is_none() {
+        if !items.is_empty() && self.renewal.is_none() {
             self.renewal = Some(Renewal::start(self.queue.clone(), self.who, self.lease));
         }
         let decoded = items.iter().map(Completion::decode_posted);
@@ -153,7 +163,7 @@ impl Consumer {
     /// Confirms what it got last, and leaves.
     pub async fn close(mut self) -> Result<()> {
         self.renewal = None;
-        if self.holds {
+        if self.number > 0 {
             leave(&self.queue, self.who, true).await
         } else {
             Ok(())
@@ -161,8 +171,8 @@ impl Consumer {
     }
 }
 
-/// Somebody whose tasks end with it: when it is gone, its queued tasks are dropped, its running ones stopped, and its
-/// private completion queue deleted. Dropping it without [`Owner::close`] leaves that to the end of its lease.
+/// Somebody whose tasks end with it: when it is gone, its queued tasks are dropped and its private completion queue is
+/// deleted; when its lease ends without [`Owner::close`], its running tasks are stopped as well.
 pub struct Owner {
     queue: TaskQueue,
     who: Incarnation,

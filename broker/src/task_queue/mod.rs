@@ -18,6 +18,8 @@ mod wake;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 pub use admin::Settings;
 pub use cancel::{Cancelled, Signal};
 pub use claim::{Ask, Claim, Claimed, Claimer, Run};
@@ -87,6 +89,13 @@ impl TaskQueue {
     fn call(&self, verb: &'static str) -> Call {
         Call::new(verb, self.keys.fixed())
     }
+}
+
+/// When a wait of this length is over; a day from now where it would never be.
+fn deadline_after(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout)
+        .unwrap_or(now + Duration::from_secs(86_400))
 }
 
 /// The ranges that cut items of these sizes into calls: at most 500 items and 1 MiB each, at least one item.

@@ -14,6 +14,8 @@ pub struct Reclaimed {
     pub tasks: u64,
     /// Whether there is more to do at once.
     pub more: bool,
+    /// For how long no lease ends, because the broker was away.
+    pub grace: Duration,
 }
 
 impl TaskQueue {
@@ -27,14 +29,17 @@ impl TaskQueue {
             "reclaim",
         )?;
         if answer.tag == "grace" {
+            let grace = Duration::from_millis(answer.number()?);
             return Ok(Reclaimed {
                 tasks: 0,
                 more: false,
+                grace,
             });
         }
         Ok(Reclaimed {
             tasks: answer.number()?,
             more: answer.text()? == "1",
+            grace: Duration::ZERO,
         })
     }
 }

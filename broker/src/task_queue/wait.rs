@@ -1,13 +1,15 @@
 //! wait: how named tasks end.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use redis::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::{LOOKUP_CHUNK, TaskQueue};
+use super::{LOOKUP_CHUNK, TaskQueue, deadline_after};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
+use crate::connection::link::Subscription;
 use crate::error::Result;
 use crate::ids::TaskId;
 use crate::reply;
@@ -45,7 +47,7 @@ impl TaskQueue {
 
     /// Waits until all of these tasks have ended, or `timeout` passes. In Python this is `AsyncResult.wait`.
     pub async fn wait(&self, ids: &[TaskId], timeout: Duration) -> Result<Vec<Ending>> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline_after(timeout);
         let mut news = self
             .broker
             .control()
@@ -53,30 +55,55 @@ impl TaskQueue {
             .await
             .ok();
         let mut endings = self.watch(ids).await?;
-        while endings.contains(&Ending::Living) && Instant::now() < deadline {
-            let look = deadline.min(Instant::now() + LOOK_EVERY);
-            match &mut news {
-                Some(subscription) => {
-                    if let Ok(None) = timeout_at(look, subscription.next()).await {
-                        news = None;
-                    }
-                }
-                None => tokio::time::sleep_until(look).await,
+        let mut living: HashMap<TaskId, usize> = ids
+            .iter()
+            .copied()
+            .zip(0..)
+            .filter(|(_, i)| endings[*i] == Ending::Living)
+            .collect();
+        let mut look = Instant::now() + LOOK_EVERY;
+        while !living.is_empty() && Instant::now() < deadline {
+            let heard = hear(&mut news, look.min(deadline)).await;
+            let mut asked: Vec<TaskId> = heard
+                .into_iter()
+                .filter(|id| living.contains_key(id))
+                .collect();
+            if Instant::now() >= look {
+                asked = living.keys().copied().collect();
+                look = Instant::now() + LOOK_EVERY;
             }
-            self.look_again(ids, &mut endings).await?;
+            for (id, ending) in asked.iter().zip(self.watch(&asked).await?) {
+                if ending != Ending::Living
+                    && let Some(i) = living.remove(id)
+                {
+                    endings[i] = ending;
+                }
+            }
         }
         Ok(endings)
     }
+}
 
-    async fn look_again(&self, ids: &[TaskId], endings: &mut [Ending]) -> Result<()> {
-        let living: Vec<usize> = (0..ids.len())
-            .filter(|i| endings[*i] == Ending::Living)
-            .collect();
-        let asked: Vec<TaskId> = living.iter().map(|i| ids[*i]).collect();
-        for (i, ending) in living.into_iter().zip(self.watch(&asked).await?) {
-            endings[i] = ending;
+/// The ids of tasks whose end was published, all that came at once; none where the time is up.
+async fn hear(news: &mut Option<Subscription>, until: Instant) -> Vec<TaskId> {
+    let Some(subscription) = news else {
+        tokio::time::sleep_until(until).await;
+        return Vec::new();
+    };
+    match timeout_at(until, subscription.next()).await {
+        Ok(Some(first)) => {
+            let mut heard = vec![first];
+            heard.extend(subscription.waiting());
+            heard
+                .iter()
+                .filter_map(|id| TaskId::from_slice(id))
+                .collect()
         }
-        Ok(())
+        Ok(None) => {
+            *news = None;
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use redis::Value;
-
 use super::TaskQueue;
 use crate::connection::link::{Link, Subscription};
 use crate::error::Result;
 use crate::ids::Name;
+use crate::reply;
 
 /// Waits for a token on any of several lists. It has a connection of its own, as the wait blocks there.
 pub struct Waiter {
@@ -41,8 +40,9 @@ impl Waiter {
         }
     }
 
-    /// Waits until a token comes (true) or the time is over (false). A token that is lost costs one such wait.
-    pub async fn wait(&self, longest: Duration) -> Result<bool> {
+    /// Waits until a token comes, and answers from which list, counted from 0; `None` where the time is over.
+    /// A token that is lost costs one such wait.
+    pub async fn wait(&self, longest: Duration) -> Result<Option<usize>> {
         block_on(&self.link, &self.lists, longest).await
     }
 }
@@ -60,10 +60,19 @@ impl TaskQueue {
     }
 }
 
-pub(super) async fn block_on(link: &Link, lists: &[String], longest: Duration) -> Result<bool> {
+pub(super) async fn block_on(
+    link: &Link,
+    lists: &[String],
+    longest: Duration,
+) -> Result<Option<usize>> {
     let mut command = redis::cmd("BLPOP");
     command.arg(lists).arg(longest.as_secs_f64().max(0.001));
-    Ok(link.send_once(&command, "wait").await? != Value::Nil)
+    let mut answer = reply::items(link.send_once(&command, "wait").await?, "wait")?.into_iter();
+    let Some(list) = answer.next() else {
+        return Ok(None);
+    };
+    let list = reply::text(list, "wait")?;
+    Ok(lists.iter().position(|known| *known == list))
 }
 
 /// News that some worker has stop orders. It makes stopping quick; heartbeats make it sure.

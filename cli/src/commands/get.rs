@@ -4,8 +4,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
-use pmq_broker::task_queue::{CHUNK, Consumer, DEFAULT_LEASE};
-use pmq_broker::{Completion, Name, TaskQueue};
+use pmq_broker::task_queue::{CHUNK, Consumer};
+use pmq_broker::{Completion, Name};
 use tokio::time::Instant;
 
 use crate::completion_record::{self, CompletionRecord};
@@ -28,9 +28,6 @@ Examples:
   pmq get mail/done --timeout 10s
   pmq get mail/done -n 100 --json | jq -r .stdout
   pmq get mail/done --follow --json >> completions.jsonl";
-
-/// How often a `get` that waits looks whether another one was killed. Workers look too, but none may be up.
-const LOOK_AROUND: Duration = Duration::from_secs(5);
 
 /// Get completions from a completion queue, waiting until one is there.
 #[derive(Args, Debug)]
@@ -89,7 +86,7 @@ impl Get {
         let mut got = 0;
         while got < want {
             let n = (want - got).min(CHUNK as u64) as usize;
-            let completions = self.next((&queue, &mut consumer), n, deadline).await?;
+            let completions = self.next(&mut consumer, n, deadline).await?;
             if completions.is_empty() {
                 break;
             }
@@ -104,35 +101,20 @@ impl Get {
     /// The next completions; none where there are none, or none came in time.
     async fn next(
         &self,
-        source: (&TaskQueue, &mut Consumer),
+        consumer: &mut Consumer,
         n: usize,
         deadline: Option<Instant>,
     ) -> pmq_broker::Result<Vec<Completion>> {
-        let (queue, consumer) = source;
         loop {
             let left = match deadline {
                 _ if self.nowait => Duration::ZERO,
                 Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-                None => LOOK_AROUND,
+                None => Duration::from_secs(3600),
             };
-            let completions = consumer.get_many(n, left.min(LOOK_AROUND)).await?;
-            let is_last = self.nowait || (deadline.is_some() && left <= LOOK_AROUND);
-            if is_last || !completions.is_empty() {
+            let completions = consumer.get_many(n, left).await?;
+            if !completions.is_empty() || self.nowait || deadline.is_some() {
                 return Ok(completions);
             }
-            take_back(queue).await;
-        }
-    }
-}
-
-/// Puts back what consumers held whose lease has ended.
-async fn take_back(queue: &TaskQueue) {
-    loop {
-        match queue.reclaim(DEFAULT_LEASE).await {
-            Ok(step) if step.more => {}
-            Ok(_) => return,
-            // This user may lack the right, and somebody else will do it.
-            Err(error) => return tracing::debug!(%error, "could not take back completions"),
         }
     }
 }
