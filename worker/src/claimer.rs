@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pmq_broker::task_queue::{Ask, Claim, Claimed, Claimer, Waiter};
-use pmq_broker::{Error, Incarnation, PATIENCE};
+use pmq_broker::{Error, Incarnation};
 use tokio::time::{Instant, sleep};
 
 use crate::Options;
@@ -29,6 +29,8 @@ pub(crate) struct ClaimLoop {
     bells: Bells,
     /// The queue whose wake token this worker has taken, until it has asked that queue.
     woken: Option<usize>,
+    /// Whether the broker was away when it was last asked.
+    away: bool,
     burst: bool,
     lease: Duration,
 }
@@ -64,6 +66,7 @@ impl ClaimLoop {
             waiter: Waiter::for_tasks(lines.iter().map(|line| &line.queue), LONGEST_WAIT),
             bells,
             woken: None,
+            away: false,
             burst: options.burst,
             lease: options.lease,
         }
@@ -113,6 +116,9 @@ impl ClaimLoop {
             let claimed = self.claimer(i).get_nowait(ask).await?;
             if claimed.lease_ended {
                 self.bells.reclaim.notify_one();
+            }
+            if std::mem::take(&mut self.away) {
+                tracing::warn!(target: "pmq", "the broker is back");
             }
             self.woken.take_if(|queue| *queue == i);
             let wait = claimed.wait;
@@ -209,7 +215,10 @@ impl ClaimLoop {
                 Ok(())
             }
             error if error.is_transient() => {
-                tracing::warn!(target: "pmq", %error, "the broker is away; still trying every {PATIENCE:?}");
+                if !self.away {
+                    tracing::warn!(target: "pmq", %error, "the broker is away; running tasks go on, and their ends are kept");
+                }
+                self.away = true;
                 sleep(Duration::from_millis(fastrand::u64(50..500))).await;
                 Ok(())
             }

@@ -128,7 +128,7 @@ async fn persist<T, F: Future<Output = Result<T, Error>>>(
         match call().await {
             Ok(answer) => return Some(answer),
             Err(error) if error.is_transient() => {
-                tracing::warn!(target: "pmq", %error, "could not {doing} tasks; trying again");
+                tracing::debug!(target: "pmq", %error, "could not {doing} tasks; trying again");
                 sleep(Duration::from_millis(fastrand::u64(50..500))).await;
             }
             Err(error) => {

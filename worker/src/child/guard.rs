@@ -40,6 +40,8 @@ struct Shared {
 struct State {
     groups: BTreeSet<i32>,
     pipe: ChildStdin,
+    /// Whether the guard at the pipe's other end does not take its lines any more.
+    lost: bool,
 }
 
 impl Guard {
@@ -51,6 +53,7 @@ impl Guard {
         let state = Mutex::new(State {
             groups: BTreeSet::new(),
             pipe,
+            lost: false,
         });
         let shared = Arc::new(Shared {
             worker,
@@ -71,7 +74,7 @@ impl Guard {
         let mut state = self.0.state();
         state.groups.insert(leader.as_raw_pid());
         self.0.tell(
-            &state,
+            &mut state,
             &format!("+{leader}\n", leader = leader.as_raw_pid()),
         );
     }
@@ -80,7 +83,7 @@ impl Guard {
         let mut state = self.0.state();
         state.groups.remove(&leader.as_raw_pid());
         self.0.tell(
-            &state,
+            &mut state,
             &format!("-{leader}\n", leader = leader.as_raw_pid()),
         );
     }
@@ -93,9 +96,10 @@ impl Shared {
     }
 
     /// Writes to the guard, never waiting: one that left thousands of lines unread is stopped or dead.
-    fn tell(&self, state: &State, lines: &str) {
+    fn tell(&self, state: &mut State, lines: &str) {
         let told = rustix::io::write(&state.pipe, lines.as_bytes());
         if told != Ok(lines.len()) {
+            state.lost = true;
             self.lost.notify_one();
         }
     }
@@ -104,7 +108,7 @@ impl Shared {
     fn restart(&self) -> Result<Child, CommandError> {
         let mut state = self.state();
         let (child, pipe) = spawn(&self.worker)?;
-        state.pipe = pipe;
+        (state.pipe, state.lost) = (pipe, false);
         let lines: Vec<String> = state
             .groups
             .iter()
@@ -115,7 +119,7 @@ impl Shared {
                 )
             })
             .collect();
-        self.tell(&state, &lines.concat());
+        self.tell(&mut state, &lines.concat());
         Ok(child)
     }
 }
@@ -126,7 +130,13 @@ async fn keep(mut child: Child, shared: Weak<Shared>, lost: Arc<Notify>) {
         tokio::select! {
             _ = child.wait() => {}
             // It must die before its pipe is closed, or it would take that for the worker's end.
-            () = lost.notified() => drop(child.kill().await),
+            () = lost.notified() => {
+                // A notice may be older than this guard.
+                if shared.upgrade().is_some_and(|shared| !shared.state().lost) {
+                    continue;
+                }
+                drop(child.kill().await);
+            }
         }
         child = loop {
             let Some(shared) = shared.upgrade() else {
