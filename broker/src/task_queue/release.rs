@@ -15,12 +15,14 @@ pub enum Refused {
     Offered,
     /// Nobody could run it for 5 minutes: it is a dead letter.
     Buried,
+    /// Somebody had cancelled it: it has ended.
+    Cancelled,
     /// It is not held any more.
     Lost,
 }
 
 impl TaskQueue {
-    /// Hands runs back unfinished, to the head of their queue. Nothing is used up.
+    /// Hands runs back unfinished, to the head of their queue. Nothing is used up. What somebody had cancelled ends instead.
     pub async fn release(&self, runs: &[(TaskId, Run)]) -> Result<()> {
         for chunk in runs.chunks(CHUNK) {
             let mut call = self.call("release");
@@ -49,6 +51,7 @@ fn refused(letter: Option<u8>) -> Result<Refused, Error> {
     match letter {
         Some(b'r') => Ok(Refused::Offered),
         Some(b'b') => Ok(Refused::Buried),
+        Some(b'c') => Ok(Refused::Cancelled),
         Some(b'l') => Ok(Refused::Lost),
         _ => Err(odd("refuse")),
     }
