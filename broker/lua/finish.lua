@@ -14,7 +14,7 @@
 local function fail(w, item, o, used, jitter)
   used.failures = used.failures + 1
   used.token = string.sub(item.value, 17, 24)
-  used.refused = 0
+  used.refused, used.refusals = 0, 0
   w.used[#w.used + 1] = item.id
   w.used[#w.used + 1] = pack_attempts(used)
   if item.outcome ~= "f" or used.failures >= o.attempts then

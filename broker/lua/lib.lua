@@ -176,18 +176,19 @@ local function running_options(value)
   return o
 end
 
--- What a task has used up: failures, crashes, the last token that failed, since when it is refused (ms).
+-- What a task has used up: failures, crashes, the last token that failed, since when (ms) and how often it is refused.
 local function parse_attempts(row)
   if not row then
-    return { failures = 0, crashes = 0, token = "", refused = 0 }
+    return { failures = 0, crashes = 0, token = "", refused = 0, refusals = 0 }
   end
   local failures, crashes, token, refused = struct.unpack("<HHc8I8", row)
-  return { failures = failures, crashes = crashes, token = token, refused = refused }
+  local refusals = #row >= 22 and struct.unpack("<H", row, 21) or 0 -- older rows end before it
+  return { failures = failures, crashes = crashes, token = token, refused = refused, refusals = refusals }
 end
 
 local function pack_attempts(a)
   local token = a.token ~= "" and a.token or string.rep("\0", 8)
-  return struct.pack("<HHc8I8", a.failures, a.crashes, token, a.refused)
+  return struct.pack("<HHc8I8H", a.failures, a.crashes, token, a.refused, math.min(a.refusals, 65535))
 end
 
 -- Waits of a retry grow between the task's floor and cap; `jitter` (0 to 999) is the caller's, as Lua's

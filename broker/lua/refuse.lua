@@ -1,7 +1,7 @@
 -- refuse: a worker gives back what it can't run (a name, a version or a command that it does not know or
 -- allow); another worker may. The wait grows with the time since the first refusal.
 --
--- Moves     running -> scheduled, running -> dead (after 5 minutes of refusals),
+-- Moves     running -> scheduled, running -> dead (after 5 minutes and 20 refusals),
 --           running -> (ended) (its worker was told to stop it)
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   jitter, 0 to 999
@@ -9,6 +9,7 @@
 -- Returns   one letter a task: r to be offered again, b buried, c ended as cancelled, l not held any more
 
 local PATIENCE = 300000 -- ms
+local REFUSALS = 20 -- as behind a long backlog 5 minutes may pass between two, and others could run it
 local FIRST_WAIT, LONGEST_WAIT = 50, 15000 -- ms
 
 local function refuse_one(w, run, completion, jitter)
@@ -18,9 +19,10 @@ local function refuse_one(w, run, completion, jitter)
   end
   local o, used = running_options(run.value), run.used
   used.refused = used.refused > 0 and used.refused or w.ms
+  used.refusals = used.refusals + 1
   local elapsed = w.ms - used.refused
   w.held[#w.held + 1] = run.id
-  if elapsed >= PATIENCE then
+  if elapsed >= PATIENCE and used.refusals >= REFUSALS then
     bury(w, run.id, o, completion)
     return "b"
   end

@@ -86,7 +86,7 @@ impl Finisher {
         for (id, run, completion) in refusals {
             let refused = persist("refuse", || queue.refuse(*id, run, completion)).await;
             if refused == Some(Refused::Buried) {
-                tracing::warn!(target: "pmq", task = %id, "nobody could run this task for 5 minutes; it is a dead letter");
+                tracing::warn!(target: "pmq", task = %id, "nobody could run this task for 5 minutes and in 20 tries; it is a dead letter");
             }
             self.line.let_go(*id, run);
         }

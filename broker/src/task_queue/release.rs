@@ -13,7 +13,7 @@ use crate::reply::{self, odd};
 pub enum Refused {
     /// It is offered again after a growing wait.
     Offered,
-    /// Nobody could run it for 5 minutes: it is a dead letter.
+    /// Nobody could run it for 5 minutes and in 20 tries: it is a dead letter.
     Buried,
     /// Somebody had cancelled it: it has ended.
     Cancelled,
@@ -34,7 +34,8 @@ impl TaskQueue {
         Ok(())
     }
 
-    /// Gives back a run that this worker can't do: another may. `completion` is posted if nobody can for 5 minutes.
+    /// Gives back a run that this worker can't do: another may. `completion` is posted if nobody can for 5 minutes
+    /// and in 20 tries.
     pub async fn refuse(&self, id: TaskId, run: &Run, completion: &Bytes) -> Result<Refused> {
         let call = self
             .call("refuse")
