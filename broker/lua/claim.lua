@@ -251,7 +251,7 @@ register("claim", { "allow-oom" }, function(keys, args)
     return { "lost" }
   end
   local log = redis.call("HGET", keys[CLAIMS], worker)
-  local last = log and struct.unpack("<I4", log) or -1
+  local last = last_number(log)
   if number <= last then
     local common, tasks = "", {}
     if number == last then

@@ -29,7 +29,7 @@ register("heartbeat", { "allow-oom" }, function(keys, args)
   end
   if args[3] == "" then
     redis.call("ZADD", keys[WORKERS], whole(ms + lease), who)
-  elseif log and struct.unpack("<I4", log) == tonumber(args[3]) then
+  elseif log and last_number(log) == tonumber(args[3]) then
     redis.call("HSET", keys[CLAIMS], who, string.sub(log, 1, 4) .. "i")
   end
   if orders and orders == args[4] then

@@ -213,6 +213,12 @@ local function live_row(keys, incarnation)
   return score and tonumber(score) >= 0
 end
 
+-- The number of the call that a log of `claims` tells of, -1 where there is none: a call with it is a repeated one,
+-- a lower number a belated one.
+local function last_number(log)
+  return log and struct.unpack("<I4", log) or -1
+end
+
 -- A completion that no worker wrote: how the broker itself ends a task.
 local function broker_completion(id, envelope, outcome, reason)
   local digest = #envelope >= CONTROL and string.sub(envelope, 16, 23) or string.rep("\0", 8)
