@@ -65,6 +65,18 @@ local function wake(list, have, items)
   end
 end
 
+-- The tokens of producers that wait for room, nil where the queue has no `maxsize`; read it before the first write.
+local function room_tokens(keys, maxsize)
+  return maxsize and redis.call("LLEN", keys[ROOM])
+end
+
+-- Tells one producer that there is room.
+local function tell_room(keys, tokens)
+  if tokens then
+    wake(keys[ROOM], tokens, 1)
+  end
+end
+
 -- When the last call of any worker lies further back than 2/3 of a lease, the broker was away: no lease
 -- ends for one lease more. Answers what to write into meta.
 local function seen(last, ms, lease)

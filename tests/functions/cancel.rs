@@ -86,6 +86,47 @@ fn the_worker_of_a_running_task_is_told_to_stop_it() {
 }
 
 #[test]
+fn a_call_reads_about_a_mebibyte_and_says_what_to_ask_again_for() {
+    let shard = Shard::new();
+    let words = ["a", "b", "c", "d"];
+    for word in words {
+        let body = vec![b'x'; 600_000].into();
+        shard.call(&submit(&[Task { body, ..task(word) }]));
+    }
+    shard.running("e", "w"); // the oldest: a
+    let answer = shard.call(&cancel(&["b", "a", "c", "d", "e"]));
+    assert_eq!(text(&answer), "crcmm");
+    assert_eq!(text(&shard.call(&cancel(&["d", "e"]))), "cc");
+}
+
+#[test]
+fn one_task_is_cancelled_however_large() {
+    let shard = Shard::new();
+    let body = vec![b'x'; 3 << 20].into();
+    shard.call(&submit(&[Task { body, ..task("a") }, task("b")]));
+    assert_eq!(text(&shard.call(&cancel(&["a", "b"]))), "cm");
+}
+
+#[test]
+fn room_in_a_queue_with_a_maxsize_wakes_a_producer() {
+    let shard = Shard::new();
+    shard.submitted(&["unbounded"]);
+    shard.call(&cancel(&["unbounded"]));
+    assert!(shard.state().list("wake.room").is_empty());
+    shard.set_meta("maxsize", 3);
+    shard.running("running", "w");
+    shard.submitted(&["a", "b"]);
+    shard.call(&cancel(&["running", "unknown"]));
+    shard.redis("DEL", &[shard.key("wake.room")]); // of the claim
+    shard.call(&cancel(&["running", "unknown"]));
+    assert!(shard.state().list("wake.room").is_empty(), "no room yet");
+    shard.call(&cancel(&["a"]));
+    assert_eq!(shard.state().list("wake.room").len(), 1);
+    shard.call(&cancel(&["b"]));
+    assert_eq!(shard.state().list("wake.room").len(), 1, "one is enough");
+}
+
+#[test]
 fn each_task_of_a_call_gets_its_own_answer_and_a_repeated_one_ends_once() {
     let shard = Shard::new();
     let dead = shard.running("dead", "w");
