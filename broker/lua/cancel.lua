@@ -4,7 +4,8 @@
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   signal for running ones (a byte's value): 15 terminate, 9 kill, 2 interrupt
 -- ARGV[2..] ids, at most 100
--- Returns   one letter a task: c cancelled, r running and told to stop, d a dead letter, e ended before, u unknown
+-- Returns   one letter a task: c cancelled, r running and told to stop, d a dead letter, e ended before, u unknown;
+--           m after 1 MiB of envelopes: ask again for this one and all after it
 
 local function order_stop(keys, value, order)
   local worker = string.sub(value, 1, 16)
@@ -16,51 +17,48 @@ local function order_stop(keys, value, order)
 end
 
 -- Ends a waiting task; one that stands on a ready list leaves a hole there, as finding it would be slow.
-local function end_waiting(w, ending, id, envelope, completions)
+local function end_waiting(w, id, envelope, is_due)
   local o = envelope_options(envelope)
-  o.completions = o.completions or completions
-  add_ending(ending, id, o, broker_completion(id, envelope, CANCELLED, ""))
+  o.completions = o.completions or w.completions
+  add_ending(w.ending, id, o, broker_completion(id, envelope, CANCELLED, ""))
   w.gone[#w.gone + 1] = id
+  w.known[id] = true
+  w.bytes = w.bytes + #envelope
+  local kind = is_due and w.due or w.holes
+  kind[#kind + 1] = id
 end
 
-register("cancel", { "allow-oom" }, function(keys, args)
-  local m, problem = settings(keys, "retention", "results_max", "buckets", "completions")
-  if not m then
-    return problem
-  end
-  local ids = { unpack(args, 2) }
-  local envelopes = redis.call("HMGET", keys[TASKS], unpack(ids))
-  local running = redis.call("HMGET", keys[RUNNING], unpack(ids))
-  local dead = redis.call("ZMSCORE", keys[DEAD], unpack(ids))
-  local due = redis.call("ZMSCORE", keys[SCHEDULED], unpack(ids))
-  local records = find_records(keys, ids, m[4])
-  local attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
-  redis.call("HLEN", keys[CANCELS]) -- wrong types fail here, before the first write
-  redis.call("SCARD", keys[HOLES])
-  local ending, letters = new_ending(keys, (clock()), m, 2), {}
-  local w = { gone = {}, due = {}, holes = {}, orders = {} }
-  local settled = {}
-  for i, id in ipairs(ids) do
-    if settled[id] then
-      letters[i] = "e"
-    elseif running[i] then
-      letters[i] = "r"
-      w.orders[#w.orders + 1] = i
-    elseif dead[i] then
-      letters[i] = "d"
-    elseif envelopes[i] then
-      letters[i] = "c"
-      settled[id] = true
-      end_waiting(w, ending, id, envelopes[i], m[5])
-      local kind = due[i] and w.due or w.holes
-      kind[#kind + 1] = id
-    else
-      letters[i] = records[i] and "e" or "u"
-    end
-  end
+-- Where the tasks of a call are; the envelopes are read one by one, as they may be large.
+local function locate(keys, ids, buckets)
+  return {
+    running = redis.call("HMGET", keys[RUNNING], unpack(ids)),
+    dead = redis.call("ZMSCORE", keys[DEAD], unpack(ids)),
+    due = redis.call("ZMSCORE", keys[SCHEDULED], unpack(ids)),
+    records = find_records(keys, ids, buckets),
+  }
+end
 
-  for _, i in ipairs(w.orders) do
-    order_stop(keys, running[i], ids[i] .. string.char(args[1]))
+-- Sorts one task into the writes; answers its letter.
+local function sort_one(keys, w, places, i, id)
+  if w.known[id] then
+    return "e"
+  elseif places.running[i] then
+    w.orders[#w.orders + 1] = { value = places.running[i], id = id }
+    return "r"
+  elseif places.dead[i] then
+    return "d"
+  end
+  local envelope = redis.call("HGET", keys[TASKS], id)
+  if envelope then
+    end_waiting(w, id, envelope, places.due[i])
+    return "c"
+  end
+  return places.records[i] and "e" or "u"
+end
+
+local function write(keys, w, signal, attempts)
+  for _, run in ipairs(w.orders) do
+    order_stop(keys, run.value, run.id .. signal)
   end
   if #w.due > 0 then
     redis.call("ZREM", keys[SCHEDULED], unpack(w.due))
@@ -69,6 +67,30 @@ register("cancel", { "allow-oom" }, function(keys, args)
     redis.call("SADD", keys[HOLES], unpack(w.holes))
   end
   forget(keys, w.gone, attempts)
-  write_ending(ending)
+  write_ending(w.ending)
+end
+
+register("cancel", { "allow-oom" }, function(keys, args)
+  local m, problem = settings(keys, "retention", "results_max", "buckets", "completions", "maxsize")
+  if not m then
+    return problem
+  end
+  local ids = { unpack(args, 2) }
+  local places = locate(keys, ids, m[4])
+  local attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
+  local room = room_tokens(keys, m[6])
+  redis.call("HLEN", keys[CANCELS]) -- wrong types fail here, before the first write
+  redis.call("SCARD", keys[HOLES])
+  local w = { known = {}, gone = {}, due = {}, holes = {}, orders = {}, bytes = 0, completions = m[5] }
+  w.ending = new_ending(keys, (clock()), m, 2)
+  local letters = {}
+  for i, id in ipairs(ids) do
+    letters[i] = w.bytes < CHUNK_BYTES and sort_one(keys, w, places, i, id) or "m"
+  end
+
+  write(keys, w, string.char(args[1]), attempts)
+  if #w.gone > 0 then
+    tell_room(keys, room)
+  end
   return table.concat(letters)
 end)

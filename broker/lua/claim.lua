@@ -251,7 +251,7 @@ register("claim", { "allow-oom" }, function(keys, args)
     return { "lost" }
   end
   local log = redis.call("HGET", keys[CLAIMS], worker)
-  local last = log and struct.unpack("<I4", log) or -1
+  local last = last_number(log)
   if number <= last then
     local common, tasks = "", {}
     if number == last then
@@ -268,7 +268,7 @@ register("claim", { "allow-oom" }, function(keys, args)
   redis.call("HLEN", keys[TASKS]) -- wrong types fail here, before the first write
   redis.call("HLEN", keys[RUNNING])
   redis.call("SCARD", keys[HOLES])
-  local room = m[10] and redis.call("LLEN", keys[ROOM])
+  local room = room_tokens(keys, m[10])
 
   redis.call("HSET", keys[META], seen(m[4], ms, lease))
   local reply = { "ok", whole(ms), "", ended and "1" or "0", "", {} }
@@ -280,9 +280,7 @@ register("claim", { "allow-oom" }, function(keys, args)
   if #got.ids > 0 then
     reply[5], reply[6] = hold(keys, args, got, us, { token = m[3], completions = m[6] }, attempts)
     redis.call("ZADD", keys[WORKERS], whole(ms + lease), worker)
-    if room == 0 then
-      redis.call("RPUSH", keys[ROOM], "1")
-    end
+    tell_room(keys, room)
   end
   chain(keys, got, tokens)
   local wait = nil

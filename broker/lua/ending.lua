@@ -50,6 +50,7 @@ local function new_ending(keys, ms, values, at)
     bucket = open_bucket(keys, ms, setting),
     watched = redis.call("SCARD", keys[WATCHERS]) > 0,
     named = redis.call("SCARD", keys[NAMES]),
+    orders = {},
     ids = {},
     records = {},
     posts = {},
@@ -80,6 +81,39 @@ local function add_ending(ending, id, options, completion)
   ending.ids[#ending.ids + 1] = id
   ending.records[#ending.records + 1] = id
   ending.records[#ending.records + 1] = record
+end
+
+-- Ends a task as a dead letter, kept with the reason.
+local function bury(w, id, options, completion)
+  add_ending(w.ending, id, options, completion)
+  w.dead[#w.dead + 1] = time_score(w.ms, options.priority)
+  w.dead[#w.dead + 1] = id
+  w.errors[#w.errors + 1] = id
+  w.errors[#w.errors + 1] = completion
+end
+
+-- Whether a run's worker was told to stop it; reads the orders of a worker once a call.
+local function told_to_stop(ending, id, value)
+  local worker = string.sub(value, 1, 16)
+  local orders = ending.orders[worker]
+  if not orders then
+    orders = redis.call("HGET", ending.keys[CANCELS], worker) or ""
+    ending.orders[worker] = orders
+  end
+  return string.find(orders, id, 1, true) ~= nil
+end
+
+-- Ends a run that was told to stop as cancelled: with the worker's completion, or one of the broker's where there is none.
+local function end_cancelled(w, id, value, completion)
+  if completion then
+    completion = string.sub(completion, 1, 1) .. string.char(CANCELLED) .. string.sub(completion, 3)
+  else
+    local envelope = redis.call("HGET", w.ending.keys[TASKS], id) or ""
+    completion = broker_completion(id, envelope, CANCELLED, "")
+  end
+  w.held[#w.held + 1] = id
+  w.gone[#w.gone + 1] = id
+  add_ending(w.ending, id, running_options(value), completion)
 end
 
 local function tell_watchers(ending)

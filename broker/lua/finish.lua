@@ -1,6 +1,7 @@
 -- finish: end runs, many at once, each by its own running value; only the newest token can.
 --
--- Moves     running -> (ended), running -> scheduled (a failure with attempts left), running -> dead
+-- Moves     running -> (ended), running -> scheduled (a failure with attempts left), running -> dead;
+--           a failure of a run that its worker was told to stop: running -> (ended), as cancelled
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   jitter, 0 to 999
 -- ARGV[2..] four a task: id, running value, outcome, completion; outcomes: o ok, f failed, g failed for
@@ -13,7 +14,7 @@
 local function fail(w, item, o, used, jitter)
   used.failures = used.failures + 1
   used.token = string.sub(item.value, 17, 24)
-  used.refused = 0
+  used.refused, used.refusals = 0, 0
   w.used[#w.used + 1] = item.id
   w.used[#w.used + 1] = pack_attempts(used)
   if item.outcome ~= "f" or used.failures >= o.attempts then
@@ -26,33 +27,31 @@ local function fail(w, item, o, used, jitter)
   return "r"
 end
 
-local function bury(w, item, priority)
-  w.dead[#w.dead + 1] = time_score(w.ms, priority)
-  w.dead[#w.dead + 1] = item.id
-  w.errors[#w.errors + 1] = item.id
-  w.errors[#w.errors + 1] = item.completion
-end
-
--- Sorts one accepted run into the writes.
-local function settle(w, ending, item, used, jitter)
+-- Sorts one accepted run into the writes. A failure may come of the order to stop, or before its worker read it.
+local function settle(w, item, used, jitter)
+  local failed = item.outcome == "f" or item.outcome == "g"
+  if failed and told_to_stop(w.ending, item.id, item.value) then
+    end_cancelled(w, item.id, item.value, item.completion)
+    return "o"
+  end
   local o = running_options(item.value)
   w.held[#w.held + 1] = item.id
-  if item.outcome == "f" or item.outcome == "g" then
+  if failed then
     local retried = fail(w, item, o, used, jitter)
     if retried then
       return retried
     end
   end
-  add_ending(ending, item.id, o, item.completion)
   if item.outcome == "o" or item.outcome == "c" then
     w.gone[#w.gone + 1] = item.id
+    add_ending(w.ending, item.id, o, item.completion)
     return "o"
   end
-  bury(w, item, o.priority)
+  bury(w, item.id, o, item.completion)
   return "b"
 end
 
-local function write(keys, w, ending, attempts, tokens, first)
+local function write(keys, w, attempts, tokens, first)
   if #w.held == 0 then
     return
   end
@@ -71,7 +70,7 @@ local function write(keys, w, ending, attempts, tokens, first)
     redis.call("HSET", keys[ERRORS], unpack(w.errors))
   end
   forget(keys, w.gone, attempts)
-  write_ending(ending)
+  write_ending(w.ending)
 end
 
 -- A run that is not held any more: this token ended it, failed it, or lost it.
@@ -96,14 +95,14 @@ register("finish", { "allow-oom" }, function(keys, args)
   local attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
   local used = attempts and redis.call("HMGET", keys[ATTEMPTS], unpack(ids)) or {}
   local w = { ms = clock(), held = {}, gone = {}, due = {}, used = {}, dead = {}, errors = {} }
-  local ending = new_ending(keys, w.ms, m, 2)
+  w.ending = new_ending(keys, w.ms, m, 2)
   local letters, records, settled = {}, nil, {}
   for i = 1, n do
     local at = 4 * i - 2
     local item = { id = args[at], value = args[at + 1], outcome = args[at + 2], completion = args[at + 3] }
     if held[i] == item.value and not settled[item.id] then
       settled[item.id] = true
-      letters[i] = settle(w, ending, item, parse_attempts(used[i]), jitter)
+      letters[i] = settle(w, item, parse_attempts(used[i]), jitter)
     else
       records = records or find_records(keys, ids, m[4])
       letters[i] = letter_of_lost(item, records[i], parse_attempts(used[i]))
@@ -117,6 +116,6 @@ register("finish", { "allow-oom" }, function(keys, args)
     redis.call("HLEN", keys[ERRORS])
   end
 
-  write(keys, w, ending, attempts, tokens, first)
+  write(keys, w, attempts, tokens, first)
   return table.concat(letters)
 end)

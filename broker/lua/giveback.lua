@@ -1,4 +1,26 @@
--- giveback: how a run that did not end goes back, for release and reclaim.
+-- giveback: how a run that did not end goes back, for release, refuse and reclaim.
+
+-- The runs that a call names and that are still held, each once; false for the others. A run is `step` arguments from
+-- `first` on, its id and running value ahead. Answers also whether any task has used attempts.
+local function held_runs(keys, args, first, step)
+  local ids = {}
+  for i = first, #args, step do
+    ids[#ids + 1] = args[i]
+  end
+  local held = redis.call("HMGET", keys[RUNNING], unpack(ids))
+  local attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
+  local rows = attempts and redis.call("HMGET", keys[ATTEMPTS], unpack(ids)) or {}
+  local runs, known = {}, {}
+  for i, id in ipairs(ids) do
+    local value = args[first + step * (i - 1) + 1]
+    runs[i] = false
+    if held[i] and held[i] == value and not known[id] then
+      known[id] = true
+      runs[i] = { id = id, value = value, used = parse_attempts(rows[i]) }
+    end
+  end
+  return runs, attempts
+end
 
 -- Gathers ids by the list they go back to: suspects apart, the others to the head of their priority.
 local function new_giveback(keys)

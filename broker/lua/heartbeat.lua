@@ -19,14 +19,17 @@ register("heartbeat", { "allow-oom" }, function(keys, args)
   if not row or tonumber(row) < 0 then
     return { "lost" }
   end
-  local log = args[3] ~= "" and redis.call("HGET", keys[CLAIMS], who)
+  local log = redis.call("HGET", keys[CLAIMS], who)
+  local kind = log and string.sub(log, 5, 5)
   local orders = redis.call("HGET", keys[CANCELS], who)
   local ended = next_lease_end(keys, ms)
 
-  redis.call("HSET", keys[META], seen(m[2], ms, lease))
+  if kind ~= "c" and kind ~= "o" then -- a client's lease is not a worker's: its beats would hide an outage
+    redis.call("HSET", keys[META], seen(m[2], ms, lease))
+  end
   if args[3] == "" then
     redis.call("ZADD", keys[WORKERS], whole(ms + lease), who)
-  elseif log and struct.unpack("<I4", log) == tonumber(args[3]) then
+  elseif log and last_number(log) == tonumber(args[3]) then
     redis.call("HSET", keys[CLAIMS], who, string.sub(log, 1, 4) .. "i")
   end
   if orders and orders == args[4] then

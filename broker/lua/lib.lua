@@ -65,6 +65,18 @@ local function wake(list, have, items)
   end
 end
 
+-- The tokens of producers that wait for room, nil where the queue has no `maxsize`; read it before the first write.
+local function room_tokens(keys, maxsize)
+  return maxsize and redis.call("LLEN", keys[ROOM])
+end
+
+-- Tells one producer that there is room.
+local function tell_room(keys, tokens)
+  if tokens then
+    wake(keys[ROOM], tokens, 1)
+  end
+end
+
 -- When the last call of any worker lies further back than 2/3 of a lease, the broker was away: no lease
 -- ends for one lease more. Answers what to write into meta.
 local function seen(last, ms, lease)
@@ -176,18 +188,19 @@ local function running_options(value)
   return o
 end
 
--- What a task has used up: failures, crashes, the last token that failed, since when it is refused (ms).
+-- What a task has used up: failures, crashes, the last token that failed, since when (ms) and how often it is refused.
 local function parse_attempts(row)
   if not row then
-    return { failures = 0, crashes = 0, token = "", refused = 0 }
+    return { failures = 0, crashes = 0, token = "", refused = 0, refusals = 0 }
   end
   local failures, crashes, token, refused = struct.unpack("<HHc8I8", row)
-  return { failures = failures, crashes = crashes, token = token, refused = refused }
+  local refusals = #row >= 22 and struct.unpack("<H", row, 21) or 0 -- older rows end before it
+  return { failures = failures, crashes = crashes, token = token, refused = refused, refusals = refusals }
 end
 
 local function pack_attempts(a)
   local token = a.token ~= "" and a.token or string.rep("\0", 8)
-  return struct.pack("<HHc8I8", a.failures, a.crashes, token, a.refused)
+  return struct.pack("<HHc8I8H", a.failures, a.crashes, token, a.refused, math.min(a.refusals, 65535))
 end
 
 -- Waits of a retry grow between the task's floor and cap; `jitter` (0 to 999) is the caller's, as Lua's
@@ -210,6 +223,12 @@ end
 local function live_row(keys, incarnation)
   local score = redis.call("ZSCORE", keys[WORKERS], incarnation)
   return score and tonumber(score) >= 0
+end
+
+-- The number of the call that a log of `claims` tells of, -1 where there is none: a call with it is a repeated one,
+-- a lower number a belated one.
+local function last_number(log)
+  return log and struct.unpack("<I4", log) or -1
 end
 
 -- A completion that no worker wrote: how the broker itself ends a task.

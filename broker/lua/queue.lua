@@ -68,7 +68,7 @@ local function next_waiting(keys, n)
 end
 
 register("purge", { "allow-oom" }, function(keys, args)
-  local m, problem = settings(keys, "retention", "results_max", "buckets", "completions")
+  local m, problem = settings(keys, "retention", "results_max", "buckets", "completions", "maxsize")
   if not m then
     return problem
   end
@@ -78,6 +78,7 @@ register("purge", { "allow-oom" }, function(keys, args)
   end
   local attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
   redis.call("SCARD", keys[HOLES])
+  local room = room_tokens(keys, m[6])
   local ending, gone, count, bytes = new_ending(keys, (clock()), m, 2), {}, 0, 0
   while count < #ids and bytes < CHUNK_BYTES do
     count = count + 1
@@ -94,7 +95,10 @@ register("purge", { "allow-oom" }, function(keys, args)
 
   remove(count)
   redis.call("SREM", keys[HOLES], unpack(ids, 1, count))
-  forget(keys, gone, attempts)
-  write_ending(ending)
+  if #gone > 0 then
+    forget(keys, gone, attempts)
+    write_ending(ending)
+    tell_room(keys, room)
+  end
   return { #gone, "1" }
 end)

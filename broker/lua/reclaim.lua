@@ -50,14 +50,6 @@ local function add_walked_past(keys, r, turn)
   end
 end
 
--- A run whose worker was told to stop it and died ends as cancelled.
-local function end_cancelled(keys, w, id, value)
-  local envelope = redis.call("HGET", keys[TASKS], id) or ""
-  w.held[#w.held + 1] = id
-  w.gone[#w.gone + 1] = id
-  add_ending(w.ending, id, running_options(value), broker_completion(id, envelope, CANCELLED, ""))
-end
-
 -- A crash uses up one of the task's crash budget.
 local function crash(keys, w, id, value, row)
   local o, used = running_options(value), parse_attempts(row)
@@ -66,10 +58,7 @@ local function crash(keys, w, id, value, row)
   if used.crashes >= o.crashes then
     local envelope = redis.call("HGET", keys[TASKS], id) or ""
     local reason = "its worker died " .. used.crashes .. " times while it ran"
-    local completion = broker_completion(id, envelope, LOST, reason)
-    add_ending(w.ending, id, o, completion)
-    w.dead[#w.dead + 1], w.dead[#w.dead + 2] = time_score(w.ms, o.priority), id
-    w.errors[#w.errors + 1], w.errors[#w.errors + 2] = id, completion
+    bury(w, id, o, broker_completion(id, envelope, LOST, reason))
   else
     add_giveback(w.back, id, o.priority, used.crashes)
   end
@@ -99,9 +88,8 @@ local function look(keys, w, page, marked)
     end
   end
   for _, run in ipairs(mine) do
-    local orders = redis.call("HGET", keys[CANCELS], string.sub(run.value, 1, 16))
-    if orders and string.find(orders, run.id, 1, true) then
-      end_cancelled(keys, w, run.id, run.value)
+    if told_to_stop(w.ending, run.id, run.value) then
+      end_cancelled(w, run.id, run.value)
     else
       crash(keys, w, run.id, run.value, redis.call("HGET", keys[ATTEMPTS], run.id))
     end

@@ -1,36 +1,38 @@
 -- release: hand runs back unfinished; they use up nothing.
 --
--- Moves     running -> ready, or suspects (what workers have died under)
+-- Moves     running -> ready, or suspects (what workers have died under), or (ended) (its worker was told to stop it)
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV      two a task: id, running value
--- Returns   one letter a task: o handed back, l not held any more
+-- Returns   one letter a task: o handed back, c ended as cancelled, l not held any more
 
 register("release", { "allow-oom" }, function(keys, args)
-  local m, problem = settings(keys)
+  local m, problem = settings(keys, "retention", "results_max", "buckets")
   if not m then
     return problem
   end
-  local ids = {}
-  for i = 1, #args, 2 do
-    ids[#ids + 1] = args[i]
-  end
-  local held = redis.call("HMGET", keys[RUNNING], unpack(ids))
-  local rows = redis.call("HLEN", keys[ATTEMPTS]) > 0 and redis.call("HMGET", keys[ATTEMPTS], unpack(ids)) or {}
+  local runs, attempts = held_runs(keys, args, 1, 2)
   local tokens = redis.call("LLEN", keys[WAKE])
-  local back, gone, letters, settled = new_giveback(keys), {}, {}, {}
-  for i = #ids, 1, -1 do
-    letters[i] = "l"
-    if held[i] and held[i] == args[2 * i] and not settled[ids[i]] then
-      settled[ids[i]] = true
+  local w = { held = {}, gone = {}, ending = new_ending(keys, (clock()), m, 2) }
+  local back, letters = new_giveback(keys), {}
+  for i = #runs, 1, -1 do
+    local run = runs[i]
+    if not run then
+      letters[i] = "l"
+    elseif told_to_stop(w.ending, run.id, run.value) then
+      letters[i] = "c"
+      end_cancelled(w, run.id, run.value)
+    else
       letters[i] = "o"
-      gone[#gone + 1] = ids[i]
-      add_giveback(back, ids[i], running_options(held[i]).priority, parse_attempts(rows[i]).crashes)
+      w.held[#w.held + 1] = run.id
+      add_giveback(back, run.id, running_options(run.value).priority, run.used.crashes)
     end
   end
 
-  if #gone > 0 then
-    redis.call("HDEL", keys[RUNNING], unpack(gone))
+  if #w.held > 0 then
+    redis.call("HDEL", keys[RUNNING], unpack(w.held))
     write_giveback(back, tokens)
+    forget(keys, w.gone, attempts)
+    write_ending(w.ending)
   end
   return table.concat(letters)
 end)

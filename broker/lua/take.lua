@@ -7,7 +7,8 @@
 -- ARGV[3]   name of the completion queue
 -- ARGV[4]   how many, 0 to 500; 0 only confirms
 -- ARGV[5]   lease (ms)
--- Returns   {"ok", {completion, ...}}, oldest first, at most 1 MiB but at least one; or {"lost"}
+-- Returns   {"ok", {completion, ...}}, oldest first, at most 1 MiB but at least one; or {"lost"}: its lease has
+--           ended, and what it took last went back
 
 -- Reads the head of the list in small steps, as one completion may be large.
 local function read_head(list, n)
@@ -58,11 +59,11 @@ register("take", { "allow-oom" }, function(keys, args)
     return problem
   end
   local row = redis.call("ZSCORE", keys[WORKERS], who)
-  if row and tonumber(row) < 0 then
+  local log = redis.call("HGET", keys[CLAIMS], who)
+  if row and tonumber(row) < 0 or number > 1 and not log then -- its row is ending, or is gone with what it held
     return { "lost" }
   end
-  local log = redis.call("HGET", keys[CLAIMS], who)
-  local last = log and struct.unpack("<I4", log) or -1
+  local last = last_number(log)
   if number <= last then
     local items = {}
     if number == last then

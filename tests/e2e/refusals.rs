@@ -61,7 +61,7 @@ async fn a_name_that_nobody_knows_is_a_dead_letter_that_names_it() {
     assert!(error.contains("'no-such-task'"), "{error}");
 }
 
-/// Has a worker refuse a task, and five minutes pass in the queue's own book.
+/// Has a worker refuse a task, and five minutes and many refusals pass in the queue's own book.
 async fn refused_for_five_minutes(task: impl FnOnce(&Fleet) -> Task) -> Completion {
     let fleet = Fleet::new().await;
     let _worker = fleet.worker("-c 1");
@@ -70,7 +70,7 @@ async fn refused_for_five_minutes(task: impl FnOnce(&Fleet) -> Task) -> Completi
     eventually("it is refused", SOON, || store.refused_ms(id));
     let found = fleet.queue.find(id).await.unwrap();
     assert!(found.state != State::Dead, "it is offered for five minutes");
-    store.age_refusal(id, 300_000);
+    store.exhaust_patience(id);
     let completion = fleet.completion().await;
     assert_eq!((completion.id, completion.outcome), (id, Outcome::Dead));
     assert_eq!(fleet.queue.find(id).await.unwrap().state, State::Dead);
@@ -86,7 +86,7 @@ async fn a_task_of_a_newer_version_is_left_for_newer_workers() {
     let id = store.push(&newer);
     let _worker = fleet.worker("-c 1 --allow-commands");
     eventually("it is refused", SOON, || store.refused_ms(id));
-    store.age_refusal(id, 300_000);
+    store.exhaust_patience(id);
     let completion = fleet.completion().await;
     assert_eq!((completion.id, completion.outcome), (id, Outcome::Dead));
     let error = completion.report.error.unwrap();

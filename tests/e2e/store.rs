@@ -65,11 +65,12 @@ impl Store {
         (refused > 0).then_some(refused)
     }
 
-    /// Lets `ms` have passed since a task was first refused.
-    pub(crate) fn age_refusal(&mut self, id: TaskId, ms: u64) {
+    /// Lets a task have been refused for five minutes, and often enough: its next refusal is the last.
+    pub(crate) fn exhaust_patience(&mut self, id: TaskId) {
         let mut row = self.attempts(id).unwrap();
-        let refused = self.refused_ms(id).unwrap() - ms;
+        let refused = self.refused_ms(id).unwrap() - 300_000;
         row[12..20].copy_from_slice(&refused.to_le_bytes());
+        row[20..22].copy_from_slice(&19_u16.to_le_bytes());
         let attempts = self.key("attempts");
         cmd("HSET")
             .arg(attempts)

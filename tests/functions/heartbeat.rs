@@ -3,7 +3,7 @@
 use redis::Value;
 
 use crate::call::{bytes, items, text, texts};
-use crate::seed::{LEASE, cancel, finish, heartbeat, join};
+use crate::seed::{LEASE, cancel, finish, heartbeat, join, name, reclaim, submit, take, task};
 use crate::shard::{Shard, padded};
 
 /// The stop orders of an answer.
@@ -99,6 +99,26 @@ fn a_gap_of_two_thirds_of_a_lease_begins_a_time_of_grace() {
 }
 
 #[test]
+fn a_client_that_beats_does_not_hide_an_outage_from_workers() {
+    let shard = Shard::new();
+    shard.call(&submit(&[task("a").with_completions(name("done"))]));
+    let held = shard.claimed("w", 1);
+    shard.call(&finish(&[(&held[0], "o")]));
+    shard.call(&take("consumer", 1, "done", 1));
+    shard.call(&join("owner", "private"));
+    shard.set_meta("seen", shard.now_ms() - LEASE * 2 / 3 - 1);
+    shard.expect_nothing(&heartbeat("consumer", ""));
+    shard.expect_nothing(&heartbeat("owner", ""));
+    let answer = shard.expect(
+        &reclaim(),
+        "- meta seen: -10s
+         + meta grace: +20s
+         + meta seen: now",
+    );
+    assert_eq!(text(&items(&answer)[0]), "grace");
+}
+
+#[test]
 fn an_owner_renews_its_lease_too() {
     let shard = Shard::new();
     shard.call(&join("owner", "private"));
@@ -106,7 +126,6 @@ fn an_owner_renews_its_lease_too() {
     shard.expect(
         &heartbeat("owner", ""),
         "- workers owner: -60s
-         + meta seen: now
          + workers owner: +20s",
     );
 }

@@ -212,7 +212,12 @@ impl Printer {
         let refused = u64::from_le_bytes(number(row, 12));
         let mut text = format!("failed {} crashed {}{token}", field(0), field(2));
         if refused > 0 {
-            let _ = write!(text, " refused {}", time(refused as f64, now_ms));
+            let _ = write!(
+                text,
+                " refused {} since {}",
+                field(20),
+                time(refused as f64, now_ms)
+            );
         }
         text
     }

@@ -143,6 +143,25 @@ fn a_purge_reads_no_more_than_a_mebibyte_and_one_body_a_call() {
 }
 
 #[test]
+fn a_purge_of_a_queue_with_a_maxsize_wakes_a_producer() {
+    let shard = Shard::new();
+    shard.set_meta("maxsize", 2);
+    shard.submitted(&["hole"]);
+    shard.call(&cancel(&["hole"]));
+    shard.redis("DEL", &[shard.key("wake.room")]);
+    assert_eq!(texts(&shard.call(&purge())), ["0", "1"]);
+    assert!(
+        shard.state().list("wake.room").is_empty(),
+        "a hole is no room"
+    );
+    shard.submitted(&["a", "b"]);
+    for _ in 0..2 {
+        shard.call(&purge());
+        assert_eq!(shard.state().list("wake.room").len(), 1);
+    }
+}
+
+#[test]
 fn suspects_and_unreadable_tasks_are_purged_too() {
     let shard = Shard::new();
     shard.submitted(&["a"]);

@@ -3,7 +3,7 @@
 use redis::Value;
 
 use crate::call::{bytes, items, text};
-use crate::seed::{finish, name, submit, take, task};
+use crate::seed::{finish, leave, name, reclaim, submit, take, task};
 use crate::shard::{Shard, padded};
 
 /// Ends these tasks, so that their completions stand on `done`.
@@ -150,4 +150,29 @@ fn an_ended_client_has_lost() {
         text(&items(&shard.expect_nothing(&take("client", 1, "done", 1)))[0]),
         "lost"
     );
+}
+
+#[test]
+fn a_client_whose_row_is_gone_has_lost_what_it_took_and_goes_on_as_somebody_new() {
+    let shard = Shard::new();
+    ended(&shard, &["a", "b"]);
+    shard.call(&take("client", 1, "done", 1));
+    shard.expire("client");
+    shard.call(&reclaim());
+    let next = take("client", 2, "done", 1);
+    assert_eq!(text(&items(&shard.expect_nothing(&next))[0]), "lost");
+    let confirm = take("client", 2, "done", 0);
+    assert_eq!(text(&items(&shard.expect_nothing(&confirm))[0]), "lost");
+    let both = taken(&shard.call(&take("somebody", 1, "done", 2)));
+    assert_eq!(both.len(), 2);
+}
+
+#[test]
+fn a_client_that_left_can_not_take_by_its_old_numbers() {
+    let shard = Shard::new();
+    ended(&shard, &["a", "b"]);
+    shard.call(&take("client", 1, "done", 1));
+    shard.call(&leave("client", true));
+    let belated = take("client", 2, "done", 1);
+    assert_eq!(text(&items(&shard.expect_nothing(&belated))[0]), "lost");
 }

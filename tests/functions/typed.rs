@@ -209,6 +209,23 @@ async fn a_running_task_is_stopped_by_its_workers_heartbeat() {
 }
 
 #[tokio::test]
+async fn more_than_a_mebibyte_is_cancelled_in_several_calls() {
+    let queue = queue("typed-cancel-large").await;
+    let mut tasks: Vec<Task> = (0..5)
+        .map(|_| Task::handler("t", vec![b'x'; 700_000]))
+        .collect();
+    tasks.extend((0..150).map(|_| Task::handler("t", "")));
+    queue.submit_many(&tasks).await.unwrap();
+    let mut ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
+    ids.insert(3, TaskId::new());
+    let answers = queue.cancel(&ids, Signal::Kill).await.unwrap();
+    let mut expected = vec![Cancelled::Cancelled; 156];
+    expected[3] = Cancelled::Unknown;
+    assert_eq!(answers, expected);
+    assert_eq!(queue.status().await.unwrap().ready, 0);
+}
+
+#[tokio::test]
 async fn runs_are_handed_back_and_refused() {
     let queue = queue("typed-back").await;
     queue

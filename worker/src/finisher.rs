@@ -101,7 +101,7 @@ impl Finisher {
             return self.put_off(Some(Post::Refuse(id, run, completion)));
         };
         if refused == Refused::Buried {
-            tracing::warn!(target: "pmq", task = %id, "nobody could run this task for 5 minutes; it is a dead letter");
+            tracing::warn!(target: "pmq", task = %id, "nobody could run this task for 5 minutes and in 20 tries; it is a dead letter");
         }
         self.line.let_go(id, &run);
     }

@@ -6,6 +6,9 @@ use crate::error::Result;
 use crate::ids::TaskId;
 use crate::reply::{self, odd};
 
+/// The letter of a task that the call did not come to.
+const MORE: u8 = b'm';
+
 /// How a running command is stopped. Handlers are dropped, whatever the signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Signal {
@@ -48,17 +51,30 @@ impl TaskQueue {
     /// Cancels tasks wherever they are; the cost does not grow with the queue.
     pub async fn cancel(&self, ids: &[TaskId], signal: Signal) -> Result<Vec<Cancelled>> {
         let mut answers = Vec::with_capacity(ids.len());
-        for chunk in ids.chunks(LOOKUP_CHUNK) {
-            let call = chunk
-                .iter()
-                .fold(self.call("cancel").arg(signal as u8), |call, id| {
-                    call.arg(id.as_bytes().as_slice())
-                });
-            let letters =
-                reply::bytes(self.broker.control().call(&call, PATIENCE).await?, "cancel")?;
-            for letter in letters {
-                answers.push(cancelled(letter)?);
-            }
+        let mut rest = ids;
+        while !rest.is_empty() {
+            let some = self.cancel_some(rest, signal).await?;
+            rest = rest.get(some.len()..).unwrap_or_default();
+            answers.extend(some);
+        }
+        Ok(answers)
+    }
+
+    /// Cancels the first of these, at least one: a call reads at most 100 tasks and about 1 MiB of them.
+    async fn cancel_some(&self, ids: &[TaskId], signal: Signal) -> Result<Vec<Cancelled>> {
+        let call = ids
+            .iter()
+            .take(LOOKUP_CHUNK)
+            .fold(self.call("cancel").arg(signal as u8), |call, id| {
+                call.arg(id.as_bytes().as_slice())
+            });
+        let letters = reply::bytes(self.broker.control().call(&call, PATIENCE).await?, "cancel")?;
+        let answered = letters.iter().take_while(|letter| **letter != MORE);
+        let answers: Vec<Cancelled> = answered
+            .map(|letter| cancelled(*letter))
+            .collect::<Result<_>>()?;
+        if answers.is_empty() {
+            return Err(odd("cancel"));
         }
         Ok(answers)
     }

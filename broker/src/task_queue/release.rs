@@ -13,14 +13,16 @@ use crate::reply::{self, odd};
 pub enum Refused {
     /// It is offered again after a growing wait.
     Offered,
-    /// Nobody could run it for 5 minutes: it is a dead letter.
+    /// Nobody could run it for 5 minutes and in 20 tries: it is a dead letter.
     Buried,
+    /// Somebody had cancelled it: it has ended.
+    Cancelled,
     /// It is not held any more.
     Lost,
 }
 
 impl TaskQueue {
-    /// Hands runs back unfinished, to the head of their queue. Nothing is used up.
+    /// Hands runs back unfinished, to the head of their queue. Nothing is used up. What somebody had cancelled ends instead.
     pub async fn release(&self, runs: &[(TaskId, Run)]) -> Result<()> {
         for chunk in runs.chunks(CHUNK) {
             let mut call = self.call("release");
@@ -32,7 +34,8 @@ impl TaskQueue {
         Ok(())
     }
 
-    /// Gives back a run that this worker can't do: another may. `completion` is posted if nobody can for 5 minutes.
+    /// Gives back a run that this worker can't do: another may. `completion` is posted if nobody can for 5 minutes
+    /// and in 20 tries.
     pub async fn refuse(&self, id: TaskId, run: &Run, completion: &Bytes) -> Result<Refused> {
         let call = self
             .call("refuse")
@@ -49,6 +52,7 @@ fn refused(letter: Option<u8>) -> Result<Refused, Error> {
     match letter {
         Some(b'r') => Ok(Refused::Offered),
         Some(b'b') => Ok(Refused::Buried),
+        Some(b'c') => Ok(Refused::Cancelled),
         Some(b'l') => Ok(Refused::Lost),
         _ => Err(odd("refuse")),
     }
