@@ -16,8 +16,12 @@
 -- Everything that a claim may pop, read before the first write: how many ids stand on each list, and what is due.
 local function survey(keys, ms, attempts)
   local s = { lengths = { [SUSPECTS] = redis.call("LLEN", keys[SUSPECTS]) }, due = {}, lists = {} }
-  for list = READY, READY + 9 do
-    s.lengths[list] = redis.call("LLEN", keys[list])
+  -- How many lists there are is one call, so only those that may be there are asked one by one, the usual one first.
+  local there = redis.call("EXISTS", unpack(keys, READY, READY + 9))
+  for i = 0, 9 do
+    local list = READY + (i + 5) % 10
+    s.lengths[list] = there > 0 and redis.call("LLEN", keys[list]) or 0
+    there = there - (s.lengths[list] > 0 and 1 or 0)
   end
   local due = redis.call("ZRANGEBYSCORE", keys[SCHEDULED], "-inf", "(" .. whole(ms + 1), "WITHSCORES", "LIMIT", "0", CHUNK)
   if not due[1] then

@@ -94,3 +94,30 @@ pub(crate) fn pause(tries: u32) -> Duration {
     let bound = 50u64 << tries.min(6);
     Duration::from_millis(5 + fastrand::u64(0..bound.min(2000)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server_error(code: &str) -> RedisError {
+        redis::make_extension_error(code.to_owned(), Some("words".to_owned()))
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_tried_again() {
+        for code in ["BUSY", "LOADING", "MISCONF", "NOREPLICAS"] {
+            assert_eq!(class(&server_error(code)), Class::Again, "{code}");
+        }
+        assert_eq!(class(&server_error("WRONGTYPE")), Class::Fatal);
+        let late = RedisError::from((ErrorKind::Io, "late"));
+        assert_eq!(class(&late), Class::Reconnect);
+    }
+
+    #[test]
+    fn a_full_disk_or_memory_of_the_broker_is_told_apart_and_passes() {
+        let disk = explain(server_error("MISCONF"), "h:1", "finish");
+        let memory = explain(server_error("OOM"), "h:1", "submit");
+        assert!(matches!(disk, Error::CannotWrite { .. }) && disk.is_transient());
+        assert!(matches!(memory, Error::OutOfMemory(_)) && memory.is_transient());
+    }
+}
