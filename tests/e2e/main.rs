@@ -6,7 +6,7 @@
 )]
 
 mod fleet;
-mod helpers;
+mod roles;
 mod site;
 mod store;
 

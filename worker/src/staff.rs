@@ -87,7 +87,7 @@ pub(crate) struct Staff {
     claiming: JoinHandle<Result<(), pmq_broker::Error>>,
     stuck: JoinHandle<()>,
     /// They are ended when all work is done.
-    helpers: Vec<AbortHandle>,
+    roles: Vec<AbortHandle>,
 }
 
 impl Staff {
@@ -112,8 +112,8 @@ impl Staff {
             .clone()
             .show(queues.clone(), about(&options, &handlers, &lines));
         let reclaiming = reclaimer::run(queues, options.lease, bells.reclaim.clone());
-        let mut helpers = start_hearts(&lines, &options, &bells.reclaim);
-        helpers.extend([
+        let mut roles = start_hearts(&lines, &options, &bells.reclaim);
+        roles.extend([
             tokio::spawn(showing).abort_handle(),
             tokio::spawn(reclaiming).abort_handle(),
         ]);
@@ -139,7 +139,7 @@ impl Staff {
             presence,
             claiming,
             stuck,
-            helpers,
+            roles,
         }
     }
 
@@ -178,8 +178,8 @@ impl Staff {
         for line in &self.lines {
             let _ = timeout(Duration::from_millis(500), line.queue.pass_wake()).await;
         }
-        for helper in &self.helpers {
-            helper.abort();
+        for role in &self.roles {
+            role.abort();
         }
         self.presence.end().await;
         self.stuck.abort();
@@ -218,7 +218,7 @@ fn start_finishers(
 
 fn start_hearts(lines: &[Arc<Line>], options: &Options, reclaim: &Arc<Notify>) -> Vec<AbortHandle> {
     let orders: Vec<Arc<Notify>> = lines.iter().map(|_| Arc::default()).collect();
-    let mut helpers: Vec<AbortHandle> = lines
+    let mut roles: Vec<AbortHandle> = lines
         .iter()
         .zip(&orders)
         .map(|(line, orders)| Heart {
@@ -229,8 +229,8 @@ fn start_hearts(lines: &[Arc<Line>], options: &Options, reclaim: &Arc<Notify>) -
         })
         .map(|heart| tokio::spawn(heart.run()).abort_handle())
         .collect();
-    helpers.push(tokio::spawn(listen(lines.to_vec(), orders)).abort_handle());
-    helpers
+    roles.push(tokio::spawn(listen(lines.to_vec(), orders)).abort_handle());
+    roles
 }
 
 /// What the worker says about itself.

@@ -23,22 +23,22 @@ const SCRIPT: &str = "PMQ_TEST_SCRIPT";
 impl Fleet {
     /// Starts a worker with the handlers below, under a lease of 1 s.
     pub(crate) fn handlers(&self, slots: usize) -> Running {
-        let program = self.helper().env(SLOTS, slots.to_string());
-        program.spawn(as_test("helpers::worker"))
+        let program = self.stand_in().env(SLOTS, slots.to_string());
+        program.spawn(as_test("roles::worker"))
     }
 
     /// Starts a consumer that takes up to 500 completions and never confirms them.
     pub(crate) fn forgetful_consumer(&self) -> Running {
-        self.helper().spawn(as_test("helpers::consumer"))
+        self.stand_in().spawn(as_test("roles::consumer"))
     }
 
     /// Starts an owner of two tasks with this script; they end with it.
     pub(crate) fn owner(&self, script: &str) -> Running {
-        let helper = self.helper().env(SCRIPT, script);
-        helper.spawn(as_test("helpers::owner"))
+        let stand_in = self.stand_in().env(SCRIPT, script);
+        stand_in.spawn(as_test("roles::owner"))
     }
 
-    fn helper(&self) -> Program {
+    fn stand_in(&self) -> Program {
         Program::new(env::current_exe().unwrap())
             .env("PMQ_REDIS_URL", self.url())
             .env(QUEUE, self.queue.name().as_str())
