@@ -31,6 +31,7 @@ use clap::error::ErrorKind;
 use args::Cli;
 use context::Context;
 use exit::Exit;
+use output::Colors;
 
 /// Runs the command line of this process.
 #[must_use]
@@ -43,7 +44,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
-    log::start(cli.globals.verbose);
+    log::start(cli.globals.verbose, cli.globals.color);
     let context = Context::new(&cli.globals)?;
     let runtime = tokio::runtime::Runtime::new().context("could not start the runtime")?;
     runtime.block_on(cli.command.run(&context))
@@ -64,7 +65,7 @@ fn refuse(error: &clap::Error) -> Exit {
         return Exit::USAGE;
     }
     let message = error.render();
-    let message = if io::stderr().is_terminal() {
+    let message = if Colors::Auto.suit(io::stderr().is_terminal()) {
         format!("pmq: {}", message.ansi())
     } else {
         format!("pmq: {message}")
