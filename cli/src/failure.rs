@@ -57,7 +57,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
 }
 
 /// The causes joined by colons. Some causes repeat what the one before them said, and are left out.
-fn sentence(error: &anyhow::Error) -> String {
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut sentence = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if sentence.is_empty() {

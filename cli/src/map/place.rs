@@ -7,6 +7,7 @@ use clap::Args;
 use pmq_broker::task_queue::Settings;
 use pmq_broker::{Broker, Name, TaskQueue, Work};
 
+use super::leftover;
 use super::local::{Crew, LocalWorkers};
 use super::width::Width;
 use crate::context::Context;
@@ -65,7 +66,7 @@ pub struct Place {
 impl PlaceFlags {
     /// Finds or makes the place.
     pub async fn open(&self, context: &Context) -> anyhow::Result<Place> {
-        let name = Name::new(format!("map-{:016x}", fastrand::u64(..)))?;
+        let name = leftover::name()?;
         if context.config.url.is_some() || self.queue.is_some() {
             self.on_fleet(&context.connect().await?, name).await
         } else {
@@ -80,7 +81,11 @@ impl PlaceFlags {
         };
         let cpus = available_parallelism().map_or(1, usize::from);
         let slots = self.jobs.map_or(cpus, |jobs| jobs.of(cpus));
-        let queue = context.connect().await?.task_queue(&name);
+        let broker = context.connect().await?;
+        if let Err(error) = leftover::delete(&broker).await {
+            tracing::info!("could not look for queues that killed runs left: {error}");
+        }
+        let queue = broker.task_queue(&name);
         let settings = Settings {
             retention: Some(RETENTION),
             ..Settings::default()
