@@ -13,11 +13,14 @@ pub mod duration;
 pub mod exit;
 pub mod failure;
 mod fleet;
+mod link_url;
 mod locate;
 mod log;
 pub mod map;
+mod mistake;
 mod myself;
 pub mod output;
+mod plural;
 pub mod task_template;
 pub mod when;
 
@@ -65,10 +68,11 @@ fn refuse(error: &clap::Error) -> Exit {
         return Exit::USAGE;
     }
     let message = error.render();
+    let hint = mistake::hint(error).map_or(String::new(), |hint| format!("\nhint: {hint}\n"));
     let message = if Colors::Auto.suit(io::stderr().is_terminal()) {
-        format!("pmq: {}", message.ansi())
+        format!("pmq: {}{hint}", message.ansi())
     } else {
-        format!("pmq: {message}")
+        format!("pmq: {message}{hint}")
     };
     let _ = io::stderr().write_all(message.as_bytes());
     Exit::USAGE

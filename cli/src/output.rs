@@ -68,8 +68,8 @@ impl Output {
     /// Writes bytes as they are, and flushes: what was written has left this process.
     pub fn raw(self, bytes: &[u8]) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(bytes)?;
-        out.flush()
+        let written = out.write_all(bytes).and_then(|()| out.flush());
+        written.map_err(unwritten)
     }
 
     /// Writes a line.
@@ -141,6 +141,15 @@ pub fn count(n: u64, otherwise: Mood) -> Cell {
     } else {
         cell(n, otherwise)
     }
+}
+
+/// Says which stream could not be written to.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
+pub(crate) fn unwritten(error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("could not write to standard output: {error}"),
+    )
 }
 
 /// Tells the user something on standard error.

@@ -17,6 +17,7 @@ use crate::config_file::{ConfigFile, RunnerTable};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::plural::counted;
 use crate::{duration, output};
 
 const AFTER_HELP: &str = "\
@@ -211,10 +212,10 @@ fn announce(worker: &Worker) {
         ""
     };
     output::note(&format!(
-        "worker {} serves {} with {} slots{commands}",
+        "worker {} serves {} with {}{commands}",
         options.name,
         queues.join(", "),
-        options.slots
+        counted(options.slots as u64, "slot")
     ));
 }
 

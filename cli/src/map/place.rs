@@ -30,9 +30,9 @@ pub struct PlaceFlags {
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<Width>,
 
-    /// Share the jobs among so many local worker processes
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub workers: u16,
+    /// Share the jobs among so many local worker processes [default: 1]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u16>,
 
     /// The task queue of the fleet [default: default]
     #[arg(short, long, value_name = "Q")]
@@ -43,8 +43,8 @@ pub struct PlaceFlags {
     pub cwd: Option<String>,
 
     /// Give up with exit code 69 if no worker of the fleet would run the jobs
-    #[arg(long)]
-    pub no_wait: bool,
+    #[arg(long, alias = "no-wait")]
+    pub nowait: bool,
 }
 
 /// Where the jobs of a run go.
@@ -68,6 +68,13 @@ impl PlaceFlags {
     pub async fn open(&self, context: &Context) -> anyhow::Result<Place> {
         let name = leftover::name()?;
         if context.config.url.is_some() || self.queue.is_some() {
+            if self.workers.is_some() {
+                let failure =
+                    Failure::usage("--workers is for local workers, and the fleet has its own");
+                return Err(failure
+                    .with_hint("-j bounds how many jobs are under way")
+                    .into());
+            }
             self.on_fleet(&context.connect().await?, name).await
         } else {
             self.on_this_machine(context, name).await
@@ -94,7 +101,7 @@ impl PlaceFlags {
         let crew = Crew {
             namespace: context.config.namespace.to_string(),
             queue: name.to_string(),
-            processes: self.workers.into(),
+            processes: self.workers.unwrap_or(1).into(),
             slots,
         };
         Ok(Place {
@@ -116,7 +123,7 @@ impl PlaceFlags {
         if slots == 0 {
             let text = format!("no live worker of queue {name} runs commands");
             let hint = format!("start one: pmq worker -q {name} --allow-commands");
-            if self.no_wait {
+            if self.nowait {
                 return Err(Failure::new(Exit::UNAVAILABLE, text).with_hint(hint).into());
             }
             output::note(&format!("{text}; waiting for one ({hint})"));

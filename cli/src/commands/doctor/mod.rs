@@ -5,7 +5,7 @@ mod server;
 use std::time::Duration;
 
 use clap::Args;
-use pmq_broker::Broker;
+use pmq_broker::{Broker, Error};
 use serde::Serialize;
 
 use crate::args::QueueFlag;
@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{self, Failure};
 use crate::output::{Mood, Output};
+use crate::plural::counted;
 use crate::{fleet, when};
 
 const AFTER_HELP: &str = "\
@@ -85,7 +86,7 @@ impl Doctor {
     pub async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let broker = Broker::connect_to_any(&context.config)
             .await
-            .map_err(unreachable)?;
+            .map_err(|error| unreachable(context.explain(error)))?;
         let checks = self.checks(&broker).await?;
         for check in &checks {
             show(check, context.output)?;
@@ -127,10 +128,8 @@ impl Doctor {
 }
 
 /// The usual hint sends whoever can't reach the broker here.
-fn unreachable(error: pmq_broker::Error) -> anyhow::Error {
-    let is_unreachable = matches!(error, pmq_broker::Error::Unreachable { .. });
-    let error = anyhow::Error::from(error);
-    if !is_unreachable {
+fn unreachable(error: anyhow::Error) -> anyhow::Error {
+    if !matches!(error.downcast_ref(), Some(Error::Unreachable { .. })) {
         return error;
     }
     Failure::new(Exit::UNAVAILABLE, failure::sentence(&error))
@@ -243,7 +242,7 @@ async fn workers(broker: &Broker) -> anyhow::Result<Check> {
     let slots: u64 = workers.iter().map(|worker| worker.about.slots).sum();
     Ok(Check::good(
         "workers",
-        format!("{} up, {slots} slots", workers.len()),
+        format!("{} up, {}", workers.len(), counted(slots, "slot")),
     ))
 }
 
