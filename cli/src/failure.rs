@@ -93,7 +93,7 @@ pub(crate) fn told(error: &Error) -> String {
             counted(*limit, "completion")
         ),
         Error::Login { at, source } if source.code() == Some("NOAUTH") => {
-            format!("the broker at {at} wants a password")
+            format!("the broker at {at} refused the login: it wants a password")
         }
         Error::Login { at, .. } => {
             format!("the broker at {at} refused the login: wrong user name or password")

@@ -151,3 +151,27 @@ async fn a_task_that_ended_shows_its_completion() {
         (&json!("ended"), &json!([4]))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_runs_tells_its_attempt_and_since_when() {
+    let site = Site::new();
+    let _ = site.pmq.run(["submit", "--", "sh"]).expect_code(0);
+    let (_queue, claim) = site.claim("default").await;
+    let id = claim.id.to_string();
+    let found = site
+        .pmq
+        .run(["status", &id, "--json"])
+        .expect_code(0)
+        .json()
+        .remove(0);
+    assert_eq!(
+        (&found["state"], &found["attempt"]),
+        (&json!("running"), &json!(1))
+    );
+    assert!(
+        found["started"].as_str() >= found["queued"].as_str(),
+        "{found}"
+    );
+    let shown = site.pmq.run(["status", &id]).expect_code(0).text();
+    assert!(shown.contains("attempt   1\nstarted   20"), "{shown}");
+}
