@@ -1,6 +1,6 @@
 //! A broker: one Redis, and what a process does with it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,13 @@ impl Broker {
     ///
     /// Without a URL it uses the local broker, and starts it where it does not run.
     pub async fn connect(config: &Config) -> Result<Self> {
+        let broker = Self::connect_to_any(config).await?;
+        broker.server().require_suitable(broker.address())?;
+        Ok(broker)
+    }
+
+    /// Connects to whatever Redis is there, also one that may lose tasks: to look at it, not to use it.
+    pub async fn connect_to_any(config: &Config) -> Result<Self> {
         let (url, local) = if let Some(url) = &config.url {
             (url.clone(), None)
         } else {
@@ -54,14 +61,9 @@ impl Broker {
         };
         let (client, at) = address::client(config, &url)?;
         let at: Arc<str> = at.into();
-        let server = Arc::new(Server {
-            client,
-            at: at.clone(),
-            local,
-        });
+        let server = Arc::new(Server { client, at, local });
         let control = Link::new(server, CONTROL_RESPONSE);
         let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
-        report.require_suitable(&at)?;
         Ok(Self::over(control, &config.namespace, report))
     }
 
@@ -140,6 +142,23 @@ impl Broker {
                 .and_then(|p| reply::number(p, doing))
         };
         Ok(part()? * 1000 + part()? / 1000)
+    }
+
+    /// The server's own settings of these names, as `CONFIG GET` tells them to who may ask.
+    pub async fn server_settings(&self, names: &[&str]) -> Result<BTreeMap<String, String>> {
+        let doing = "ask for the server's settings";
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg(names);
+        let answer = self
+            .control()
+            .send(&command, doing, CONTROL_RESPONSE)
+            .await?;
+        let mut items = reply::items(answer, doing)?.into_iter();
+        let mut settings = BTreeMap::new();
+        while let (Some(name), Some(value)) = (items.next(), items.next()) {
+            settings.insert(reply::text(name, doing)?, reply::text(value, doing)?);
+        }
+        Ok(settings)
     }
 
     /// Loads the function library, which pmq otherwise does when it first needs it.

@@ -60,6 +60,12 @@ impl ShardKeys {
         self.part("running")
     }
 
+    /// The leases of workers and clients.
+    #[must_use]
+    pub fn workers(&self) -> String {
+        self.part("workers")
+    }
+
     /// The list of wake tokens for workers.
     #[must_use]
     pub fn wake(&self) -> String {

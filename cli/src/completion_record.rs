@@ -18,12 +18,12 @@ use crate::when;
 pub(crate) struct CompletionRecord<'a> {
     id: String,
     outcome: &'static str,
-    attempt: u16,
-    worker: &'a str,
+    attempt: Option<u16>,
+    worker: Option<&'a str>,
     /// The exit code; minus the signal where one ended it.
     exit: Option<i32>,
-    stdout: String,
-    stderr: String,
+    stdout: Option<String>,
+    stderr: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stdout_base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,15 +40,18 @@ pub(crate) struct CompletionRecord<'a> {
 impl<'a> CompletionRecord<'a> {
     pub(crate) fn new(completion: &'a Completion) -> Self {
         let (stdout, stderr) = completion.output();
+        // Where the completion was posted, only its verdict is kept by id: what it does not tell is null.
+        let whole = completion.finished_us > 0;
+        let text = |bytes| whole.then(|| String::from_utf8_lossy(bytes).into_owned());
         let body = completion.result().filter(|body| !body.is_empty());
         Self {
             id: completion.id.to_string(),
             outcome: completion.outcome.as_str(),
-            attempt: completion.attempt,
-            worker: &completion.worker,
+            attempt: whole.then_some(completion.attempt),
+            worker: Some(completion.worker.as_str()).filter(|name| !name.is_empty()),
             exit: completion.exit,
-            stdout: String::from_utf8_lossy(stdout).into_owned(),
-            stderr: String::from_utf8_lossy(stderr).into_owned(),
+            stdout: text(stdout),
+            stderr: text(stderr),
             stdout_base64: unless_text(stdout),
             stderr_base64: unless_text(stderr),
             result: body.map(|body| result(completion, body)),
@@ -198,6 +201,19 @@ mod tests {
             "started": "2026-08-01T12:00:00.000Z", "finished": "2026-08-01T12:00:01.500Z",
         });
         assert_eq!(record(&done), expected);
+    }
+
+    #[test]
+    fn what_a_verdict_alone_does_not_tell_is_null() {
+        let mut verdict = completion(b"", Report::default());
+        (verdict.attempt, verdict.started_us, verdict.finished_us) = (0, 0, 0);
+        verdict.worker.clear();
+        let record = record(&verdict);
+        for field in [
+            "attempt", "worker", "stdout", "stderr", "started", "finished",
+        ] {
+            assert_eq!(record[field], Value::Null, "{field}");
+        }
     }
 
     #[test]

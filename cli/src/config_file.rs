@@ -69,8 +69,8 @@ pub struct WorkerTable {
     pub queues: Vec<Name>,
     /// How many tasks it runs at once.
     pub slots: Option<usize>,
-    /// How long it may be silent before others take its tasks over.
-    #[serde(deserialize_with = "duration::deserialize")]
+    /// How long it may be silent before others take its tasks over; at least 1 s.
+    #[serde(deserialize_with = "duration::deserialize_lease")]
     pub lease: Option<Duration>,
     /// How long running tasks may go on when it is asked to stop.
     #[serde(deserialize_with = "duration::deserialize")]
@@ -204,6 +204,7 @@ mod tests {
         let bad = error("[tasks.x]\nargv = [\"ls\", \"{dir:folder}\"]\n");
         assert!(bad.contains("folder"), "{bad}");
         assert!(error("[worker]\nlease = \"-3s\"").contains("not negative"));
+        assert!(error("[worker]\nlease = \"10ms\"").contains("at least 1s"));
         assert!(error("namespace = \"No\"").contains("No"));
     }
 

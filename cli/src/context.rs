@@ -2,10 +2,13 @@
 
 use std::env;
 
-use pmq_broker::{Broker, Config};
+use pmq_broker::{Broker, Config, Error};
 
 use crate::args::Globals;
 use crate::config_file::{ConfigFile, RedisTable};
+use crate::exit::Exit;
+use crate::failure::{self, Failure};
+use crate::link_url;
 use crate::output::Output;
 
 /// The settings of this call, resolved once.
@@ -42,7 +45,27 @@ impl Context {
 
     /// Connects to the broker, and starts the local one where none is named.
     pub async fn connect(&self) -> anyhow::Result<Broker> {
-        Ok(Broker::connect(&self.config).await?)
+        let broker = Broker::connect(&self.config).await;
+        broker.map_err(|error| self.explain(error))
+    }
+
+    /// Adds what the URL tells about a connection that failed.
+    pub(crate) fn explain(&self, error: Error) -> anyhow::Error {
+        let url = self.config.url.as_deref().unwrap_or_default();
+        match (&error, link_url::problem(url)) {
+            (Error::BadUrl(_), Some(problem)) => {
+                Failure::usage(format!("unusable Redis URL: {problem}"))
+                    .with_hint("write redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], with %40 for @ and %2F for / in a password")
+                    .into()
+            }
+            (Error::Unreachable { .. }, _) if url.starts_with("rediss://") => {
+                let text = failure::sentence(&error.into());
+                Failure::new(Exit::UNAVAILABLE, text)
+                    .with_hint("does the server speak TLS on this port? To one that does not, the URL begins with redis://")
+                    .into()
+            }
+            _ => error.into(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 /// Longer ones are taken for a mistake.
 const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
+const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 const EXAMPLES: &str = "write for example 250ms, 1.5s, 10m, 2h or 1d";
 
 /// Reads a duration. A number alone counts seconds.
@@ -30,6 +31,14 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         Some(duration) => Ok(Duration::from_millis(
             (duration.as_secs_f64() * 1000.0).round() as u64,
         )),
+    }
+}
+
+/// Reads how long a worker or client may be silent: at least a second, or a short delay on the way would end it.
+pub fn parse_lease(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        lease if lease < SHORTEST_LEASE => Err("a lease is at least 1s".to_owned()),
+        lease => Ok(lease),
     }
 }
 
@@ -73,6 +82,20 @@ pub fn show(duration: Duration) -> String {
 
 /// For serde: a text such as `"10m"`, or a number of seconds.
 pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+    written(input, parse)
+}
+
+/// As [`deserialize`], for a lease.
+pub fn deserialize_lease<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Option<Duration>, D::Error> {
+    written(input, parse_lease)
+}
+
+fn written<'de, D: Deserializer<'de>>(
+    input: D,
+    parse: fn(&str) -> Result<Duration, String>,
+) -> Result<Option<Duration>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Written {
@@ -123,6 +146,14 @@ mod tests {
         assert!(parse("-5").unwrap_err().contains("not negative"));
         assert!(parse("-5s").unwrap_err().contains("not negative"));
         assert!(parse("99999999999d").unwrap_err().contains("10 years"));
+    }
+
+    #[test]
+    fn a_lease_is_at_least_a_second() {
+        for text in ["0s", "1ms", "999ms"] {
+            assert!(parse_lease(text).unwrap_err().contains("at least 1s"));
+        }
+        assert_eq!(parse_lease("1s"), Ok(Duration::from_secs(1)));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use pmq_broker::Error;
 use pmq_broker::connection::local::LocalError;
 
 use crate::exit::Exit;
+use crate::map::joblog::JoblogError;
+use crate::plural::counted;
 
 /// A failure that the command itself found.
 #[derive(Debug, thiserror::Error)]
@@ -57,17 +59,47 @@ pub fn report(error: &anyhow::Error) -> Exit {
 }
 
 /// The causes joined by colons. Some causes repeat what the one before them said, and are left out.
-fn sentence(error: &anyhow::Error) -> String {
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut sentence = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain() {
+        let known = cause.downcast_ref::<Error>();
+        let is_told = matches!(known, Some(Error::Login { .. } | Error::Full { .. }));
+        let cause = known.map_or_else(|| cause.to_string(), told);
         if sentence.is_empty() {
             sentence = cause;
         } else if !sentence.contains(&cause) {
             sentence.push_str(": ");
             sentence.push_str(&cause);
         }
+        // What stands behind these is said already.
+        if is_told {
+            break;
+        }
     }
     sentence
+}
+
+/// A broker's error in words for whoever typed the command.
+pub(crate) fn told(error: &Error) -> String {
+    match error {
+        Error::Full { queue, what, limit } if what == "tasks" => {
+            format!(
+                "queue {queue} is full: it holds {}",
+                counted(*limit, "task")
+            )
+        }
+        Error::Full { queue, limit, .. } => format!(
+            "a completion queue of queue {queue} is full: it holds {}",
+            counted(*limit, "completion")
+        ),
+        Error::Login { at, source } if source.code() == Some("NOAUTH") => {
+            format!("the broker at {at} refused the login: it wants a password")
+        }
+        Error::Login { at, .. } => {
+            format!("the broker at {at} refused the login: wrong user name or password")
+        }
+        error => error.to_string(),
+    }
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
@@ -84,6 +116,11 @@ fn exit(error: &anyhow::Error) -> Exit {
     }
     if let Some(error) = error.downcast_ref::<LocalError>() {
         return exit_of_local(error);
+    }
+    match error.downcast_ref::<JoblogError>() {
+        Some(JoblogError::NotAJoblog { .. } | JoblogError::OtherRun { .. }) => return Exit::USAGE,
+        Some(JoblogError::InUse { .. }) => return Exit::TRY_AGAIN,
+        _ => {}
     }
     match error.downcast_ref::<Error>() {
         Some(
@@ -147,6 +184,10 @@ mod tests {
             limit: 3,
         };
         let error = Err::<(), _>(full).context("line 9").unwrap_err();
+        assert_eq!(
+            sentence(&error),
+            "line 9: queue q is full: it holds 3 tasks"
+        );
         assert_eq!(exit(&error), Exit::TRY_AGAIN);
         assert!(hint(&error).is_some_and(|hint| hint.contains("raise the limit")));
 

@@ -4,10 +4,12 @@ use pmq_broker::{Broker, Name, Work};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::when;
+
 /// A worker that is up.
 #[derive(Debug, Clone)]
 pub(crate) struct Worker {
-    /// What it says, as it says it.
+    /// What it says, with times as pmq prints them.
     pub(crate) json: Value,
     /// What pmq reads of it.
     pub(crate) about: About,
@@ -28,8 +30,12 @@ pub(crate) struct About {
 
 impl Worker {
     fn parse(text: &str) -> Option<Self> {
-        let json: Value = serde_json::from_str(text).ok()?;
+        let mut json: Value = serde_json::from_str(text).ok()?;
         let about = About::deserialize(&json).ok()?;
+        // Redis holds ms since the epoch; what people and programs read has one form of times.
+        if let Some(started) = json["started"].as_u64().and_then(when::iso) {
+            json["started"] = started.into();
+        }
         Some(Self { json, about })
     }
 
@@ -65,12 +71,13 @@ mod tests {
     #[test]
     fn a_worker_tells_what_it_runs() {
         let text = r#"{"name":"h-1","host":"h","pid":1,"queues":["a"],"slots":4,"running":2,
-            "commands":false,"tasks":["square"],"started":"1","version":"0.1.0","more":[]}"#;
+            "commands":false,"tasks":["square"],"started":1,"version":"0.1.0","more":[]}"#;
         let worker = Worker::parse(text).unwrap();
         assert_eq!(
             (worker.about.slots, worker.json["pid"].as_u64()),
             (4, Some(1))
         );
+        assert_eq!(worker.json["started"], "1970-01-01T00:00:00.001Z");
         assert!(worker.serves(&Name::new("a").unwrap()));
         assert!(!worker.serves(&Name::new("b").unwrap()));
         assert!(worker.runs(&Work::Handler("square".into())));

@@ -13,11 +13,14 @@ pub mod duration;
 pub mod exit;
 pub mod failure;
 mod fleet;
+mod link_url;
 mod locate;
 mod log;
 pub mod map;
+mod mistake;
 mod myself;
 pub mod output;
+mod plural;
 pub mod task_template;
 pub mod when;
 
@@ -31,6 +34,7 @@ use clap::error::ErrorKind;
 use args::Cli;
 use context::Context;
 use exit::Exit;
+use output::Colors;
 
 /// Runs the command line of this process.
 #[must_use]
@@ -43,7 +47,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
-    log::start(cli.globals.verbose);
+    log::start(cli.globals.verbose, cli.globals.color);
     let context = Context::new(&cli.globals)?;
     let runtime = tokio::runtime::Runtime::new().context("could not start the runtime")?;
     runtime.block_on(cli.command.run(&context))
@@ -64,10 +68,11 @@ fn refuse(error: &clap::Error) -> Exit {
         return Exit::USAGE;
     }
     let message = error.render();
-    let message = if io::stderr().is_terminal() {
-        format!("pmq: {}", message.ansi())
+    let hint = mistake::hint(error).map_or(String::new(), |hint| format!("\nhint: {hint}\n"));
+    let message = if Colors::Auto.suit(io::stderr().is_terminal()) {
+        format!("pmq: {}{hint}", message.ansi())
     } else {
-        format!("pmq: {message}")
+        format!("pmq: {message}{hint}")
     };
     let _ = io::stderr().write_all(message.as_bytes());
     Exit::USAGE

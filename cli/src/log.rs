@@ -1,11 +1,13 @@
 //! What happens inside, on standard error: for those who look for a fault.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 
+use crate::output::Colors;
+
 /// Starts to log: warnings, or what `PMQ_LOG` says, or more with each `-v`.
-pub(crate) fn start(verbose: u8) {
+pub(crate) fn start(verbose: u8, colors: Colors) {
     let level = match verbose {
         0 => "warn",
         1 => "info",
@@ -21,6 +23,7 @@ pub(crate) fn start(verbose: u8) {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_ansi(colors.suit(io::stderr().is_terminal()))
         .with_target(false)
         .finish();
     // Where another subscriber is there already, as in tests, it stays.

@@ -18,6 +18,19 @@ pub enum Colors {
     Never,
 }
 
+impl Colors {
+    /// Whether to write them to a stream that is a terminal or not.
+    pub(crate) fn suit(self, terminal: bool) -> bool {
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => terminal && !set("NO_COLOR") && !dumb,
+        }
+    }
+}
+
 /// Writes results to standard output. Errors and notes go to standard error instead.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
@@ -40,14 +53,10 @@ impl Output {
     /// Output for programs (`json`) or people.
     #[must_use]
     pub fn new(json: bool, colors: Colors) -> Self {
-        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let color = match colors {
-            Colors::Always => true,
-            Colors::Never => false,
-            Colors::Auto => io::stdout().is_terminal() && !set("NO_COLOR") && !dumb,
-        };
-        Self { json, color }
+        Self {
+            json,
+            color: colors.suit(io::stdout().is_terminal()),
+        }
     }
 
     /// Whether a program reads it.
@@ -59,8 +68,8 @@ impl Output {
     /// Writes bytes as they are, and flushes: what was written has left this process.
     pub fn raw(self, bytes: &[u8]) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(bytes)?;
-        out.flush()
+        let written = out.write_all(bytes).and_then(|()| out.flush());
+        written.map_err(unwritten)
     }
 
     /// Writes a line.
@@ -132,6 +141,15 @@ pub fn count(n: u64, otherwise: Mood) -> Cell {
     } else {
         cell(n, otherwise)
     }
+}
+
+/// Says which stream could not be written to.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` hands it over")]
+pub(crate) fn unwritten(error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("could not write to standard output: {error}"),
+    )
 }
 
 /// Tells the user something on standard error.

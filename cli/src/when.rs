@@ -23,6 +23,12 @@ pub fn parse(text: &str) -> Result<u64, String> {
     u64::try_from(time.as_millisecond()).map_err(|_| "a time is not before 1970".to_owned())
 }
 
+/// This machine's clock, in ms since the epoch.
+#[must_use]
+pub fn now_ms() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -151,6 +151,7 @@ async fn dead_letters_are_listed_with_what_they_ran_and_why_they_died() {
         (&listed[0]["argv"], &listed[0]["exit"]),
         (&json!(["sh", "-c", "x"]), &json!(4))
     );
+    assert_eq!(listed[0]["error"], "exit code 4");
     let table = site
         .pmq
         .run(["dead", "ls", "-q", "q"])
@@ -264,6 +265,43 @@ fn the_doctor_finds_a_good_server_good() {
         Some(json!("doubtful")),
         "the server has none"
     );
+}
+
+#[test]
+fn the_doctor_looks_at_servers_that_pmq_refuses() {
+    let server = pmq_tests::RedisServer::builder()
+        .config("maxmemory", "100mb")
+        .config("maxmemory-policy", "allkeys-lru")
+        .aof(true)
+        .start();
+    let pmq = bare().redis(server.url());
+    let _ = pmq.run(["status"]).expect_code(69);
+    let checks = pmq.run(["doctor", "--json"]).expect_code(69).json();
+    let check = |name| checks.iter().find(|check| check["check"] == name).unwrap();
+    assert_eq!(check("memory")["level"], "bad");
+    assert_eq!(check("latency")["level"], "good");
+    let found = check("persistence")["found"].as_str().unwrap();
+    assert!(found.starts_with("AOF, appendfsync "), "{found}");
+
+    let nowhere = bare().redis("redis+unix:///nowhere/s");
+    let lost = nowhere.run(["doctor"]).expect_code(69).error_text();
+    assert!(
+        lost.contains("hint: ") && !lost.contains("pmq doctor"),
+        "{lost}"
+    );
+}
+
+#[test]
+fn a_queue_that_nobody_made_is_not_paused_or_purged() {
+    let site = Site::new();
+    for what in ["pause", "resume", "purge"] {
+        let refused = site.pmq.run(["queue", what, "typo"]).expect_code(1);
+        assert!(
+            refused.error_text().contains("no queue typo"),
+            "{}",
+            refused.error_text()
+        );
+    }
 }
 
 #[test]

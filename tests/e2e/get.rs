@@ -212,3 +212,25 @@ async fn wait_ends_with_the_task_or_with_its_time() {
     site.run_one("q", End::default()).await;
     let _ = running.wait().expect_code(0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_completion_queue_knows_is_null_by_id() {
+    let site = Site::new();
+    submit(&site, 1);
+    let id = site.run_one("q", End::default()).await.to_string();
+    let waited = site.pmq.run(["wait", &id, "--json"]).expect_code(0).json();
+    let status = site
+        .pmq
+        .run(["status", &id, "--json"])
+        .expect_code(0)
+        .json();
+    for completion in [&waited[0], &status[0]["completion"]] {
+        for field in ["attempt", "worker", "started", "finished", "stdout"] {
+            assert_eq!(completion[field], Value::Null, "{field}: {completion}");
+        }
+        assert_eq!(
+            (&completion["outcome"], &completion["exit"]),
+            (&json!("ok"), &json!(0))
+        );
+    }
+}

@@ -188,7 +188,7 @@ fn a_run_resumes_by_its_joblog() {
             .is_empty()
     );
 
-    let (ran, finished) = run("-j 1 --joblog log --resume", "x b c d", 1);
+    let (ran, finished) = run("-j 1 --joblog log --resume", "x b c d", 2);
     assert!(ran.is_empty());
     assert!(
         finished
@@ -196,7 +196,7 @@ fn a_run_resumes_by_its_joblog() {
             .contains("job 1 is another command in the joblog")
     );
     fs::write(directory.join("log"), "something else\n").unwrap();
-    let (_, finished) = run("-j 1 --joblog log --resume", "a", 1);
+    let (_, finished) = run("-j 1 --joblog log --resume", "a", 2);
     assert!(finished.error_text().contains("is not a joblog"));
 }
 

@@ -31,11 +31,17 @@ fn a_stranger_submits_a_task_with_redis_cli_alone() {
         .output()
         .unwrap();
     let answer = String::from_utf8_lossy(&submitted.stdout).into_owned();
+    let (answer, id) = answer.trim_end().rsplit_once('\n').unwrap();
     assert_eq!(
         answer,
-        "ok\nn\n",
+        "1\nok\nn",
         "{}",
         String::from_utf8_lossy(&submitted.stderr)
+    );
+    let status = pmq.run(["status", "--json"]).expect_code(0).json();
+    assert_eq!(
+        (&status[0]["queue"], &status[0]["ready"]),
+        (&"default".into(), &1.into())
     );
 
     let _ = pmq
@@ -55,6 +61,7 @@ fn a_stranger_submits_a_task_with_redis_cli_alone() {
         (&completions[0]["outcome"], &completions[0]["stdout"]),
         (&"ok".into(), &"hi\n".into())
     );
+    assert_eq!(completions[0]["id"], id);
 }
 
 #[test]
@@ -66,7 +73,11 @@ fn the_document_names_every_key_in_its_order() {
         .arg(script().replace("| redis-cli", "; : "))
         .output()
         .unwrap();
-    let call = String::from_utf8_lossy(&expanded.stdout).into_owned();
+    let commands = String::from_utf8_lossy(&expanded.stdout).into_owned();
+    let call = commands
+        .lines()
+        .find(|line| line.starts_with("FCALL"))
+        .unwrap();
     let words: Vec<&str> = call.split(' ').skip(3).take(keys.fixed().len()).collect();
     assert_eq!(words, keys.fixed());
 }

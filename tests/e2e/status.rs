@@ -47,7 +47,7 @@ async fn a_queue_is_one_object_with_counts_completions_and_workers() {
         "queue": "q", "ready": 1, "scheduled": 1, "running": 1, "dead": 1, "suspects": 0, "paused": true,
         "completions": {"done": 2},
         "workers": [{"name": "w-1", "host": "h", "pid": 1, "queues": ["q"], "slots": 4, "running": 2,
-            "commands": true, "tasks": ["square"], "started": 1, "version": "0.1.0"}],
+            "commands": true, "tasks": ["square"], "started": "1970-01-01T00:00:00.001Z", "version": "0.1.0"}],
     });
     assert_eq!(status[0], expected);
 
@@ -150,4 +150,28 @@ async fn a_task_that_ended_shows_its_completion() {
         (&found["state"], &found["completion"]["result"]),
         (&json!("ended"), &json!([4]))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_runs_tells_its_attempt_and_since_when() {
+    let site = Site::new();
+    let _ = site.pmq.run(["submit", "--", "sh"]).expect_code(0);
+    let (_queue, claim) = site.claim("default").await;
+    let id = claim.id.to_string();
+    let found = site
+        .pmq
+        .run(["status", &id, "--json"])
+        .expect_code(0)
+        .json()
+        .remove(0);
+    assert_eq!(
+        (&found["state"], &found["attempt"]),
+        (&json!("running"), &json!(1))
+    );
+    assert!(
+        found["started"].as_str() >= found["queued"].as_str(),
+        "{found}"
+    );
+    let shown = site.pmq.run(["status", &id]).expect_code(0).text();
+    assert!(shown.contains("attempt   1\nstarted   20"), "{shown}");
 }

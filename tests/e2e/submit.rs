@@ -5,7 +5,7 @@ use std::io::Write;
 use pmq_broker::task_queue::{How, Settings, State};
 use pmq_broker::{TaskId, Work, envelope};
 
-use crate::site::{End, Site};
+use crate::site::{End, Site, bare};
 
 async fn works(site: &Site, queue: &str, n: usize) -> Vec<Vec<Vec<u8>>> {
     let mut works = Vec::new();
@@ -247,7 +247,9 @@ async fn a_full_queue_makes_a_producer_wait_until_a_claim_makes_room() {
         .run(["submit", "-q", "q", "--nowait", "--", "echo"])
         .expect_code(75);
     assert!(
-        nowait.error_text().contains("full at 2"),
+        nowait
+            .error_text()
+            .contains("queue q is full: it holds 2 tasks"),
         "{}",
         nowait.error_text()
     );
@@ -305,4 +307,52 @@ async fn ctrl_c_ends_a_submit_that_waits_and_leaves_the_task() {
         ended.error_text()
     );
     assert_eq!(site.queue("default").await.status().await.unwrap().ready, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_with_derived_ids_tell_when_they_were_queued() {
+    let site = Site::new();
+    let lines = [
+        (vec!["--each-line", "-", "--", "echo", "{}"], "a\n"),
+        (vec!["--from-json", "-"], "{\"argv\": [\"echo\", \"b\"]}\n"),
+    ];
+    for (flags, line) in lines {
+        let submit = [&["submit", "--completions", "done"], &flags[..]].concat();
+        let _ = site.pmq.feed(submit, line.as_bytes()).expect_code(0);
+    }
+    let worker = ["worker", "--burst", "--allow-commands"];
+    let _ = site.pmq.run(worker).expect_code(0);
+    let get = ["get", "default/done", "-n", "2", "--json"];
+    let got = site.pmq.run(get).expect_code(0).json();
+    for completion in &got {
+        let queued = completion["queued"].as_str().unwrap();
+        assert!(
+            queued <= completion["started"].as_str().unwrap(),
+            "{completion}"
+        );
+    }
+    assert_eq!(got.len(), 2);
+}
+
+#[test]
+fn what_would_be_ignored_is_refused() {
+    let pmq = bare();
+    let refused = [
+        "submit --args 3 -- echo",
+        "submit --body file -- echo",
+        "submit --batch b -- echo",
+        "submit --each-line nofile -- echo",
+        "map --workers 2 -q q -- true ::: a",
+        "worker --lease 0s",
+        "worker --lease 1ms",
+    ];
+    for line in refused {
+        let _ = pmq.run(line.split(' ')).expect_code(2);
+    }
+    let typed = pmq.run(["submit", "echo", "hi"]).expect_code(2);
+    assert!(
+        typed.error_text().contains("pmq submit -- CMD"),
+        "{}",
+        typed.error_text()
+    );
 }

@@ -61,7 +61,7 @@ impl ServerReport {
     }
 
     /// Refuses a server that would lose tasks or lacks functions.
-    pub(crate) fn require_suitable(&self, at: &str) -> Result<()> {
+    pub fn require_suitable(&self, at: &str) -> Result<()> {
         if let Some(version) = self.version() {
             let major: u32 = version
                 .split('.')

@@ -28,6 +28,12 @@ impl Run {
             .map_or(0, u64::from_le_bytes)
     }
 
+    /// Which run of its task this is, 1 for the first.
+    #[must_use]
+    pub fn attempt(&self) -> u16 {
+        self.field(0).unwrap_or(1)
+    }
+
     fn rest(&self) -> &[u8] {
         let base = 25 + usize::from(self.0.get(24).copied().unwrap_or(0));
         self.0.get(base..).unwrap_or_default()
@@ -58,7 +64,7 @@ impl Claim {
     /// Which run this is, 1 for the first.
     #[must_use]
     pub fn attempt(&self) -> u16 {
-        self.run.field(0).unwrap_or(1)
+        self.run.attempt()
     }
 
     /// Whether workers have died under it, so that it must not have company of its kind.

@@ -67,6 +67,24 @@ impl TaskQueue {
     }
 }
 
+impl TaskQueue {
+    /// Whether no worker and no client has a live lease on the queue, by the server's clock.
+    pub async fn is_deserted(&self) -> Result<bool> {
+        let doing = "count the live leases";
+        let mut command = redis::cmd("ZCOUNT");
+        command
+            .arg(self.keys.workers())
+            .arg(self.broker.server_time_ms().await?)
+            .arg("+inf");
+        let answer = self
+            .broker
+            .control()
+            .send(&command, doing, PATIENCE)
+            .await?;
+        Ok(reply::number(answer, doing)? == 0)
+    }
+}
+
 fn pairs<T>(value: Value, read: impl Fn(Value) -> Result<T>) -> Result<BTreeMap<String, T>> {
     let mut items = reply::items(value, "inspect")?.into_iter();
     let mut map = BTreeMap::new();

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::locate::{Located, locate};
 use crate::output::Output;
+use crate::plural::counted;
 
 const AFTER_HELP: &str = "\
 A task that waits ends at once. A running command gets the signal, and SIGKILL after a grace; `pmq wait` tells when it \
@@ -112,7 +113,9 @@ async fn all(queue: &TaskQueue, signal: Signal, output: Output) -> anyhow::Resul
             .json(&json!({"queue": queue.name(), "cancelled": cancelled, "stopping": stopping}))?;
     } else {
         output.line(&format!(
-            "cancelled {cancelled} waiting tasks; stopping {stopping} running ones"
+            "cancelled {}, stopping {}",
+            counted(cancelled, "waiting task"),
+            counted(stopping as u64, "running task")
         ))?;
     }
     Ok(Exit::OK)

@@ -12,6 +12,7 @@ use crate::confirm::confirm;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::plural::counted;
 use crate::when;
 
 /// The most ids of one call of the broker.
@@ -82,7 +83,11 @@ impl Dead {
                 let queue = context.connect().await?.task_queue(&which.queue.queue);
                 let n = which.asked(&queue).await?;
                 if !confirm(
-                    &format!("delete {n} dead letters of queue {} for good", queue.name()),
+                    &format!(
+                        "delete {} of queue {} for good",
+                        counted(n, "dead letter"),
+                        queue.name()
+                    ),
                     yes,
                 )
                 .await?
@@ -141,11 +146,14 @@ impl Which {
             output.json(&json!({"queue": self.queue.queue, word: done, "missing": missing}))?;
         } else {
             output.line(&format!(
-                "{word} {done} dead letters of queue {}",
+                "{word} {} of queue {}",
+                counted(done, "dead letter"),
                 self.queue.queue
             ))?;
             if missing > 0 {
-                output.line(&format!("{missing} of the tasks named are no dead letters"))?;
+                output.line(&format!(
+                    "of the tasks named {missing} died not, or not here"
+                ))?;
             }
         }
         Ok(if missing == 0 { Exit::OK } else { Exit::FAILED })
@@ -176,10 +184,11 @@ async fn list(context: &Context, name: &Name) -> anyhow::Result<Exit> {
 
 /// The completion's fields, and when it died and what it would run.
 fn record(letter: &DeadLetter) -> serde_json::Result<serde_json::Value> {
-    let mut record = json!({"id": letter.id});
+    let mut record = json!({"id": letter.id, "exit": null});
     if let Some(completion) = &letter.completion {
         record = serde_json::to_value(CompletionRecord::new(completion))?;
     }
+    record["error"] = json!(why(letter));
     record["died"] = json!(when::iso(letter.died_ms));
     match &letter.work {
         Some(Work::Handler(name)) => record["name"] = json!(name),
@@ -195,6 +204,16 @@ fn words(argv: &[Vec<u8>]) -> Vec<String> {
         .collect()
 }
 
+/// The error of its last run, or how its command ended.
+fn why(letter: &DeadLetter) -> Option<String> {
+    let completion = letter.completion.as_ref()?;
+    let exit = completion.exit.map(|exit| match exit {
+        signal if signal < 0 => format!("signal {}", signal.unsigned_abs()),
+        code => format!("exit code {code}"),
+    });
+    completion.report.error.clone().or(exit)
+}
+
 fn row(letter: &DeadLetter) -> Vec<Cell> {
     let runs = match &letter.work {
         Some(Work::Handler(name)) => name.clone(),
@@ -202,19 +221,12 @@ fn row(letter: &DeadLetter) -> Vec<Cell> {
         None => "(unreadable)".to_owned(),
     };
     let completion = letter.completion.as_ref();
-    let why = completion.map_or_else(String::new, |completion| {
-        let exit = completion.exit.map(|exit| match exit {
-            signal if signal < 0 => format!("signal {}", signal.unsigned_abs()),
-            code => format!("exit code {code}"),
-        });
-        completion.report.error.clone().or(exit).unwrap_or_default()
-    });
     vec![
         Cell::new(letter.id),
         Cell::new(when::iso(letter.died_ms).unwrap_or_default()),
         Cell::new(short(&runs, 40)),
         Cell::new(completion.map_or("", |completion| completion.outcome.as_str())),
-        Cell::new(short(&why, 60)),
+        Cell::new(short(&why(letter).unwrap_or_default(), 60)),
     ]
 }
 

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::myself;
 
 const AFTER_HELP: &str = "\
-Worker processes loop: get_nowait from a queue of tasks until it is empty, put what they did on a queue of completed
+Worker processes loop: get_nowait from a queue of tasks until it is empty, put what they did on a queue of completed \
 tasks. This process joins them and prints the second queue.
 
 Example:

@@ -25,6 +25,7 @@ Exit codes: 0 got something; 75 nothing there, or nothing came in time.
 
 Examples:
   pmq submit -q mail --completions done -- echo hi
+  pmq worker -q mail --burst        # or one that is up runs it
   pmq get mail/done --timeout 10s
   pmq get mail/done -n 100 --json | jq -r .stdout
   pmq get mail/done --follow --json >> completions.jsonl";
@@ -42,7 +43,7 @@ pub struct Get {
     nowait: bool,
 
     /// How many to get
-    #[arg(short, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     n: u64,
 
     /// Wait no longer than this, and print what came until then
@@ -73,6 +74,11 @@ impl std::str::FromStr for From {
             name: Name::new(name).map_err(|error| error.to_string())?,
         })
     }
+}
+
+fn at_least_one(text: &str) -> Result<u64, String> {
+    let n = text.parse().ok().filter(|n| *n > 0);
+    n.ok_or_else(|| "a number, at least 1".to_owned())
 }
 
 impl Get {

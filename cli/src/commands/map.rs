@@ -20,28 +20,34 @@ use crate::map::recipe::Recipe;
 use crate::map::report::{Form, Reporter};
 use crate::map::session::{Session, Todo};
 use crate::map::signals::StopSignals;
-use crate::output::Output;
+use crate::output::{Output, unwritten};
 
 /// With `-k` so many times the jobs that may be under way may have ended before their turn.
 const ORDER: usize = 4;
 
 const AFTER_HELP: &str = "\
 Replacement strings in CMD; without any the argument is appended:
-  {} the argument    {.} without extension    {/} basename    {//} directory    {/.} both
-  {#} the number of the job    {1} {2.} ... the argument of the first source, the second, ...
-Sources: `::: ARG...` and `:::: FILE...`; several are combined, or linked to the one before with a
-+ behind (`:::+`). Without any each line of stdin is a job.
+  {}         the argument
+  {.}        without its extension
+  {/}        its basename
+  {//}       its directory
+  {/.}       its basename without extension
+  {#}        the number of the job
+  {1} {2.}   the argument of the first source, the second, ...
 
-Without --redis URL and -q the jobs run in local workers, in this directory and with this
-environment. Of what a job prints the first and the last 512 KiB of each stream are shown.
+Sources: `::: ARG...` and `:::: FILE...`; several are combined, or linked to the one before with a + behind (`:::+`). \
+Without any each line of stdin is a job.
 
-Exit codes: 0 all jobs succeeded; 1-100 so many failed; 101 more than 100; with --halt the job's
-own; 130 stopped by Ctrl-C, which cancels what is queued and running.
+Without --redis URL and -q the jobs run in local workers, in this directory and with this environment. Of what a job \
+prints the first and the last 512 KiB of each stream are shown.
+
+Exit codes: 0 all jobs succeeded; 1-100 so many failed; 101 more than 100; with --halt the job's own; 130 stopped by \
+Ctrl-C, which cancels what is queued and running.
 
 Examples:
   ls *.log | pmq map -j 4 --bar -- gzip -9 -k {}
   pmq map -k --tag -- wc -l {} ::: *.txt
-  pmq --redis redis://broker map --cwd /data --joblog log --resume -- ./convert {} :::: names";
+  pmq map -q big --cwd /data --joblog log --resume -- ./convert {} :::: names";
 
 /// Run a command for each line of stdin, or each argument after `:::`.
 #[derive(Args, Debug)]
@@ -180,9 +186,9 @@ fn print_commands(steps: impl Iterator<Item = anyhow::Result<Step>>) -> anyhow::
     for step in steps {
         let mut line = quote::line(&step?.command);
         line.push(b'\n');
-        out.write_all(&line)?;
+        out.write_all(&line).map_err(unwritten)?;
     }
-    out.flush()?;
+    out.flush().map_err(unwritten)?;
     Ok(Exit::OK)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
 use pmq_broker::task_queue::{QueueStatus, Settings};
-use pmq_broker::{Broker, Name};
+use pmq_broker::{Broker, Name, TaskQueue};
 use serde_json::json;
 
 use crate::confirm::confirm;
@@ -14,6 +14,7 @@ use crate::duration;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Mood, Output, cell, count};
+use crate::plural::counted;
 
 /// List, pause, resume, purge and set up task queues.
 #[derive(Subcommand, Debug)]
@@ -165,8 +166,21 @@ fn row(name: &Name, status: &QueueStatus) -> Vec<Cell> {
     ]
 }
 
+/// The queue, if there is one of this name: a name with a typo must not look as if it were done.
+async fn known(broker: &Broker, name: &Name) -> anyhow::Result<TaskQueue> {
+    let queue = broker.task_queue(name);
+    // A user who may not write the list of queues has queues that do not stand on it.
+    if broker.queues().await?.contains(name) || !queue.status().await?.meta.is_empty() {
+        return Ok(queue);
+    }
+    let failure = Failure::new(Exit::FAILED, format!("there is no queue {name} yet"));
+    Err(failure
+        .with_hint("`pmq queue ls` lists the queues; the first submit or worker makes one")
+        .into())
+}
+
 async fn pause(context: &Context, name: &Name, paused: bool) -> anyhow::Result<()> {
-    let queue = context.connect().await?.task_queue(name);
+    let queue = known(&context.connect().await?, name).await?;
     if paused {
         queue.pause().await?;
     } else {
@@ -182,10 +196,14 @@ async fn pause(context: &Context, name: &Name, paused: bool) -> anyhow::Result<(
 
 impl Purge {
     async fn run(self, context: &Context) -> anyhow::Result<()> {
-        let queue = context.connect().await?.task_queue(&self.which.queue);
+        let queue = known(&context.connect().await?, &self.which.queue).await?;
         let status = queue.status().await?;
         let waiting = status.ready + status.scheduled;
-        let question = format!("cancel {waiting} waiting tasks of queue {}", queue.name());
+        let question = format!(
+            "cancel {} of queue {}",
+            counted(waiting, "waiting task"),
+            queue.name()
+        );
         if !confirm(&question, self.yes).await? {
             return Ok(());
         }
@@ -202,7 +220,8 @@ impl Purge {
             return output.json(&json!({"queue": queue.name(), "cancelled": cancelled}));
         }
         Ok(output.line(&format!(
-            "cancelled {cancelled} waiting tasks of queue {}",
+            "cancelled {} of queue {}",
+            counted(cancelled, "waiting task"),
             queue.name()
         ))?)
     }

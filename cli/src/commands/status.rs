@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use comfy_table::Cell;
-use pmq_broker::task_queue::{Found, QueueStatus, State};
+use pmq_broker::task_queue::{Found, QueueStatus, Run, State};
 use pmq_broker::{Broker, Name, TaskId, Work};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::args::SearchFlag;
 use crate::completion_record::{self, CompletionRecord};
@@ -60,6 +60,9 @@ struct TaskRecord<'a> {
     name: Option<&'a str>,
     argv: Option<Vec<String>>,
     queued: Option<String>,
+    /// Which run is under way, and since when; null unless it runs.
+    attempt: Option<u16>,
+    started: Option<String>,
     due: Option<String>,
     died: Option<String>,
     failures: u16,
@@ -194,17 +197,27 @@ async fn task(
     let located = locate(broker, queue, &[id]).await?;
     let queue = &located[0].queue;
     let found = queue.find(id).await?;
+    if found.state == State::Unknown {
+        return unknown(id, output);
+    }
     let record = task_record(queue.name(), &found);
     if output.is_json() {
         output.json(&record)?;
     } else {
         show_task(&record, &found, output)?;
     }
-    Ok(if found.state == State::Unknown {
-        Exit::FAILED
+    Ok(Exit::OK)
+}
+
+/// Nobody knows its queue, nor when it was queued.
+fn unknown(id: TaskId, output: Output) -> anyhow::Result<Exit> {
+    let state = State::Unknown.as_str();
+    if output.is_json() {
+        output.json(&json!({"id": id, "state": state}))?;
     } else {
-        Exit::OK
-    })
+        output.line(&format!("task      {id}\nstate     {state}"))?;
+    }
+    Ok(Exit::FAILED)
 }
 
 fn task_record<'a>(queue: &'a Name, found: &'a Found) -> TaskRecord<'a> {
@@ -228,6 +241,7 @@ fn task_record<'a>(queue: &'a Name, found: &'a Found) -> TaskRecord<'a> {
     let queued = completion
         .and_then(pmq_broker::Completion::queued_ms)
         .or_else(|| found.id.made_ms());
+    let run = found.run.as_ref();
     TaskRecord {
         id: found.id,
         queue,
@@ -235,6 +249,9 @@ fn task_record<'a>(queue: &'a Name, found: &'a Found) -> TaskRecord<'a> {
         name,
         argv,
         queued: queued.and_then(when::iso),
+        attempt: run.map(Run::attempt),
+        // The token of a run is the time when it was claimed.
+        started: run.and_then(|run| when::iso_us(run.token())),
         due: at(State::Scheduled),
         died: at(State::Dead),
         failures: found.used.0,
@@ -251,6 +268,8 @@ fn show_task(record: &TaskRecord<'_>, found: &Found, output: Output) -> anyhow::
         ("state", Some(record.state.to_owned())),
         ("runs", record.name.map(str::to_owned).or(argv)),
         ("queued", record.queued.clone()),
+        ("attempt", record.attempt.map(|n| n.to_string())),
+        ("started", record.started.clone()),
         ("due", record.due.clone()),
         ("died", record.died.clone()),
         (

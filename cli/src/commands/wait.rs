@@ -24,6 +24,7 @@ several tasks the highest; 124 where the time is up.
 
 Examples:
   id=$(pmq submit -- sh -c 'exit 3')
+  pmq worker --burst                # or one that is up runs it
   pmq wait \"$id\" --timeout 1m; echo $?";
 
 /// Longest single wait without a time limit.

@@ -17,14 +17,23 @@ use crate::config_file::{ConfigFile, RunnerTable};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::plural::counted;
 use crate::{duration, output};
 
 const AFTER_HELP: &str = "\
-Commands that tasks bring along are run only with --allow-commands, or on the local broker, which only you can reach.
-[tasks.NAME] in the configuration file allows single commands by name; [runners.NAME] starts long-lived handlers.
+Commands that tasks bring along are run only with --allow-commands, or on the local broker, which only you can reach. \
+The configuration file (--config, $PMQ_CONFIG, or ~/.config/pmq/pmq.toml) allows single commands by name, and names \
+programs that run handlers, in any language; docs/configuration.md has all its keys:
 
-On SIGTERM or Ctrl-C it claims no more, lets running tasks end within the grace, hands back the rest, and exits with 0;
-a second signal hurries.
+  [tasks.thumbnail]
+  argv = [\"convert\", \"{input:path}\", \"-resize\", \"{width:int}\", \"{output:path}\"]
+
+  [runners.python]
+  argv = [\"python3\", \"/opt/app/square.py\"]
+  tasks = [\"square\", \"cube\"]
+
+On SIGTERM or Ctrl-C it claims no more, lets running tasks end within the grace, hands back the rest, and exits with \
+0; a second signal hurries.
 
 Examples:
   pmq worker -q thumbnails -q default -c 8
@@ -53,8 +62,8 @@ pub struct WorkerCommand {
     #[arg(long)]
     burst: bool,
 
-    /// How long this worker may be silent before others take its tasks over [default: 15s]
-    #[arg(long, value_name = "D", value_parser = duration::parse)]
+    /// How long this worker may be silent before others take its tasks over, at least 1s [default: 15s]
+    #[arg(long, value_name = "D", value_parser = duration::parse_lease)]
     lease: Option<Duration>,
 
     /// Where completions go of tasks that name no completion queue
@@ -203,10 +212,10 @@ fn announce(worker: &Worker) {
         ""
     };
     output::note(&format!(
-        "worker {} serves {} with {} slots{commands}",
+        "worker {} serves {} with {}{commands}",
         options.name,
         queues.join(", "),
-        options.slots
+        counted(options.slots as u64, "slot")
     ));
 }
 

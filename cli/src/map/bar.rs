@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// Between two frames of the bar when nothing ends.
 const FRAME: Duration = Duration::from_millis(250);
-const KNOWN: &str = "{bar:30} {pos}/{len}{msg}  {rate}  eta {eta}";
+const KNOWN: &str = "{wide_bar} {pos}/{len}{msg}  {rate}  eta {eta}";
 const UNKNOWN: &str = "{spinner} {pos}{msg}  {rate}  {elapsed}";
 
 /// A progress bar, drawn only on a terminal.
@@ -61,12 +61,18 @@ impl Bar {
     pub fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
         self.drawn.suspend(write)
     }
+
+    /// Leaves the last state on the screen; what is written from now on stands below it.
+    pub fn leave(&self) {
+        if !self.drawn.is_finished() {
+            self.drawn.abandon();
+        }
+    }
 }
 
 impl Drop for Bar {
-    /// Leaves the last state on the screen.
     fn drop(&mut self) {
-        self.drawn.abandon();
+        self.leave();
     }
 }
 

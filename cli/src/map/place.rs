@@ -7,6 +7,7 @@ use clap::Args;
 use pmq_broker::task_queue::Settings;
 use pmq_broker::{Broker, Name, TaskQueue, Work};
 
+use super::leftover;
 use super::local::{Crew, LocalWorkers};
 use super::width::Width;
 use crate::context::Context;
@@ -29,9 +30,9 @@ pub struct PlaceFlags {
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<Width>,
 
-    /// Share the jobs among so many local worker processes
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub workers: u16,
+    /// Share the jobs among so many local worker processes [default: 1]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u16>,
 
     /// The task queue of the fleet [default: default]
     #[arg(short, long, value_name = "Q")]
@@ -42,8 +43,8 @@ pub struct PlaceFlags {
     pub cwd: Option<String>,
 
     /// Give up with exit code 69 if no worker of the fleet would run the jobs
-    #[arg(long)]
-    pub no_wait: bool,
+    #[arg(long, alias = "no-wait")]
+    pub nowait: bool,
 }
 
 /// Where the jobs of a run go.
@@ -65,8 +66,15 @@ pub struct Place {
 impl PlaceFlags {
     /// Finds or makes the place.
     pub async fn open(&self, context: &Context) -> anyhow::Result<Place> {
-        let name = Name::new(format!("map-{:016x}", fastrand::u64(..)))?;
+        let name = leftover::name()?;
         if context.config.url.is_some() || self.queue.is_some() {
+            if self.workers.is_some() {
+                let failure =
+                    Failure::usage("--workers is for local workers, and the fleet has its own");
+                return Err(failure
+                    .with_hint("-j bounds how many jobs are under way")
+                    .into());
+            }
             self.on_fleet(&context.connect().await?, name).await
         } else {
             self.on_this_machine(context, name).await
@@ -80,7 +88,11 @@ impl PlaceFlags {
         };
         let cpus = available_parallelism().map_or(1, usize::from);
         let slots = self.jobs.map_or(cpus, |jobs| jobs.of(cpus));
-        let queue = context.connect().await?.task_queue(&name);
+        let broker = context.connect().await?;
+        if let Err(error) = leftover::delete(&broker).await {
+            tracing::info!("could not look for queues that killed runs left: {error}");
+        }
+        let queue = broker.task_queue(&name);
         let settings = Settings {
             retention: Some(RETENTION),
             ..Settings::default()
@@ -89,7 +101,7 @@ impl PlaceFlags {
         let crew = Crew {
             namespace: context.config.namespace.to_string(),
             queue: name.to_string(),
-            processes: self.workers.into(),
+            processes: self.workers.unwrap_or(1).into(),
             slots,
         };
         Ok(Place {
@@ -111,7 +123,7 @@ impl PlaceFlags {
         if slots == 0 {
             let text = format!("no live worker of queue {name} runs commands");
             let hint = format!("start one: pmq worker -q {name} --allow-commands");
-            if self.no_wait {
+            if self.nowait {
                 return Err(Failure::new(Exit::UNAVAILABLE, text).with_hint(hint).into());
             }
             output::note(&format!("{text}; waiting for one ({hint})"));

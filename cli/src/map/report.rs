@@ -11,6 +11,7 @@ use super::order::InOrder;
 use super::output::{Output, Tag};
 use super::verdict::Verdict;
 use crate::completion_record::CompletionRecord;
+use crate::output::{note, unwritten};
 
 /// How many bytes of output may wait for the output of a job before them; then no more jobs are started.
 const HELD: usize = 64 << 20;
@@ -126,17 +127,19 @@ impl Reporter {
 
     /// Tells the user something on standard error.
     pub fn note(&self, text: &str) {
-        self.bar.suspend(|| crate::output::note(text));
+        self.bar.suspend(|| note(text));
     }
 
     /// Tells how far the run came, and how to go on with it.
     pub fn note_interruption(&self, summary: &str) {
+        // The bar stays above the last words.
+        self.bar.leave();
         match &self.joblog {
             Some(joblog) => {
                 let path = joblog.path().display();
-                self.note(&format!("{summary}; resume with --joblog {path} --resume"));
+                note(&format!("{summary}; resume with --joblog {path} --resume"));
             }
-            None => self.note(summary),
+            None => note(summary),
         }
     }
 
@@ -194,7 +197,8 @@ impl Reporter {
 fn write_text(ended: &Ended, prefix: &[u8]) -> io::Result<()> {
     let (stdout, stderr) = ended.completion.output();
     let output = Output { stdout, stderr };
-    output.write(prefix, &mut io::stdout().lock(), &mut io::stderr().lock())
+    let written = output.write(prefix, &mut io::stdout().lock(), &mut io::stderr().lock());
+    written.map_err(unwritten)
 }
 
 /// The completion as `pmq get` prints it, and which job it was.
@@ -214,6 +218,6 @@ fn write_json(ended: &Ended) -> anyhow::Result<()> {
     })?;
     line.push(b'\n');
     let mut out = io::stdout().lock();
-    out.write_all(&line)?;
-    Ok(out.flush()?)
+    let written = out.write_all(&line).and_then(|()| out.flush());
+    Ok(written.map_err(unwritten)?)
 }

@@ -1,6 +1,7 @@
 //! How `pmq map` stops before its input ends.
 
 use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use pmq_tests::{Program, Scratch, eventually};
 
@@ -99,4 +100,39 @@ fn a_reader_that_goes_away_ends_the_run_quietly() {
     assert_eq!(shell.run(["-c", &script]).expect_code(0).text(), "y\n");
     assert_eq!(lines(&directory.join("code")), ["141"]);
     assert_eq!(fs::read_to_string(directory.join("err")).unwrap(), "");
+}
+
+#[test]
+fn queues_that_killed_runs_left_are_deleted_by_the_next_run() {
+    let directory = Scratch::new();
+    let pmq = pmq(&directory);
+    // The number in a name begins with the time of its run.
+    let name = |ms: u128| format!("map-{:016x}", ms << 20);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let [left, served, young] = [1_700_000_000_000, 1_700_000_000_001, now.as_millis()].map(name);
+    for queue in [&left, &served, &young] {
+        let set = ["queue", "set", queue, "--maxsize", "9"];
+        let _ = pmq.run(set).expect_code(0);
+    }
+    let worker = pmq.spawn(["worker", "-q", &served]);
+    eventually("the worker is up", SOON, || {
+        let status = ["status", "-q", &served, "--json"];
+        let status = pmq.run(status).expect_code(0).json();
+        status[0]["workers"]
+            .as_array()
+            .filter(|all| !all.is_empty())
+            .map(|_| ())
+    });
+    let run = ["map", "-v", "--", "true", ":::", "a"];
+    let said = pmq.run(run).expect_code(0).error_text();
+    assert!(said.contains(&format!("deletes queue {left}")), "{said}");
+    assert!(!said.contains('\x1b'), "a log that is no terminal: {said}");
+    let queues = pmq.run(["queue", "ls", "--json"]).expect_code(0).json();
+    let names: Vec<&str> = queues
+        .iter()
+        .filter_map(|queue| queue["queue"].as_str())
+        .collect();
+    assert_eq!(names, [&served, &young]);
+    worker.terminate();
+    let _ = worker.wait().expect_code(0);
 }

@@ -14,6 +14,7 @@ use super::sender::Sender;
 use super::work::Kind;
 use crate::map::input::Job;
 use crate::output::note;
+use crate::plural::counted;
 
 /// How lines become tasks.
 pub(super) struct Bulk<'a> {
@@ -28,8 +29,9 @@ impl Bulk<'_> {
         let sent = self.send(input, &mut sender).await;
         if sent.is_err() {
             note(&format!(
-                "note: {} tasks are in; what comes before stays as it is if you run the same again with --batch {}",
-                sender.accepted, self.batch
+                "note: {} went in before this; to go on, run the same again with --batch {}: what is in stays as it is",
+                counted(sender.accepted, "task"),
+                self.batch
             ));
         }
         sent

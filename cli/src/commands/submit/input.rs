@@ -9,6 +9,8 @@ use pmq_broker::task::BODY_LIMIT;
 use pmq_broker::task_queue::{CHUNK, CHUNK_BYTES};
 use tokio::sync::mpsc;
 
+use crate::failure::Failure;
+
 /// The longest line: the largest body, and as much again for what JSON makes of it.
 const LINE_LIMIT: u64 = 2 * BODY_LIMIT as u64;
 /// Chunks that wait while one is submitted.
@@ -35,9 +37,9 @@ impl Input {
         if path == "-" {
             return Ok(Self::read(io::stdin(), None));
         }
-        let failed = || format!("could not read {path}");
-        let file = File::open(path).with_context(failed)?;
-        let about = file.metadata().with_context(failed)?;
+        let failed = |error| Failure::usage(format!("could not read {path}: {error}"));
+        let file = File::open(path).map_err(failed)?;
+        let about = file.metadata().map_err(failed)?;
         Ok(Self::read(file, about.is_file().then_some(about.len())))
     }
 

@@ -49,7 +49,8 @@ impl JsonLine {
             // Its position counts lines of its own, and there is only one.
             let text = error.to_string();
             let problem = text.split(" at line ").next().unwrap_or_default();
-            Failure::usage(format!("{problem} (column {})", error.column()))
+            let what = if error.is_data() { "" } else { "no JSON: " };
+            Failure::usage(format!("{what}{problem} (column {})", error.column()))
         })
     }
 
@@ -153,6 +154,7 @@ mod tests {
     #[test]
     fn a_bad_line_says_what_is_wrong() {
         assert!(problem("{").contains("column 1"), "{}", problem("{"));
+        assert!(problem("garbage").starts_with("no JSON: "));
         assert!(problem(r#"{"name": "x", "prio": 1}"#).contains("unknown field `prio`"));
         assert!(problem("{}").contains("either a name or an argv"));
         assert!(problem(r#"{"name": "x", "argv": ["y"]}"#).contains("either"));

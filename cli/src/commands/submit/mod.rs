@@ -35,6 +35,8 @@ priority, delay, at, attempts, crashes, backoff, backoff_cap, timeout, expires, 
 
 Exit codes: 0; 75 where the queue is full and --nowait is given; with --wait the task's own, 128+n for signal n.
 
+A task waits until a worker runs it: `pmq worker` starts one.
+
 Examples:
   pmq submit -- gzip -9 big.log
   pmq submit -q mail --name send --args '{\"to\": \"a@b.example\"}' --attempts 5
@@ -66,16 +68,17 @@ pub struct Submit {
         long,
         value_name = "FILE|-",
         requires = "command",
-        conflicts_with = "from_json"
+        conflicts_with = "from_json",
+        group = "bulk"
     )]
     each_line: Option<String>,
 
     /// One task a line of a file or of standard input (-), as JSON
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", group = "bulk")]
     from_json: Option<String>,
 
     /// The name of this batch, to go on with it after a failure [default: a random one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "bulk")]
     batch: Option<String>,
 
     /// Exit with 75 where the queue is full, and do not wait

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::plural::counted;
+
 /// A bar over the input's bytes, or a counter where its size is not known. Nothing where nobody looks.
 pub(super) struct Progress(ProgressBar);
 
@@ -30,7 +32,7 @@ impl Progress {
 
     /// So many more bytes of the input are in, and so many tasks in all.
     pub(super) fn advance(&self, bytes: u64, tasks: u64) {
-        self.0.set_message(format!("{tasks} tasks"));
+        self.0.set_message(counted(tasks, "task"));
         self.0.inc(bytes);
     }
 }

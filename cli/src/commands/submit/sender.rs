@@ -6,6 +6,7 @@ use pmq_broker::task_queue::{CHUNK_BYTES, Submitted};
 use pmq_broker::{Error, Task, TaskQueue, envelope};
 use serde_json::json;
 
+use crate::failure;
 use crate::output::{Output, note};
 
 /// The longest single wait for room, as the news of it may be lost.
@@ -70,7 +71,7 @@ impl Sender {
 
     async fn wait_for_room(&mut self, error: &Error) -> anyhow::Result<()> {
         if !self.said_full {
-            note(&format!("{error}; waiting for room"));
+            note(&format!("{}; waiting for room", failure::told(error)));
             self.said_full = true;
         }
         Ok(self.queue.wait_for_room(ROOM).await?)

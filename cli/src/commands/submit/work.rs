@@ -30,6 +30,7 @@ pub(super) struct WorkArgs {
         long,
         value_name = "JSON",
         requires = "name",
+        conflicts_with = "command",
         allow_hyphen_values = true
     )]
     args: Option<String>,
@@ -39,12 +40,17 @@ pub(super) struct WorkArgs {
         long,
         value_name = "FILE|-",
         requires = "name",
-        conflicts_with = "args"
+        conflicts_with_all = ["args", "command"]
     )]
     body: Option<String>,
 
     /// The body's type, where it is not JSON
-    #[arg(long, value_name = "TYPE", requires = "body")]
+    #[arg(
+        long,
+        value_name = "TYPE",
+        requires = "body",
+        conflicts_with = "command"
+    )]
     content_type: Option<String>,
 }
 

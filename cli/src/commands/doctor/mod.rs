@@ -1,19 +1,24 @@
 //! `pmq doctor`: whether the broker is one that keeps tasks safe, and how far away it is.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod server;
+
+use std::time::Duration;
 
 use clap::Args;
-use pmq_broker::Broker;
-use pmq_broker::connection::ServerReport;
+use pmq_broker::{Broker, Error};
 use serde::Serialize;
 
 use crate::args::QueueFlag;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::fleet;
+use crate::failure::{self, Failure};
 use crate::output::{Mood, Output};
+use crate::plural::counted;
+use crate::{fleet, when};
 
 const AFTER_HELP: &str = "\
+Persistence says what the server may lose when its process is killed and when the power fails.
+
 Exit codes: 0; 1 where something is bad; 69 where the broker can't be used at all.
 
 Example:
@@ -65,6 +70,11 @@ impl Check {
         Self::new(subject, Mood::Good, found)
     }
 
+    /// Whether a server of which this was found can be asked to run functions.
+    fn lets_calls_through(&self) -> bool {
+        self.mood != Mood::Bad || !matches!(self.subject, "version" | "role")
+    }
+
     fn hint(mut self, hint: &'static str) -> Self {
         self.hint = Some(hint);
         self
@@ -74,25 +84,57 @@ impl Check {
 impl Doctor {
     /// Runs it.
     pub async fn run(self, context: &Context) -> anyhow::Result<Exit> {
-        let broker = context.connect().await?;
-        let server = broker.server();
-        let mut checks = vec![
-            Check::good("address", broker.address()),
-            version(server),
-            memory(server),
-            persistence(server),
-        ];
-        checks.push(functions(&broker, &self.queue).await);
-        checks.push(rights(&broker, &self.queue).await?);
-        checks.push(clock(&broker).await?);
-        checks.push(latency(&broker).await?);
-        checks.push(workers(&broker).await?);
+        let broker = Broker::connect_to_any(&context.config)
+            .await
+            .map_err(|error| unreachable(context.explain(error)))?;
+        let checks = self.checks(&broker).await?;
         for check in &checks {
             show(check, context.output)?;
+        }
+        if broker.server().require_suitable(broker.address()).is_err() {
+            return Ok(Exit::UNAVAILABLE);
         }
         let bad = checks.iter().any(|check| check.mood == Mood::Bad);
         Ok(if bad { Exit::FAILED } else { Exit::OK })
     }
+
+    async fn checks(&self, broker: &Broker) -> anyhow::Result<Vec<Check>> {
+        let server = broker.server();
+        let local = broker.is_local();
+        // Who may not ask is told what INFO alone tells.
+        let settings = broker
+            .server_settings(&["appendfsync", "save"])
+            .await
+            .unwrap_or_default();
+        let mut checks = vec![
+            Check::good("address", broker.address()),
+            server::version(server),
+            server::memory(server, local),
+            server::durability(server, &settings),
+        ];
+        if let Some(check) = server::role(server) {
+            checks.push(check);
+        }
+        // A server without functions, or one that takes no writes, has no answers to the rest.
+        if checks.iter().all(Check::lets_calls_through) {
+            checks.push(functions(broker, &self.queue).await);
+            checks.push(rights(broker, &self.queue).await?);
+            checks.push(workers(broker).await?);
+        }
+        checks.push(clock(broker).await?);
+        checks.push(latency(broker).await?);
+        Ok(checks)
+    }
+}
+
+/// The usual hint sends whoever can't reach the broker here.
+fn unreachable(error: anyhow::Error) -> anyhow::Error {
+    if !matches!(error.downcast_ref(), Some(Error::Unreachable { .. })) {
+        return error;
+    }
+    Failure::new(Exit::UNAVAILABLE, failure::sentence(&error))
+        .with_hint("does `redis-cli -u URL ping` reach it from here? If not, look at its host, its port, what it binds to, and the firewall")
+        .into()
 }
 
 fn show(check: &Check, output: Output) -> anyhow::Result<()> {
@@ -105,73 +147,6 @@ fn show(check: &Check, output: Output) -> anyhow::Result<()> {
         output.line(&format!("{:23}hint: {hint}", ""))?;
     }
     Ok(())
-}
-
-fn version(server: &ServerReport) -> Check {
-    let valkey = server
-        .field("valkey_version")
-        .map(|version| format!("Valkey {version}"));
-    match valkey.or_else(|| Some(format!("Redis {}", server.version()?))) {
-        Some(version) => Check::good("version", version),
-        None => Check::new(
-            "version",
-            Mood::Doubtful,
-            "unknown, as this user may not run INFO",
-        )
-        .hint("grant +info, so that pmq can refuse servers that would lose tasks"),
-    }
-}
-
-/// A server that evicts was refused at the connection.
-fn memory(server: &ServerReport) -> Check {
-    let used = server.field("used_memory_human").unwrap_or("unknown");
-    match server.field("maxmemory").and_then(|max| max.parse::<u64>().ok()) {
-        None => Check::new("memory", Mood::Doubtful, "limit and eviction policy are unknown"),
-        Some(0) => Check::new("memory", Mood::Doubtful, format!("{used} used, no limit"))
-            .hint("set maxmemory below what the machine has, with maxmemory-policy noeviction: a full Redis refuses new tasks, a killed one loses some"),
-        Some(max) => {
-            let percent = number(server, "used_memory") * 100 / max;
-            let mood = if percent >= 90 { Mood::Bad } else { Mood::Good };
-            Check::new("memory", mood, format!("{used} used, {percent}% of maxmemory; noeviction"))
-        }
-    }
-}
-
-fn number(server: &ServerReport, field: &str) -> u64 {
-    server
-        .field(field)
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(0)
-}
-
-fn persistence(server: &ServerReport) -> Check {
-    const AOF: &str =
-        "turn the append-only file on: `CONFIG SET appendonly yes`, and the same in redis.conf";
-    let failed = [
-        "aof_last_write_status",
-        "aof_last_bgrewrite_status",
-        "rdb_last_bgsave_status",
-    ]
-    .into_iter()
-    .find(|field| server.field(field).is_some_and(|status| status != "ok"));
-    if let Some(field) = failed {
-        return Check::new(
-            "persistence",
-            Mood::Bad,
-            format!("the last write to disk failed ({field})"),
-        )
-        .hint("look at the server's log and its disk");
-    }
-    match server.field("aof_enabled") {
-        Some("1") => Check::good("persistence", "append-only file"),
-        Some(_) => Check::new(
-            "persistence",
-            Mood::Doubtful,
-            "no append-only file: a crash loses what no snapshot holds",
-        )
-        .hint(AOF),
-        None => Check::new("persistence", Mood::Doubtful, "unknown"),
-    }
 }
 
 /// Calls a function that changes nothing. The first call loads the library.
@@ -214,9 +189,9 @@ async fn rights(broker: &Broker, flag: &QueueFlag) -> anyhow::Result<Check> {
 }
 
 async fn clock(broker: &Broker) -> anyhow::Result<Check> {
-    let before = now_ms();
+    let before = when::now_ms();
     let there = broker.server_time_ms().await?;
-    let here = u64::midpoint(before, now_ms());
+    let here = u64::midpoint(before, when::now_ms());
     let off = there.abs_diff(here);
     let word = if there >= here { "ahead of" } else { "behind" };
     let found = format!("the server's clock is {off} ms {word} this one");
@@ -226,11 +201,6 @@ async fn clock(broker: &Broker) -> anyhow::Result<Check> {
         Check::new("clock", Mood::Doubtful, found)
             .hint("let NTP set both clocks; pmq's leases use the server's alone, but times that people read do not fit")
     })
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| now.as_millis() as u64)
 }
 
 async fn latency(broker: &Broker) -> anyhow::Result<Check> {
@@ -272,21 +242,13 @@ async fn workers(broker: &Broker) -> anyhow::Result<Check> {
     let slots: u64 = workers.iter().map(|worker| worker.about.slots).sum();
     Ok(Check::good(
         "workers",
-        format!("{} up, {slots} slots", workers.len()),
+        format!("{} up, {}", workers.len(), counted(slots, "slot")),
     ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn server(fields: &[(&str, &str)]) -> ServerReport {
-        let mut report = ServerReport::default();
-        for (name, value) in fields {
-            report.info.insert((*name).to_owned(), (*value).to_owned());
-        }
-        report
-    }
 
     #[test]
     fn percentiles_are_nearest_ranks() {
@@ -295,32 +257,5 @@ mod tests {
         assert_eq!(percentile(&times, 99), Duration::from_millis(20));
         assert_eq!(percentile(&times[..1], 50), Duration::from_millis(1));
         assert_eq!(percentile(&[], 50), Duration::ZERO);
-    }
-
-    #[test]
-    fn a_server_that_may_lose_tasks_is_not_good() {
-        assert_eq!(
-            persistence(&server(&[("aof_enabled", "1")])).mood,
-            Mood::Good
-        );
-        assert_eq!(
-            persistence(&server(&[("aof_enabled", "0")])).mood,
-            Mood::Doubtful
-        );
-        let broken = server(&[("aof_enabled", "1"), ("aof_last_write_status", "err")]);
-        assert_eq!(persistence(&broken).mood, Mood::Bad);
-    }
-
-    #[test]
-    fn memory_is_bad_when_almost_full() {
-        let full = server(&[
-            ("maxmemory", "100"),
-            ("used_memory", "95"),
-            ("used_memory_human", "95B"),
-        ]);
-        assert_eq!(memory(&full).mood, Mood::Bad);
-        let free = server(&[("maxmemory", "100"), ("used_memory", "5")]);
-        assert_eq!(memory(&free).mood, Mood::Good);
-        assert_eq!(memory(&server(&[("maxmemory", "0")])).mood, Mood::Doubtful);
     }
 }
