@@ -193,6 +193,19 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_file_is_read() {
+        let document = include_str!("../../docs/configuration.md");
+        let (_, rest) = document.split_once("```toml\n").unwrap();
+        let file = ConfigFile::parse(rest.split_once("```").unwrap().0).unwrap();
+        assert_eq!(file.worker.grace, Some(Duration::from_secs(25)));
+        let argv = file.tasks["thumbnail"]
+            .argv
+            .expand(br#"{"input": "/data/a.png", "width": 320, "output": "/data/b.png"}"#);
+        assert_eq!(argv.unwrap().len(), 5);
+        assert_eq!(file.runners["python"].tasks, ["square", "cube"]);
+    }
+
+    #[test]
     fn errors_name_the_line_and_quote_nothing() {
         let error = |text| ConfigFile::parse(text).unwrap_err().to_string();
         let typo = error("namespace = \"ns\"\n\n[redis]\nulr = \"redis://:hunter2@h\"\n");

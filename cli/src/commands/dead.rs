@@ -152,7 +152,8 @@ impl Which {
             ))?;
             if missing > 0 {
                 output.line(&format!(
-                    "of the tasks named {missing} died not, or not here"
+                    "{} not found among the dead letters",
+                    counted(missing, "task")
                 ))?;
             }
         }

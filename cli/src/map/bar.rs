@@ -66,6 +66,10 @@ impl Bar {
     pub fn leave(&self) {
         if !self.drawn.is_finished() {
             self.drawn.abandon();
+            if !self.drawn.is_hidden() {
+                // The bar leaves the cursor at its end.
+                eprintln!();
+            }
         }
     }
 }
