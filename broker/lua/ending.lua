@@ -180,3 +180,23 @@ local function find_records(keys, ids, list, depth)
   end
   return found
 end
+
+-- Writes what the runs of one call came to: none is running any more, each is scheduled again, dead or gone.
+local function write_settled(keys, w, attempts)
+  if #w.held == 0 then
+    return
+  end
+  redis.call("HDEL", keys[RUNNING], unpack(w.held))
+  if #w.used > 0 then
+    redis.call("HSET", keys[ATTEMPTS], unpack(w.used))
+  end
+  if #w.due > 0 then
+    redis.call("ZADD", keys[SCHEDULED], unpack(w.due))
+  end
+  if #w.dead > 0 then
+    redis.call("ZADD", keys[DEAD], unpack(w.dead))
+    redis.call("HSET", keys[ERRORS], unpack(w.errors))
+  end
+  forget(keys, w.gone, attempts)
+  write_ending(w.ending)
+end

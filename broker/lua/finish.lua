@@ -51,28 +51,6 @@ local function settle(w, item, used, jitter)
   return "b"
 end
 
-local function write(keys, w, attempts, tokens, first)
-  if #w.held == 0 then
-    return
-  end
-  redis.call("HDEL", keys[RUNNING], unpack(w.held))
-  if #w.used > 0 then
-    redis.call("HSET", keys[ATTEMPTS], unpack(w.used))
-  end
-  if #w.due > 0 then
-    redis.call("ZADD", keys[SCHEDULED], unpack(w.due))
-    if not first[2] or w.earliest < tonumber(first[2]) then
-      wake(keys[WAKE], tokens, 1)
-    end
-  end
-  if #w.dead > 0 then
-    redis.call("ZADD", keys[DEAD], unpack(w.dead))
-    redis.call("HSET", keys[ERRORS], unpack(w.errors))
-  end
-  forget(keys, w.gone, attempts)
-  write_ending(w.ending)
-end
-
 -- A run that is not held any more: this token ended it, failed it, or lost it.
 local function letter_of_lost(item, record, used)
   local token = string.sub(item.value, 17, 24)
@@ -116,6 +94,9 @@ register("finish", { "allow-oom" }, function(keys, args)
     redis.call("HLEN", keys[ERRORS])
   end
 
-  write(keys, w, attempts, tokens, first)
+  write_settled(keys, w, attempts)
+  if w.earliest and (not first[2] or w.earliest < tonumber(first[2])) then
+    wake(keys[WAKE], tokens, 1) -- a waiter must learn that it may not sleep past this one
+  end
   return table.concat(letters)
 end)

@@ -34,23 +34,6 @@ local function refuse_one(w, run, completion, jitter)
   return "r"
 end
 
-local function write(keys, w, attempts, tokens)
-  if #w.held > 0 then
-    redis.call("HDEL", keys[RUNNING], unpack(w.held))
-  end
-  if #w.due > 0 then
-    redis.call("ZADD", keys[SCHEDULED], unpack(w.due))
-    redis.call("HSET", keys[ATTEMPTS], unpack(w.used))
-    wake(keys[WAKE], tokens, 1)
-  end
-  if #w.dead > 0 then
-    redis.call("ZADD", keys[DEAD], unpack(w.dead))
-    redis.call("HSET", keys[ERRORS], unpack(w.errors))
-  end
-  forget(keys, w.gone, attempts)
-  write_ending(w.ending)
-end
-
 register("refuse", { "allow-oom" }, function(keys, args)
   local m, problem = settings(keys, "retention", "results_max", "buckets")
   if not m then
@@ -68,6 +51,9 @@ register("refuse", { "allow-oom" }, function(keys, args)
   redis.call("ZCARD", keys[DEAD])
   redis.call("HLEN", keys[ERRORS])
 
-  write(keys, w, attempts, tokens)
+  write_settled(keys, w, attempts)
+  if #w.due > 0 then
+    wake(keys[WAKE], tokens, 1)
+  end
   return table.concat(letters)
 end)

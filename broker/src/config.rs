@@ -75,7 +75,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The password, read now: a file may change while a worker runs.
+    /// The password. Its file is read once, when the process connects.
     pub(crate) fn password(&self) -> Result<Option<String>> {
         match &self.password {
             Password::None => Ok(None),

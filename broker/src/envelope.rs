@@ -69,7 +69,7 @@ impl From<Argument> for Vec<u8> {
 
 /// What tells two tasks of one id apart: the first 8 bytes of a SHA-256 over name or argv, content type and body.
 ///
-/// Each part is preceded by its length (u32, little endian); a command's parts begin with one of length `0xffffffff`.
+/// Each part is preceded by its length (u32, little endian); a command's parts begin with an empty one.
 #[must_use]
 pub fn digest(work: &Work, content_type: &str, body: &[u8]) -> [u8; 8] {
     let mut hash = Sha256::new();
