@@ -31,6 +31,7 @@ mod reply;
 pub mod rights;
 pub mod task;
 pub mod task_queue;
+pub mod typed;
 
 pub use broker::{Broker, PATIENCE};
 pub use completion::{Completion, Outcome, Report};

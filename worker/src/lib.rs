@@ -34,11 +34,10 @@ pub mod runner;
 mod slots;
 mod staff;
 mod standing_back;
-mod task;
 mod worker;
 
 pub use commands::Commands;
 pub use handlers::{Context, TaskError};
 pub use options::{Health, Options};
-pub use task::Task;
+pub use pmq_broker::typed::Task;
 pub use worker::{Report, Worker, WorkerError};

@@ -40,15 +40,12 @@ impl<A, R> Task<A, R> {
 
 impl<A: Serialize, R: DeserializeOwned> Task<A, R> {
     /// A call of it, ready to be submitted. Fails only where the arguments have no JSON form.
-    pub fn call(&self, args: &A) -> Result<pmq_broker::Task, serde_json::Error> {
-        Ok(pmq_broker::Task::handler(
-            self.name,
-            serde_json::to_vec(args)?,
-        ))
+    pub fn call(&self, args: &A) -> Result<crate::Task, serde_json::Error> {
+        Ok(crate::Task::handler(self.name, serde_json::to_vec(args)?))
     }
 
     /// The result that a completion of it holds. Fails where it is not of this type.
-    pub fn result(&self, completion: &pmq_broker::Completion) -> Result<R, serde_json::Error> {
+    pub fn result(&self, completion: &crate::Completion) -> Result<R, serde_json::Error> {
         serde_json::from_slice(&completion.body)
     }
 }
