@@ -18,6 +18,7 @@ const HAS_EXPIRY: u16 = 1;
 const HAS_OWNER: u16 = 2;
 const HAS_COMPLETIONS: u16 = 4;
 const DISCARD: u16 = 8;
+const PROCESS: u16 = 16;
 
 /// The header's JSON: what the worker runs. An argument that is not UTF-8 is an array of its bytes.
 #[derive(Serialize, Deserialize)]
@@ -128,6 +129,7 @@ fn flags(task: &Task) -> u16 {
         | flag(task.owner.is_some(), HAS_OWNER)
         | flag(task.completions.is_some(), HAS_COMPLETIONS)
         | flag(!task.keep, DISCARD)
+        | flag(task.process, PROCESS)
 }
 
 fn check(task: &Task) -> Result<()> {
@@ -297,6 +299,7 @@ pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
         owner: control.owner,
         completions: control.completions,
         keep: control.flags & DISCARD == 0,
+        process: control.flags & PROCESS != 0,
         details,
     })
 }
@@ -404,11 +407,12 @@ mod tests {
     proptest! {
         #[test]
         fn a_task_survives_its_envelope(
-            name in "[a-z]{1,20}", body: Vec<u8>, priority in 0u8..10, attempts in 1u16.., keep: bool,
+            name in "[a-z]{1,20}", body: Vec<u8>, priority in 0u8..10, attempts in 1u16.., keep: bool, process: bool,
             expires: Option<u64>, owned: bool, completions in proptest::option::of("[a-z]{1,64}"),
         ) {
             let mut task = Task::handler(name, body);
             (task.priority, task.retry.attempts, task.keep, task.expires_ms) = (priority, attempts, keep, expires);
+            task.process = process;
             task.owner = owned.then(Incarnation::new);
             task.completions = completions.map(|n| Name::new(n).unwrap());
             prop_assert_eq!(decode(task.id, &encode(&task).unwrap()).unwrap(), task);

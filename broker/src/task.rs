@@ -126,6 +126,8 @@ pub struct Task {
     pub completions: Option<Name>,
     /// Whether its completion is kept by id for the queue's retention time; true unless set.
     pub keep: bool,
+    /// Whether it is a process: where it runs is told, and what it prints is streamed. False unless set.
+    pub process: bool,
     /// What only the worker reads.
     pub details: Details,
 }
@@ -164,6 +166,7 @@ impl Task {
             owner: None,
             completions: None,
             keep: true,
+            process: false,
             details: Details::default(),
         }
     }
