@@ -11,6 +11,7 @@ pub const SOURCE: &str = concat!(
     include_str!("../lua/lib.lua"),
     include_str!("../lua/ending.lua"),
     include_str!("../lua/giveback.lua"),
+    include_str!("../lua/object.lua"),
     "do\n",
     include_str!("../lua/submit.lua"),
     "end\n",
@@ -55,6 +56,12 @@ pub const SOURCE: &str = concat!(
     "end\n",
     "do\n",
     include_str!("../lua/fleet.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/member.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/semaphore.lua"),
     "end\n",
 );
 

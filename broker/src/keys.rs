@@ -113,6 +113,45 @@ impl ShardKeys {
     }
 }
 
+/// A kind of object: a word of multiprocessing, and the parts of such an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// The word, which is part of its keys.
+    pub word: &'static str,
+    /// Its parts, in the order in which each function of the kind gets them: meta, members and log first.
+    pub parts: &'static [&'static str],
+}
+
+/// The keys of an object. They share the hash tag `{name}`, so they live in one slot.
+#[derive(Clone, Debug)]
+pub struct ObjectKeys(Vec<String>);
+
+impl ObjectKeys {
+    /// The keys of the object of this kind and name.
+    #[must_use]
+    pub fn new(namespace: &Name, kind: Kind, name: &Name) -> Self {
+        let parts = kind.parts.iter().chain([&ABSENT]);
+        let word = kind.word;
+        Self(
+            parts
+                .map(|part| format!("{namespace}:{word}:{{{name}}}:{part}"))
+                .collect(),
+        )
+    }
+
+    /// What each function of the kind gets as its KEYS.
+    #[must_use]
+    pub fn fixed(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// The channel on which a process hears what it waits for; the functions make it likewise.
+#[must_use]
+pub fn client_channel(namespace: &Name, client: &str) -> String {
+    format!("{namespace}:client:{client}")
+}
+
 /// The keys of a namespace's fleet: which workers are up, which queues there are.
 #[derive(Clone, Debug)]
 pub struct FleetKeys {
@@ -148,5 +187,17 @@ mod tests {
                 .all(|key| key.starts_with("pmq:{mail.fast/0}:"))
         );
         assert_eq!(keys.fixed()[16], "pmq:{mail.fast/0}:ready:0");
+    }
+
+    #[test]
+    fn an_object_and_a_task_queue_of_one_name_share_no_key() {
+        let (namespace, name) = (Name::new("pmq").unwrap(), Name::new("fruit").unwrap());
+        let kind = Kind {
+            word: "queue",
+            parts: &["meta", "members", "log"],
+        };
+        let keys = ObjectKeys::new(&namespace, kind, &name);
+        assert_eq!(keys.fixed()[0], "pmq:queue:{fruit}:meta");
+        assert_eq!(keys.fixed()[3], "pmq:queue:{fruit}:absent");
     }
 }

@@ -92,7 +92,7 @@ impl TaskQueue {
 }
 
 /// When a wait of this length is over; a day from now where it would never be.
-fn deadline_after(timeout: Duration) -> Instant {
+pub(crate) fn deadline_after(timeout: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(timeout)
         .unwrap_or(now + Duration::from_secs(86_400))
