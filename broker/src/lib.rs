@@ -27,6 +27,7 @@ pub mod error;
 pub mod functions;
 pub mod ids;
 pub mod keys;
+pub mod lending;
 pub mod lock;
 mod object;
 mod reply;

@@ -111,7 +111,7 @@ impl Semaphore {
         if let Asked::Granted(row) = place.ask(true).await? {
             return Ok(Some(place.take(row, self.lease)));
         }
-        let row = place.wait(deadline).await?;
+        let row = crate::lending::while_waiting(place.wait(deadline)).await?;
         Ok(row.map(|row| place.take(row, WAITING_LEASE.min(self.lease))))
     }
 

@@ -23,6 +23,7 @@
 //! # Ok(()) }
 //! ```
 
+pub use pmq_broker::lending::while_waiting;
 pub use pmq_broker::task_queue;
 pub use pmq_broker::{
     Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Result, TaskId,

@@ -20,6 +20,7 @@ mod delays;
 mod faults;
 mod get;
 mod leases;
+mod lending;
 mod liveness;
 mod lock;
 mod map;
