@@ -12,7 +12,7 @@
 //! ```
 //!
 //! In reading order: [`ids`], [`task`], [`envelope`] and [`completion`] are plain data; [`keys`] names every key;
-//! [`functions`] is the library of state changes; [`broker`] connects; [`task_queue`] calls.
+//! [`functions`] is the library of state changes; [`broker`] connects; [`task_queue`] calls; [`process`] reads what processes print.
 
 pub mod broker;
 pub mod completion;
@@ -27,6 +27,7 @@ pub mod error;
 pub mod functions;
 pub mod ids;
 pub mod keys;
+pub mod process;
 mod reply;
 pub mod rights;
 pub mod task;

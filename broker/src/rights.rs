@@ -9,7 +9,7 @@ use crate::ids::Name;
 use crate::reply;
 
 /// The commands that the functions run inside, each with the arguments that follow the key.
-const INNER: [(&str, &[&str]); 35] = [
+const INNER: [(&str, &[&str]); 39] = [
     ("DEL", &[]),
     ("EXISTS", &[]),
     ("HDEL", &["f"]),
@@ -37,6 +37,10 @@ const INNER: [(&str, &[&str]); 35] = [
     ("SREM", &["v"]),
     ("SSCAN", &["0"]),
     ("UNLINK", &[]),
+    ("XADD", &["*", "f", "v"]),
+    ("XLEN", &[]),
+    ("XREVRANGE", &["+", "-"]),
+    ("XTRIM", &["MAXLEN", "0"]),
     ("ZADD", &["1", "v"]),
     ("ZCARD", &[]),
     ("ZMSCORE", &["v"]),
