@@ -21,6 +21,7 @@ mod faults;
 mod get;
 mod leases;
 mod liveness;
+mod logs;
 mod map;
 mod outage;
 mod protocol;

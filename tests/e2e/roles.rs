@@ -85,6 +85,13 @@ async fn worker() {
             block_for_file(&body);
             Ok(Bytes::new())
         })
+        .handle_bytes("print", |context, body| async move {
+            for i in 1..=3 {
+                let word = String::from_utf8_lossy(&body);
+                context.print(format!("{word} {i}")).await;
+            }
+            Ok(Bytes::new())
+        })
         .handle_bytes("poison", poison);
     worker.run(std::future::pending()).await.unwrap();
 }

@@ -127,6 +127,7 @@ impl Staff {
             commands,
             guard,
             runtime,
+            roles: Handle::current(),
             finishers,
             standing_back: (!options.burst).then(StandingBack::default),
         });
