@@ -50,13 +50,14 @@ const INNER: [(&str, &[&str]); 39] = [
     ("ZSCORE", &["v"]),
     ("BLPOP", &["1"]),
 ];
-const FUNCTIONS: [&str; 8] = [
+const FUNCTIONS: [&str; 9] = [
     "submit",
     "claim",
     "finish",
     "heartbeat",
     "take",
     "watch",
+    "log_append",
     "cancel",
     "inspect",
 ];
@@ -120,6 +121,7 @@ fn commands(key: &str) -> Vec<Vec<String>> {
     let keyless = [
         words(&["PUBLISH", key, "v"]),
         words(&["SUBSCRIBE", key]),
+        words(&["XREAD", "COUNT", "1", "STREAMS", key, "0"]),
         words(&["TIME"]),
         words(&["INFO", "server"]),
     ];

@@ -351,3 +351,120 @@ async fn a_log_goes_with_the_retention_but_not_while_its_process_runs() {
         },
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pmq_logs_prints_each_stream_byte_for_byte_and_replays_from_an_offset() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker(WORKER);
+    let script = r"printf 'o\377\000'; sleep 0.1; printf 'e\n' >&2";
+    let id = fleet.submit(&process(&fleet, script)).await.to_string();
+    let pmq = fleet.pmq();
+    let followed = pmq.run(["logs", "-f", &id]).expect_code(0);
+    assert_eq!(
+        (&followed.stdout[..], &followed.stderr[..]),
+        (&b"o\xff\0"[..], &b"e\n"[..])
+    );
+    let rest = pmq.run(["logs", "--offset", "2", &id]).expect_code(0);
+    assert_eq!(
+        (&rest.stdout[..], &rest.stderr[..]),
+        (&b"\0"[..], &b"e\n"[..])
+    );
+    let one = pmq.run(["logs", "--stream", "stderr", &id]).expect_code(0);
+    assert_eq!((&one.stdout[..], &one.stderr[..]), (&b""[..], &b"e\n"[..]));
+    let json = pmq.run(["--json", "logs", &id]).expect_code(0).json();
+    assert_eq!(json.len(), 2);
+    assert_eq!(
+        (&json[0]["stream"], &json[0]["base64"]),
+        (&"stdout".into(), &"b/8A".into())
+    );
+    assert_eq!(
+        (&json[1]["offset"], &json[1]["text"]),
+        (&3.into(), &"e\n".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pmq_logs_shows_lines_as_they_come_and_tells_what_is_lost() {
+    let fleet = Fleet::new().await;
+    let settings = Settings {
+        log_max: Some(1000),
+        ..Settings::default()
+    };
+    fleet.queue.configure(&settings).await.unwrap();
+    let _worker = fleet.worker(WORKER);
+    let script = "seq 100000; sleep 0.1; echo last; while ! [ -e $DIR/go ]; do sleep 0.01; done";
+    let id = fleet.submit(&process(&fleet, script)).await.to_string();
+    let mut log = fleet.queue.log(id.parse().unwrap()).follow(true);
+    let _ = read_until(&mut log, "last").await;
+    let following = fleet.pmq().spawn(["logs", "-f", &id]);
+    let _ = following.wait_for_line("last");
+    let lost = following.wait_for_line("pmq: lost ");
+    fs::write(fleet.path("go"), "").unwrap();
+    let shown = following.wait().expect_code(0);
+    let lost: usize = lost.split(' ').nth(2).unwrap().parse().unwrap();
+    assert_eq!(lost + shown.stdout.len(), 588_895 + 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pmq_logs_of_a_plain_task_is_what_its_completion_keeps() {
+    let fleet = Fleet::new().await;
+    let pmq = fleet.pmq();
+    let task = fleet.sh("echo out; echo err >&2");
+    let id = fleet.submit(&task).await.to_string();
+    let early = pmq.run(["logs", &id]).expect_code(0);
+    assert!(early.error_text().contains("has printed nothing yet"));
+    let queue = fleet.queue.name().as_str();
+    let _worker = pmq.spawn(["worker", "-q", queue, "--allow-commands"]);
+    let followed = pmq.run(["logs", "-f", &id]).expect_code(0);
+    assert_eq!(
+        (followed.text(), followed.error_text()),
+        ("out\n".into(), "err\n".into())
+    );
+    let rest = pmq.run(["logs", "--offset", "5", &id]).expect_code(0);
+    assert_eq!(
+        (rest.text(), rest.error_text()),
+        (String::new(), "rr\n".into())
+    );
+
+    let posted = Task {
+        completions: Some(crate::fleet::name("done")),
+        ..fleet.sh("echo out")
+    };
+    let id = fleet.submit(&posted).await;
+    ended(&fleet, id).await;
+    let none = pmq.run(["logs", &id.to_string()]).expect_code(0);
+    assert!(none.text().is_empty() && none.error_text().contains("nothing is kept of"));
+
+    let unknown = pmq.run(["logs", &TaskId::new().to_string()]).expect_code(1);
+    assert!(
+        unknown.error_text().contains("is known"),
+        "{}",
+        unknown.error_text()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pmq_logs_ends_with_an_interrupt_and_the_process_goes_on() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker(WORKER);
+    let script = "echo ready; while ! [ -e $DIR/go ]; do sleep 0.01; done";
+    let id = fleet.submit(&process(&fleet, script)).await;
+    let following = fleet.pmq().spawn(["logs", "-f", &id.to_string()]);
+    let _ = following.wait_for_line("ready");
+    following.interrupt();
+    let _ = following.wait().expect_code(130);
+    fs::write(fleet.path("go"), "").unwrap();
+    assert_eq!(fleet.completion().await.outcome, Outcome::Ok);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_queue_leaves_no_log_behind() {
+    let fleet = Fleet::new().await;
+    let worker = fleet.worker(WORKER);
+    let id = fleet.submit(&process(&fleet, "echo here")).await;
+    ended(&fleet, id).await;
+    worker.terminate();
+    let _ = worker.wait();
+    fleet.queue.delete().await.unwrap();
+    assert_eq!(read(fleet.queue.log(id)).await, Got::default());
+}

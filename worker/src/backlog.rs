@@ -9,8 +9,9 @@ use pmq_broker::process::{Batch, Stream};
 const LIMIT: usize = 1 << 20;
 /// What a piece costs beside its bytes, so that very many small ones are bounded too.
 const OVERHEAD: usize = 64;
-/// Small writes to one stream become one piece up to this size.
+/// Small writes to one stream become one piece up to this size, larger ones are cut at the other.
 const PIECE: usize = 16 * 1024;
+const LONGEST: usize = 64 * 1024;
 /// Bytes and pieces that go with one call, but at least one piece.
 const BATCH: usize = 256 * 1024;
 const BATCH_PIECES: usize = 500;
@@ -35,8 +36,10 @@ impl Backlog {
             Some((last, piece)) if *last == stream && piece.len() + bytes.len() <= PIECE => {
                 piece.extend_from_slice(bytes);
             }
-            _ if bytes.is_empty() => {}
-            _ => self.pieces.push_back((stream, bytes.into())),
+            _ => {
+                let pieces = bytes.chunks(LONGEST).map(|piece| (stream, piece.into()));
+                self.pieces.extend(pieces);
+            }
         }
     }
 
@@ -132,6 +135,21 @@ mod tests {
             pieces: vec![piece(Stream::Stdout, "ab"), piece(Stream::Stderr, "cd")],
         };
         assert_eq!(backlog.batch(), expected);
+    }
+
+    #[test]
+    fn a_very_long_line_goes_in_pieces() {
+        let mut backlog = Backlog::default();
+        backlog.push(Stream::Stdout, &vec![7; 1_000_000]);
+        let (mut got, mut calls) = (0, 0);
+        while backlog.bytes() > 0 {
+            let batch = backlog.batch();
+            assert!(batch.pieces.iter().all(|(_, piece)| piece.len() <= LONGEST));
+            got += flat(&batch).len() as u64;
+            backlog.confirm(got);
+            calls += 1;
+        }
+        assert_eq!((got, calls), (1_000_000, 4));
     }
 
     #[test]
