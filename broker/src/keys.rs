@@ -1,9 +1,9 @@
 //! Every key in Redis. Keys are made here and nowhere else.
 
-use crate::ids::Name;
+use crate::ids::{Name, TaskId};
 
 /// The fixed parts of a shard, in the order in which each function of the task system gets them.
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 18] = [
     "meta",
     "tasks",
     "running",
@@ -20,6 +20,8 @@ const PARTS: [&str; 16] = [
     "suspects",
     "holes",
     "names",
+    "logs",
+    "log.sizes",
 ];
 const PRIORITIES: usize = 10;
 /// A key that never exists, declared last: while a slot moves, Redis refuses a call with a missing key before it
@@ -94,6 +96,18 @@ impl ShardKeys {
     #[must_use]
     pub fn results(&self, bucket: &str) -> String {
         self.part(&format!("results:{bucket}"))
+    }
+
+    /// The tasks that have a log.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        self.part("logs")
+    }
+
+    /// The log of a process.
+    #[must_use]
+    pub fn log(&self, id: TaskId) -> String {
+        self.part(&format!("log:{id}"))
     }
 
     /// The channel on which the ends of watched tasks are published.
@@ -180,13 +194,13 @@ mod tests {
     #[test]
     fn all_keys_of_a_shard_share_its_hash_tag() {
         let keys = ShardKeys::new(&Name::new("pmq").unwrap(), &Name::new("mail.fast").unwrap());
-        assert_eq!(keys.fixed().len(), 27);
+        assert_eq!(keys.fixed().len(), 29);
         assert!(
             keys.fixed()
                 .iter()
                 .all(|key| key.starts_with("pmq:{mail.fast/0}:"))
         );
-        assert_eq!(keys.fixed()[16], "pmq:{mail.fast/0}:ready:0");
+        assert_eq!(keys.fixed()[18], "pmq:{mail.fast/0}:ready:0");
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! In reading order: [`ids`], [`task`], [`envelope`] and [`completion`] are plain data; [`keys`] names every key;
-//! [`functions`] is the library of state changes; [`broker`] connects; [`task_queue`] calls.
+//! [`functions`] is the library of state changes; [`broker`] connects; [`task_queue`] calls; [`process`] reads what processes print.
 
 pub mod broker;
 pub mod completion;
@@ -30,6 +30,7 @@ pub mod keys;
 pub mod lending;
 pub mod lock;
 mod object;
+pub mod process;
 mod reply;
 pub mod rights;
 pub mod semaphore;

@@ -23,6 +23,7 @@ mod leases;
 mod lending;
 mod liveness;
 mod lock;
+mod logs;
 mod map;
 mod outage;
 mod protocol;

@@ -89,6 +89,13 @@ async fn worker() {
             Ok(Bytes::new())
         })
         .handle_bytes("descend", move |_, body| descend(tasks.clone(), body))
+        .handle_bytes("print", |context, body| async move {
+            for i in 1..=3 {
+                let word = String::from_utf8_lossy(&body);
+                context.print(format!("{word} {i}")).await;
+            }
+            Ok(Bytes::new())
+        })
         .handle_bytes("poison", poison);
     worker.run(std::future::pending()).await.unwrap();
 }

@@ -16,6 +16,7 @@ use crate::finisher::Post;
 use crate::handlers::{Context, Handler, Handlers, TaskError, caught};
 use crate::held::{Line, StopSwitch};
 use crate::lending::{Desk, Lender, Ticket};
+use crate::process_log::{Chunk, ProcessLog};
 use crate::runner::{Answer, Request, RunnerError};
 use crate::slots::Slot;
 use crate::standing_back::StandingBack;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) desk: Option<Desk>,
     /// Where handlers run: their program's own runtime.
     pub(crate) runtime: tokio::runtime::Handle,
+    /// Where the worker's own roles run.
+    pub(crate) roles: tokio::runtime::Handle,
     pub(crate) finishers: Vec<(Arc<Line>, mpsc::Sender<Post>)>,
     /// Not in a burst, which ends soon anyway.
     pub(crate) standing_back: Option<StandingBack>,
@@ -55,6 +58,8 @@ struct Run {
     slot: usize,
     lender: Arc<Lender>,
     since: Instant,
+    /// Where it prints to, where it is a process.
+    log: Option<mpsc::Sender<Chunk>>,
 }
 
 impl Executor {
@@ -74,15 +79,16 @@ impl Executor {
         let (slot, lender) = (slot.number, Lender::new(slot));
         let executor = self.0.clone();
         self.0.runtime.spawn(async move {
-            let run = Run {
+            let mut run = Run {
                 claim,
                 line,
                 switch,
                 slot,
                 lender: lender.clone(),
                 since,
+                log: None,
             };
-            let end = match caught(executor.execute(&run)).await {
+            let end = match caught(executor.execute(&mut run)).await {
                 Ok(end) => end,
                 Err(panic) => End::failed(How::Failed, format!("the handler panicked: {panic}")),
             };
@@ -100,7 +106,7 @@ impl Executor {
 }
 
 impl Shared {
-    async fn execute(&self, run: &Run) -> End {
+    async fn execute(&self, run: &mut Run) -> End {
         if run.claim.is_orphan() {
             return End::failed(How::Cancelled, "whoever owned it is gone");
         }
@@ -117,14 +123,32 @@ impl Shared {
         {
             return End::failed(How::Dead, "it expired before it ran");
         }
+        if task.process {
+            self.execute_with_log(&task, run).await
+        } else {
+            self.work(&task, run).await
+        }
+    }
+
+    /// Runs a process. Who sees its end can read its whole log.
+    async fn execute_with_log(&self, task: &Task, run: &mut Run) -> End {
+        let queue = run.line.queue.clone();
+        let log = ProcessLog::start(&self.roles, queue, task.id, run.claim.run.clone());
+        run.log = Some(log.chunks());
+        let end = self.work(task, run).await;
+        let bytes = log.close(end.is_last(task)).await;
+        end.with_log(bytes)
+    }
+
+    async fn work(&self, task: &Task, run: &Run) -> End {
         let end = match &task.work {
-            Work::Handler(name) => self.handle(name, &task, run).await,
-            Work::Command(argv) if self.commands.allowed => self.command(argv.clone(), &task, run).await,
+            Work::Handler(name) => self.handle(name, task, run).await,
+            Work::Command(argv) if self.commands.allowed => self.command(argv.clone(), task, run).await,
             Work::Command(_) => End::Refused(
                 "no worker of this queue allows commands; start one with `pmq worker --allow-commands`, or name a task of its [tasks.NAME]".into(),
             ),
         };
-        end.after_stop(run.switch.why()).checked(&task)
+        end.after_stop(run.switch.why()).checked(task)
     }
 
     async fn handle(&self, name: &str, task: &Task, run: &Run) -> End {
@@ -139,6 +163,7 @@ impl Shared {
                     queue: run.line.queue.name().clone(),
                     worker: self.worker.clone(),
                     stop: run.switch.stop.clone(),
+                    log: run.log.clone(),
                 };
                 let limit = limit(task);
                 let body = task.body.clone();
@@ -218,6 +243,7 @@ impl Shared {
         let lending = ticket.iter().flat_map(Ticket::variables);
         command.program.env.extend(lending);
         command.interrupt = run.switch.interrupt.clone();
+        command.live = run.log.clone();
         let ended = tokio::select! {
             ended = command.run(&self.guard, run.switch.stop.clone()) => ended,
             () = run.switch.kill.cancelled() => return End::killed(),

@@ -11,11 +11,14 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
+use pmq_broker::process::Stream;
 use pmq_broker::{Name, TaskId};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Task;
+use crate::process_log::Chunk;
 use crate::runner::Runner;
 
 /// What a handler is told about its run.
@@ -31,6 +34,19 @@ pub struct Context {
     pub worker: Arc<str>,
     /// Cancelled when the run shall stop; soon after, the handler is dropped.
     pub stop: CancellationToken,
+    pub(crate) log: Option<mpsc::Sender<Chunk>>,
+}
+
+impl Context {
+    /// Prints a line to the log of this process, as its standard output. In Python this is `print` in a child.
+    ///
+    /// A task that is no process has no log, and its lines go nowhere.
+    pub async fn print(&self, line: impl Display) {
+        if let Some(log) = &self.log {
+            // A log that is closed belongs to a process that has ended.
+            let _ = log.send((Stream::Stdout, format!("{line}\n").into())).await;
+        }
+    }
 }
 
 /// Why a handler failed.

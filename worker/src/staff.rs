@@ -133,6 +133,7 @@ impl Staff {
             guard,
             desk: socket.as_ref().map(Socket::desk),
             runtime,
+            roles: Handle::current(),
             finishers,
             standing_back: (!options.burst).then(StandingBack::default),
         });

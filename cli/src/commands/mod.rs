@@ -8,6 +8,7 @@ mod functions;
 mod generate;
 mod get;
 mod local;
+mod logs;
 mod map;
 mod queue;
 mod status;
@@ -35,6 +36,8 @@ pub enum Command {
     Status(status::Status),
     /// Wait until tasks have ended
     Wait(wait::Wait),
+    /// Show what a process prints
+    Logs(logs::Logs),
     /// Cancel tasks, waiting or running
     Cancel(cancel::Cancel),
     /// List, pause, resume, purge and set up task queues
@@ -69,6 +72,7 @@ impl Command {
             Self::Get(command) => interruptible(command.run(context)).await,
             Self::Status(command) => interruptible(command.run(context)).await,
             Self::Wait(command) => interruptible(command.run(context)).await,
+            Self::Logs(command) => interruptible(command.run(context)).await,
             Self::Cancel(command) => interruptible(command.run(context)).await,
             Self::Queue(command) => interruptible(command.run(context)).await,
             Self::Dead(command) => interruptible(command.run(context)).await,
