@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::ids::{Incarnation, Name};
 use crate::keys::FleetKeys;
+use crate::process::Children;
 use crate::reply;
 use crate::task_queue::TaskQueue;
 
@@ -38,6 +39,7 @@ struct Inner {
     heartbeat: Link,
     bulk: Link,
     registered: Mutex<HashSet<Name>>,
+    children: Arc<Children>,
     report: ServerReport,
 }
 
@@ -76,6 +78,7 @@ impl Broker {
                 bulk: control.sibling(BULK_RESPONSE),
                 control,
                 registered: Mutex::default(),
+                children: Arc::default(),
                 report,
             }),
         }
@@ -247,6 +250,11 @@ impl Broker {
 
     pub(crate) fn namespace(&self) -> &Name {
         &self.inner.namespace
+    }
+
+    /// The processes that this one has started.
+    pub(crate) fn children(&self) -> &Arc<Children> {
+        &self.inner.children
     }
 
     pub(crate) fn control(&self) -> &Link {

@@ -3,7 +3,7 @@
 use crate::ids::Name;
 
 /// The fixed parts of a shard, in the order in which each function of the task system gets them.
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 17] = [
     "meta",
     "tasks",
     "running",
@@ -20,6 +20,7 @@ const PARTS: [&str; 16] = [
     "suspects",
     "holes",
     "names",
+    "started",
 ];
 const PRIORITIES: usize = 10;
 /// A key that never exists, declared last: while a slot moves, Redis refuses a call with a missing key before it
@@ -141,12 +142,12 @@ mod tests {
     #[test]
     fn all_keys_of_a_shard_share_its_hash_tag() {
         let keys = ShardKeys::new(&Name::new("pmq").unwrap(), &Name::new("mail.fast").unwrap());
-        assert_eq!(keys.fixed().len(), 27);
+        assert_eq!(keys.fixed().len(), 28);
         assert!(
             keys.fixed()
                 .iter()
                 .all(|key| key.starts_with("pmq:{mail.fast/0}:"))
         );
-        assert_eq!(keys.fixed()[16], "pmq:{mail.fast/0}:ready:0");
+        assert_eq!(keys.fixed()[17], "pmq:{mail.fast/0}:ready:0");
     }
 }

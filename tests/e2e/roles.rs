@@ -14,6 +14,7 @@ use pmq_tests::{Program, eventually};
 use pmq_worker::{Context, TaskError, Worker};
 
 use crate::fleet::{Fleet, SOON, name, sh};
+use crate::process::{LINEAGE, SQUARE, lineage};
 
 const QUEUE: &str = "PMQ_TEST_QUEUE";
 const DIRECTORY: &str = "PMQ_TEST_DIRECTORY";
@@ -38,7 +39,7 @@ impl Fleet {
         stand_in.spawn(as_test("roles::owner"))
     }
 
-    fn stand_in(&self) -> Program {
+    pub(crate) fn stand_in(&self) -> Program {
         Program::new(env::current_exe().unwrap())
             .env("PMQ_REDIS_URL", self.url())
             .env(QUEUE, self.queue.name().as_str())
@@ -47,19 +48,19 @@ impl Fleet {
 }
 
 /// The arguments with which a test program runs one test that is ignored otherwise.
-fn as_test(name: &str) -> [&str; 4] {
+pub(crate) fn as_test(name: &str) -> [&str; 4] {
     ["--exact", "--ignored", "--nocapture", name]
 }
 
-async fn broker() -> Broker {
+pub(crate) async fn broker() -> Broker {
     Broker::connect(&Config::from_env().unwrap()).await.unwrap()
 }
 
-fn queue() -> Option<Name> {
+pub(crate) fn queue() -> Option<Name> {
     Some(name(&env::var(QUEUE).ok()?))
 }
 
-fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     env::var_os(DIRECTORY).unwrap().into()
 }
 
@@ -85,7 +86,12 @@ async fn worker() {
             block_for_file(&body);
             Ok(Bytes::new())
         })
-        .handle_bytes("poison", poison);
+        .handle_bytes("poison", poison)
+        .handle(
+            SQUARE,
+            |x| async move { x.checked_mul(x).ok_or("too large") },
+        )
+        .handle(LINEAGE, |()| lineage());
     worker.run(std::future::pending()).await.unwrap();
 }
 

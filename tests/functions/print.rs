@@ -143,6 +143,7 @@ impl Printer {
                 "running" => self.running(value),
                 "claims" => self.log(value),
                 "attempts" => self.attempts(value, now_ms),
+                "started" => word(value),
                 "cancels" => orders(value),
                 _ => self.record(field, value),
             };

@@ -13,8 +13,9 @@ use crate::child::Guard;
 use crate::commands::{Commands, Surroundings, is_workers_trouble};
 use crate::end::{End, chain};
 use crate::finisher::Post;
-use crate::handlers::{Context, Handler, Handlers, TaskError, caught};
+use crate::handlers::{Context, Function, Handler, Handlers, TaskError, call, caught};
 use crate::held::{Line, StopSwitch};
+use crate::process::{Host, Pid, Process, say_here};
 use crate::runner::{Answer, Request, RunnerError};
 use crate::slots::Slot;
 use crate::standing_back::StandingBack;
@@ -24,7 +25,7 @@ use crate::standing_back::StandingBack;
 pub(crate) struct Executor(Arc<Shared>);
 
 pub(crate) struct Shared {
-    pub(crate) worker: Arc<str>,
+    pub(crate) host: Host,
     pub(crate) handlers: Handlers,
     pub(crate) commands: Commands,
     pub(crate) guard: Guard,
@@ -78,7 +79,7 @@ impl Executor {
             };
             let end = match caught(executor.execute(&run)).await {
                 Ok(end) => end,
-                Err(panic) => End::failed(How::Failed, format!("the handler panicked: {panic}")),
+                Err(panic) => End::panicked(&panic),
             };
             let refused = matches!(end, End::Refused(_));
             // Only then the slot is free: what can't be committed holds up what would come after it.
@@ -111,38 +112,40 @@ impl Shared {
         {
             return End::failed(How::Dead, "it expired before it ran");
         }
-        let end = match &task.work {
-            Work::Handler(name) => self.handle(name, &task, run).await,
-            Work::Command(argv) if self.commands.allowed => self.command(argv.clone(), &task, run).await,
+        if !task.process {
+            let end = self.work(&task, run, None).await;
+            return end.after_stop(run.switch.why()).checked(&task);
+        }
+        let process = Process {
+            claim: &run.claim,
+            line: &run.line,
+            switch: &run.switch,
+            since: run.since,
+        };
+        let (pid, known) = mpsc::channel(1);
+        let work = self.work(&task, run, Some(pid));
+        process.run(&self.host, known, work).await.checked(&task)
+    }
+
+    /// Runs the work of a task, and says as which process once it does.
+    async fn work(&self, task: &Task, run: &Run, pid: Option<Pid>) -> End {
+        match &task.work {
+            Work::Handler(name) => self.handle(name, task, run, pid).await,
+            Work::Command(argv) if self.commands.allowed => self.command(argv.clone(), task, run, pid).await,
             Work::Command(_) => End::Refused(
                 "no worker of this queue allows commands; start one with `pmq worker --allow-commands`, or name a task of its [tasks.NAME]".into(),
             ),
-        };
-        end.after_stop(run.switch.why()).checked(&task)
+        }
     }
 
-    async fn handle(&self, name: &str, task: &Task, run: &Run) -> End {
+    async fn handle(&self, name: &str, task: &Task, run: &Run, pid: Option<Pid>) -> End {
         match self.handlers.get(name) {
             None => End::Refused(format!(
                 "no worker of this queue knows a task named '{name}'"
             )),
             Some(Handler::Function(function)) => {
-                let context = Context {
-                    id: task.id,
-                    attempt: run.claim.attempt(),
-                    queue: run.line.queue.name().clone(),
-                    worker: self.worker.clone(),
-                    stop: run.switch.stop.clone(),
-                };
-                let limit = limit(task);
-                let body = task.body.clone();
-                let answer = function(context, body);
-                tokio::select! {
-                    biased;
-                    answer = answer => answer.map_or_else(End::from, End::ok),
-                    () = run.switch.stop.cancelled() => End::failed(How::Failed, "stopped"),
-                    () = expire(limit) => End::timed_out(task),
-                }
+                say_here(pid);
+                self.function(function, task, run).await
             }
             Some(Handler::Template(template)) => match template(&task.body) {
                 Ok(argv) => {
@@ -150,11 +153,32 @@ impl Shared {
                         .into_iter()
                         .map(std::os::unix::ffi::OsStringExt::into_vec)
                         .collect();
-                    self.command(argv, task, run).await
+                    self.command(argv, task, run, pid).await
                 }
                 Err(problem) => End::failed(How::FailedForGood, problem),
             },
-            Some(Handler::Runner(runner)) => self.ask(runner, task, run).await,
+            Some(Handler::Runner(runner)) => {
+                say_here(pid);
+                self.ask(runner, task, run).await
+            }
+        }
+    }
+
+    async fn function(&self, function: &Function, task: &Task, run: &Run) -> End {
+        let context = Context {
+            id: task.id,
+            attempt: run.claim.attempt(),
+            queue: run.line.queue.name().clone(),
+            worker: self.host.worker.clone(),
+            stop: run.switch.stop.clone(),
+        };
+        let lineage = task.details.process.as_ref();
+        let answer = call(function, context, task.body.clone(), lineage);
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_or_else(End::from, End::ok),
+            () = run.switch.stop.cancelled() => End::failed(How::Failed, "stopped"),
+            () = expire(limit(task)) => End::timed_out(task),
         }
     }
 
@@ -197,7 +221,7 @@ impl Shared {
         }
     }
 
-    async fn command(&self, argv: Vec<Vec<u8>>, task: &Task, run: &Run) -> End {
+    async fn command(&self, argv: Vec<Vec<u8>>, task: &Task, run: &Run, pid: Option<Pid>) -> End {
         let around = Surroundings {
             id: task.id,
             attempt: run.claim.attempt(),
@@ -209,11 +233,9 @@ impl Shared {
             command.stdin = Some(task.body.clone());
         }
         command.interrupt = run.switch.interrupt.clone();
-        let ended = tokio::select! {
-            ended = command.run(&self.guard, run.switch.stop.clone()) => ended,
-            () = run.switch.kill.cancelled() => return End::killed(),
-        };
-        match ended {
+        command.kill = run.switch.kill.clone();
+        command.pid = pid;
+        match command.run(&self.guard, run.switch.stop.clone()).await {
             Ok(ended) => End::of_command(ended, task),
             Err(error) if is_workers_trouble(&error) => {
                 tracing::error!(target: "pmq", error = %chain(&error), "can't run commands now; handing them back");
@@ -244,7 +266,7 @@ impl Shared {
             attempt: run.claim.attempt(),
             started_us,
             finished_us: started_us + elapsed,
-            worker: self.worker.to_string(),
+            worker: self.host.worker.to_string(),
             report,
             body,
         };

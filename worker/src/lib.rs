@@ -29,6 +29,7 @@ mod health;
 mod heartbeat;
 mod held;
 mod options;
+mod process;
 mod reclaimer;
 pub mod runner;
 mod slots;

@@ -10,6 +10,7 @@ mod heartbeat;
 mod lease;
 mod reclaim;
 mod release;
+mod start;
 mod status;
 mod submit;
 mod wait;
@@ -29,6 +30,7 @@ pub use finish::{Finish, Finished, How};
 pub use heartbeat::{Beat, Heartbeat, Order};
 pub use reclaim::Reclaimed;
 pub use release::Refused;
+pub use start::{Look, Started, StartedProcess};
 pub use status::QueueStatus;
 pub use submit::Submitted;
 pub use wait::Ending;
@@ -92,7 +94,7 @@ impl TaskQueue {
 }
 
 /// When a wait of this length is over; a day from now where it would never be.
-fn deadline_after(timeout: Duration) -> Instant {
+pub(crate) fn deadline_after(timeout: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(timeout)
         .unwrap_or(now + Duration::from_secs(86_400))
