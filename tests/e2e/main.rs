@@ -26,6 +26,7 @@ mod outage;
 mod process;
 mod protocol;
 mod refusals;
+mod run;
 mod runners;
 mod shutdown;
 mod status;

@@ -45,7 +45,7 @@ impl Process {
             name: default_name(&current_process().name),
             daemon: false,
             tied: false,
-            queue: Name::new("default").expect("it keeps to the grammar"),
+            queue: default_queue(),
             start_timeout: START_TIMEOUT,
             phase: Phase::Initial,
         }
@@ -87,6 +87,13 @@ impl Process {
         self
     }
 
+    /// Sets how long it may run until its worker terminates it, in whole ms; no limit unless set.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.task.details.timeout_ms = timeout.as_millis() as u64;
+        self
+    }
+
     /// Sets a command's working directory on its host; a private one unless set.
     #[must_use]
     pub fn cwd(mut self, directory: impl Into<String>) -> Self {
@@ -118,6 +125,10 @@ impl Process {
     pub fn is_daemon(&self) -> bool {
         self.daemon
     }
+}
+
+fn default_queue() -> Name {
+    Name::new("default").expect("it keeps to the grammar")
 }
 
 /// `Process-1`, and `Process-1:2` for the second child of that one, as in Python.

@@ -28,8 +28,8 @@ pub(super) struct Child {
     pub(super) id: TaskId,
     pub(super) name: String,
     pub(super) daemon: bool,
-    /// Whether it ends with this process.
-    pub(super) is_owned: bool,
+    /// Whether it ends with this process, as daemons do.
+    pub(super) tied: bool,
     pub(super) facts: Arc<Facts>,
 }
 
@@ -48,16 +48,25 @@ pub async fn active_children(broker: &Broker) -> Result<Vec<Process>> {
 /// Ends this process as a parent: terminates its daemons, and joins its other children. Python does this at the end of
 /// every program; here a program that wants it calls it last. Without it, daemons end with the parent's lease, 15 s later.
 pub async fn at_exit(broker: &Broker) -> Result<()> {
+    end_as_parent(broker, true).await
+}
+
+/// As [`at_exit`], but leaves the other children running.
+pub async fn leave(broker: &Broker) -> Result<()> {
+    end_as_parent(broker, false).await
+}
+
+async fn end_as_parent(broker: &Broker, join: bool) -> Result<()> {
     let children = children_of(broker);
-    for child in children.living(broker).await? {
-        if child.is_daemon() {
-            child.terminate().await?;
-        }
+    let living = children.living(broker).await?;
+    for child in living.iter().filter(|child| child.tied) {
+        child.terminate().await?;
     }
-    for child in children.living(broker).await? {
+    for child in living.iter().filter(|child| join && !child.tied) {
         child.join().await?;
     }
-    for (_, owner) in std::mem::take(&mut *children.owners.lock().await) {
+    let owners = std::mem::take(&mut *children.owners.lock().await);
+    for owner in owners.into_values() {
         owner.close().await?;
     }
     Ok(())
@@ -97,7 +106,8 @@ impl Children {
                     id: child.id,
                     ..Task::of(Work::Command(Vec::new()))
                 };
-                living.push(Process::known(handle, task, child.name, child.daemon));
+                let process = Process::known(handle, task, child.name, child.daemon);
+                living.push(process.tied(child.tied));
             }
         }
         self.known()
@@ -121,16 +131,16 @@ impl Drop for Children {
             let daemons: Vec<TaskId> = known
                 .iter()
                 .filter(|child| {
-                    child.is_owned && child.queue == name && child.facts.ended.get().is_none()
+                    child.tied && child.queue == name && child.facts.ended.get().is_none()
                 })
                 .map(|child| child.id)
                 .collect();
-            runtime.spawn(leave(owner, daemons));
+            runtime.spawn(terminate(owner, daemons));
         }
     }
 }
 
-async fn leave(owner: Owner, daemons: Vec<TaskId>) {
+async fn terminate(owner: Owner, daemons: Vec<TaskId>) {
     let stopped = owner.queue().cancel(&daemons, Signal::Terminate).await;
     if let Err(error) = stopped.and(owner.close().await) {
         tracing::debug!(target: "pmq", %error, "could not end daemons; they end with the lease");

@@ -27,7 +27,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub(crate) use children::Children;
-pub use children::{active_children, at_exit};
+pub use children::{active_children, at_exit, leave};
 pub use current::{
     CurrentProcess, ParentProcess, cpu_count, current_process, parent_process, scope,
 };

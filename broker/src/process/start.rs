@@ -47,7 +47,7 @@ impl Process {
             queue: self.queue.clone(),
             id: handle.id,
             name: self.name.clone(),
-            is_owned: self.task.owner.is_some(),
+            tied: self.task.owner.is_some(),
             daemon: self.daemon,
             facts: handle.facts.clone(),
         });
