@@ -52,6 +52,8 @@ struct Run {
     switch: StopSwitch,
     slot: usize,
     since: Instant,
+    /// Where its pid goes once it runs, where it is a process.
+    pid: Option<Pid>,
 }
 
 impl Executor {
@@ -70,14 +72,15 @@ impl Executor {
         let switch = line.hold(&claim);
         let executor = self.0.clone();
         self.0.runtime.spawn(async move {
-            let run = Run {
+            let mut run = Run {
                 claim,
                 line,
                 switch,
                 slot: slot.number,
                 since,
+                pid: None,
             };
-            let end = match caught(executor.execute(&run)).await {
+            let end = match caught(executor.execute(&mut run)).await {
                 Ok(end) => end,
                 Err(panic) => End::panicked(&panic),
             };
@@ -95,7 +98,7 @@ impl Executor {
 }
 
 impl Shared {
-    async fn execute(&self, run: &Run) -> End {
+    async fn execute(&self, run: &mut Run) -> End {
         if run.claim.is_orphan() {
             return End::failed(How::Cancelled, "whoever owned it is gone");
         }
@@ -112,39 +115,44 @@ impl Shared {
         {
             return End::failed(How::Dead, "it expired before it ran");
         }
-        if !task.process {
-            let end = self.work(&task, run, None).await;
-            return end.after_stop(run.switch.why()).checked(&task);
-        }
+        let end = if task.process {
+            Box::pin(self.execute_process(&task, run)).await
+        } else {
+            self.work(&task, run).await.after_stop(run.switch.why())
+        };
+        end.checked(&task)
+    }
+
+    /// Runs a process, which is told of as soon as it runs.
+    async fn execute_process(&self, task: &Task, run: &mut Run) -> End {
+        let (pid, known) = mpsc::channel(1);
+        run.pid = Some(pid);
         let process = Process {
             claim: &run.claim,
             line: &run.line,
             switch: &run.switch,
             since: run.since,
         };
-        let (pid, known) = mpsc::channel(1);
-        let work = self.work(&task, run, Some(pid));
-        process.run(&self.host, known, work).await.checked(&task)
+        process.run(&self.host, known, self.work(task, run)).await
     }
 
-    /// Runs the work of a task, and says as which process once it does.
-    async fn work(&self, task: &Task, run: &Run, pid: Option<Pid>) -> End {
+    async fn work(&self, task: &Task, run: &Run) -> End {
         match &task.work {
-            Work::Handler(name) => self.handle(name, task, run, pid).await,
-            Work::Command(argv) if self.commands.allowed => self.command(argv.clone(), task, run, pid).await,
+            Work::Handler(name) => self.handle(name, task, run).await,
+            Work::Command(argv) if self.commands.allowed => self.command(argv.clone(), task, run).await,
             Work::Command(_) => End::Refused(
                 "no worker of this queue allows commands; start one with `pmq worker --allow-commands`, or name a task of its [tasks.NAME]".into(),
             ),
         }
     }
 
-    async fn handle(&self, name: &str, task: &Task, run: &Run, pid: Option<Pid>) -> End {
+    async fn handle(&self, name: &str, task: &Task, run: &Run) -> End {
         match self.handlers.get(name) {
             None => End::Refused(format!(
                 "no worker of this queue knows a task named '{name}'"
             )),
             Some(Handler::Function(function)) => {
-                say_here(pid);
+                say_here(run.pid.as_ref());
                 self.function(function, task, run).await
             }
             Some(Handler::Template(template)) => match template(&task.body) {
@@ -153,12 +161,12 @@ impl Shared {
                         .into_iter()
                         .map(std::os::unix::ffi::OsStringExt::into_vec)
                         .collect();
-                    self.command(argv, task, run, pid).await
+                    self.command(argv, task, run).await
                 }
                 Err(problem) => End::failed(How::FailedForGood, problem),
             },
             Some(Handler::Runner(runner)) => {
-                say_here(pid);
+                say_here(run.pid.as_ref());
                 self.ask(runner, task, run).await
             }
         }
@@ -221,7 +229,7 @@ impl Shared {
         }
     }
 
-    async fn command(&self, argv: Vec<Vec<u8>>, task: &Task, run: &Run, pid: Option<Pid>) -> End {
+    async fn command(&self, argv: Vec<Vec<u8>>, task: &Task, run: &Run) -> End {
         let around = Surroundings {
             id: task.id,
             attempt: run.claim.attempt(),
@@ -234,7 +242,7 @@ impl Shared {
         }
         command.interrupt = run.switch.interrupt.clone();
         command.kill = run.switch.kill.clone();
-        command.pid = pid;
+        command.pid = run.pid.clone();
         match command.run(&self.guard, run.switch.stop.clone()).await {
             Ok(ended) => End::of_command(ended, task),
             Err(error) if is_workers_trouble(&error) => {

@@ -16,7 +16,7 @@ use crate::held::{Line, StopSwitch, Why};
 pub(crate) type Pid = mpsc::Sender<u32>;
 
 /// What runs inside the worker has the worker's pid.
-pub(crate) fn say_here(pid: Option<Pid>) {
+pub(crate) fn say_here(pid: Option<&Pid>) {
     if let Some(pid) = pid {
         // Who does not listen any more does not want to know.
         let _ = pid.try_send(std::process::id());
@@ -49,7 +49,7 @@ impl Process<'_> {
     ) -> End {
         let mut started = None;
         let announced = async {
-            // Without a pid it did not start, which its end tells.
+            // What does not start has no pid.
             if let Some(pid) = pid.recv().await {
                 started = Some(pid);
                 self.announce(host, pid).await;

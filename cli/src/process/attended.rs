@@ -38,7 +38,7 @@ enum Stopped {
 impl Attended {
     /// Runs it to its end, and leaves.
     pub(crate) async fn run(mut self) -> anyhow::Result<Exit> {
-        let ended = self.to_end().await;
+        let ended = self.attend().await;
         self.leave().await;
         ended
     }
@@ -84,7 +84,7 @@ impl Attended {
         Ok(true)
     }
 
-    async fn to_end(&mut self) -> anyhow::Result<Exit> {
+    async fn attend(&mut self) -> anyhow::Result<Exit> {
         if !self.begin().await? {
             return Ok(Exit::INTERRUPTED);
         }
