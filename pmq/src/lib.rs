@@ -23,11 +23,14 @@
 //! # Ok(()) }
 //! ```
 
-pub use pmq_broker::task_queue;
-pub use pmq_broker::{
-    Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Result, TaskId,
-    TaskQueue,
+pub use pmq_broker::process::{
+    active_children, at_exit, cpu_count, current_process, parent_process,
 };
+pub use pmq_broker::{
+    Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Process, ProcessError,
+    Result, TaskId, TaskQueue,
+};
+pub use pmq_broker::{process, task_queue};
 pub use pmq_worker::{
     Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,
 };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use pmq_broker::process::{
     CurrentProcess, LOST, active_children, at_exit, cpu_count, current_process, parent_process,
 };
+use pmq_broker::task_queue::DEFAULT_LEASE;
 use pmq_broker::typed::Task;
 use pmq_broker::{Outcome, Process, ProcessError};
 use pmq_tests::program::Running;
@@ -16,6 +17,9 @@ use crate::roles::{as_test, broker, directory, queue};
 
 pub(crate) const SQUARE: Task<i64, i64> = Task::new("square");
 pub(crate) const LINEAGE: Task<(), Vec<String>> = Task::new("lineage");
+
+/// Starts a daemon, and returns its id.
+pub(crate) const LEAVE: Task<(), String> = Task::new("leave");
 
 /// What `terminate` and `kill` may take where the news of them is lost: a heartbeat of the usual lease, and a second.
 const WITHOUT_NEWS: Duration = Duration::from_secs(4);
@@ -74,6 +78,16 @@ pub(crate) async fn lineage() -> Result<Vec<String>, String> {
         alive.to_string(),
         started.unwrap_or_else(|error| error.to_string()),
     ])
+}
+
+/// Starts a daemon that would run for ever, and ends.
+pub(crate) async fn leave() -> Result<String, String> {
+    let broker = broker().await;
+    let mut daemon = Process::of(pmq_broker::Task::handler("wait", "never"))
+        .queue(queue().unwrap())
+        .daemon(true);
+    daemon.start(&broker).await.map_err(|e| e.to_string())?;
+    Ok(daemon.id().to_string())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -350,6 +364,25 @@ async fn a_process_knows_itself_and_its_parent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_of_a_handler_ends_with_it() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.handlers(2);
+    let mut process = Process::new(LEAVE, &())
+        .unwrap()
+        .queue(fleet.queue.name().clone());
+    process.start(fleet.queue.broker()).await.unwrap();
+    let ended = Instant::now();
+    let id = process.result(LEAVE).await.unwrap().parse().unwrap();
+    let daemon = Process::attach(&fleet.queue, id).await.unwrap();
+    daemon.join().await.unwrap();
+    assert_eq!(daemon.exitcode().await.unwrap(), Some(-15));
+    assert!(
+        ended.elapsed() < DEFAULT_LEASE,
+        "it need not end with a lease"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_is_told_about_itself_and_its_parent() {
     let fleet = Fleet::new().await;
     let _worker = fleet.worker("-c 1 --allow-commands");
@@ -371,7 +404,10 @@ async fn the_living_children_and_the_slots_of_the_fleet_are_counted() {
     let broker = fleet.queue.broker();
     assert_eq!(cpu_count(broker).await.unwrap(), 1, "nobody is up");
     let _worker = fleet.worker("-c 3 --allow-commands");
-    assert_eq!(cpu_count(broker).await.unwrap(), 3);
+    eventually_async("the worker is known", SOON, async || {
+        (cpu_count(broker).await.ok()? == 3).then_some(())
+    })
+    .await;
     let (first, second) = (fleet.started(FOREVER).await, fleet.started(FOREVER).await);
     let living = active_children(broker).await.unwrap();
     let ids: Vec<_> = living.iter().map(Process::id).collect();

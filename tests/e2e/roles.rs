@@ -14,7 +14,7 @@ use pmq_tests::{Program, eventually};
 use pmq_worker::{Context, TaskError, Worker};
 
 use crate::fleet::{Fleet, SOON, name, sh};
-use crate::process::{LINEAGE, SQUARE, lineage};
+use crate::process::{LEAVE, LINEAGE, SQUARE, leave, lineage};
 
 const QUEUE: &str = "PMQ_TEST_QUEUE";
 const DIRECTORY: &str = "PMQ_TEST_DIRECTORY";
@@ -91,7 +91,8 @@ async fn worker() {
             SQUARE,
             |x| async move { x.checked_mul(x).ok_or("too large") },
         )
-        .handle(LINEAGE, |()| lineage());
+        .handle(LINEAGE, |()| lineage())
+        .handle(LEAVE, |()| leave());
     worker.run(std::future::pending()).await.unwrap();
 }
 
