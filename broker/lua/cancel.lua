@@ -7,19 +7,10 @@
 -- Returns   one letter a task: c cancelled, r running and told to stop, d a dead letter, e ended before, u unknown;
 --           m after 1 MiB of envelopes: ask again for this one and all after it
 
-local function order_stop(keys, value, order)
-  local worker = string.sub(value, 1, 16)
-  local orders = redis.call("HGET", keys[CANCELS], worker) or ""
-  if not string.find(orders, order, 1, true) then
-    redis.call("HSET", keys[CANCELS], worker, orders .. order)
-  end
-  redis.call("PUBLISH", part(keys, "stop"), worker)
-end
-
 -- Ends a waiting task; one that stands on a ready list leaves a hole there, as finding it would be slow.
 local function end_waiting(w, id, envelope, is_due)
   local o = envelope_options(envelope)
-  o.completions = o.completions or w.completions
+  o.completions = o.completions or not is_process(o) and w.completions or nil
   add_ending(w.ending, id, o, broker_completion(id, envelope, CANCELLED, ""))
   w.gone[#w.gone + 1] = id
   w.known[id] = true
@@ -58,7 +49,7 @@ end
 
 local function write(keys, w, signal, attempts)
   for _, run in ipairs(w.orders) do
-    order_stop(keys, run.value, run.id .. signal)
+    order_stop(keys, string.sub(run.value, 1, 16), run.id .. signal)
   end
   if #w.due > 0 then
     redis.call("ZREM", keys[SCHEDULED], unpack(w.due))

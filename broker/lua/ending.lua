@@ -51,6 +51,7 @@ local function new_ending(keys, ms, values, at)
     watched = redis.call("SCARD", keys[WATCHERS]) > 0,
     named = redis.call("SCARD", keys[NAMES]),
     orders = {},
+    started = {},
     ids = {},
     records = {},
     posts = {},
@@ -58,8 +59,17 @@ local function new_ending(keys, ms, values, at)
   }
 end
 
+-- A run of a process is over: where it ran is told no longer.
+local function leave_started(ending, id, options)
+  if is_process(options) then
+    redis.call("HLEN", ending.keys[STARTED]) -- a wrong type fails here, before the first write
+    ending.started[#ending.started + 1] = id
+  end
+end
+
 -- Adds one task's end: its completion goes to the completion queue `options` names, else into its record.
 local function add_ending(ending, id, options, completion)
+  leave_started(ending, id, options)
   local name = options.completions
   if options.owner and not live_row(ending.keys, options.owner) then
     name = nil -- nobody is left to read it
@@ -83,13 +93,27 @@ local function add_ending(ending, id, options, completion)
   ending.records[#ending.records + 1] = record
 end
 
--- Ends a task as a dead letter, kept with the reason.
+-- Ends a task as a dead letter, kept with the reason; answers whether it did. A process just ends.
 local function bury(w, id, options, completion)
   add_ending(w.ending, id, options, completion)
+  if is_process(options) then
+    w.gone[#w.gone + 1] = id
+    return false
+  end
   w.dead[#w.dead + 1] = time_score(w.ms, options.priority)
   w.dead[#w.dead + 1] = id
   w.errors[#w.errors + 1] = id
   w.errors[#w.errors + 1] = completion
+  return true
+end
+
+-- Orders a run's worker to stop it; the news makes it quick, the worker's heartbeat makes it sure.
+local function order_stop(keys, worker, order)
+  local orders = redis.call("HGET", keys[CANCELS], worker) or ""
+  if not string.find(orders, order, 1, true) then
+    redis.call("HSET", keys[CANCELS], worker, orders .. order)
+  end
+  redis.call("PUBLISH", part(keys, "stop"), worker)
 end
 
 -- Whether a run's worker was told to stop it; reads the orders of a worker once a call.
@@ -129,10 +153,13 @@ end
 
 -- Writes all endings of the call: records, completion queues, wake tokens, news for watchers.
 local function write_ending(ending)
+  local keys, bucket = ending.keys, ending.bucket
+  if #ending.started > 0 then
+    redis.call("HDEL", keys[STARTED], unpack(ending.started))
+  end
   if #ending.ids == 0 then
     return
   end
-  local keys, bucket = ending.keys, ending.bucket
   redis.call("HSET", bucket.key, unpack(ending.records))
   if bucket.fresh then
     redis.call("PEXPIRE", bucket.key, bucket.expire)
@@ -197,6 +224,6 @@ local function write_settled(keys, w, attempts)
     redis.call("ZADD", keys[DEAD], unpack(w.dead))
     redis.call("HSET", keys[ERRORS], unpack(w.errors))
   end
-  forget(keys, w.gone, attempts)
+  forget(keys, w.gone, attempts or #w.used > 0)
   write_ending(w.ending)
 end

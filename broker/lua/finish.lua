@@ -1,6 +1,6 @@
 -- finish: end runs, many at once, each by its own running value; only the newest token can.
 --
--- Moves     running -> (ended), running -> scheduled (a failure with attempts left), running -> dead;
+-- Moves     running -> (ended), running -> scheduled (a failure with attempts left), running -> dead (not a process);
 --           a failure of a run that its worker was told to stop: running -> (ended), as cancelled
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   jitter, 0 to 999
@@ -39,6 +39,7 @@ local function settle(w, item, used, jitter)
   if failed then
     local retried = fail(w, item, o, used, jitter)
     if retried then
+      leave_started(w.ending, item.id, o)
       return retried
     end
   end
@@ -47,8 +48,7 @@ local function settle(w, item, used, jitter)
     add_ending(w.ending, item.id, o, item.completion)
     return "o"
   end
-  bury(w, item.id, o, item.completion)
-  return "b"
+  return bury(w, item.id, o, item.completion) and "b" or "o"
 end
 
 -- A run that is not held any more: this token ended it, failed it, or lost it.

@@ -27,8 +27,9 @@ end)
 --
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   id
--- Returns   {state, envelope without its body, running value, due (ms), attempts used, record or dead letter's error};
---           state is ready, running, scheduled, dead, ended or unknown; what does not apply is ""
+-- Returns   {state, envelope without its body, running value, due (ms), attempts used, record or dead letter's error,
+--           JSON that tells where a process runs}; state is ready, running, scheduled, dead, ended or unknown; what does
+--           not apply is ""
 
 local function without_body(envelope)
   if not readable(envelope) then
@@ -54,7 +55,28 @@ register("find", { "no-writes" }, function(keys, args)
     (due or dead) and whole(math.floor(due or dead)) or "",
     redis.call("HGET", keys[ATTEMPTS], id) or "",
     dead and redis.call("HGET", keys[ERRORS], id) or record or "",
+    redis.call("HGET", keys[STARTED], id) or "",
   }
+end)
+
+-- list_started: a page of the processes that run, in no order. One that starts or ends meanwhile may be missing.
+--
+-- KEYS      the shard's fixed keys (lib)
+-- ARGV[1]   cursor of the last page, 0 for the first
+-- ARGV[2]   about how many, at most 500
+-- Returns   {cursor of the next page, 0 after the last, {id, JSON that tells where it runs, envelope without its body,
+--           ...}}
+
+register("list_started", { "no-writes" }, function(keys, args)
+  local scan = redis.call("HSCAN", keys[STARTED], args[1], "COUNT", math.min(tonumber(args[2]), CHUNK))
+  local page = {}
+  for i = 1, #scan[2], 2 do
+    local id = scan[2][i]
+    page[#page + 1] = id
+    page[#page + 1] = scan[2][i + 1]
+    page[#page + 1] = without_body(redis.call("HGET", keys[TASKS], id) or "")
+  end
+  return { scan[1], page }
 end)
 
 -- list_dead: a page of the dead letters, oldest first.

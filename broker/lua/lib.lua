@@ -7,8 +7,8 @@ local LAYOUT = "1" -- of the data; a newer one is refused
 
 local META, TASKS, RUNNING, SCHEDULED, WORKERS, CLAIMS, ATTEMPTS = 1, 2, 3, 4, 5, 6, 7
 local DEAD, ERRORS, CANCELS, WATCHERS, WAKE, ROOM, SUSPECTS, HOLES, NAMES = 8, 9, 10, 11, 12, 13, 14, 15, 16
-local LOGS, LOG_SIZES = 17, 18
-local READY = 19 -- keys[READY + p] is the list of priority p, 0 to 9
+local LOGS, LOG_SIZES, STARTED = 17, 18, 19
+local READY = 20 -- keys[READY + p] is the list of priority p, 0 to 9
 
 local CHUNK = 500 -- items a call, far below where unpack fails
 local CHUNK_BYTES = 1048576
@@ -172,6 +172,12 @@ local function each_once(ids)
   return once
 end
 
+-- Whether it is a process: somebody waits for it alone, so it posts to no queue that it does not name itself, runs at
+-- most once, and ends rather than become a dead letter.
+local function is_process(options)
+  return bit.band(options.flags, PROCESS) ~= 0
+end
+
 -- A running value is worker (16), token (8), length and name of the completion queue of worker or queue,
 -- then, only where the options are not the defaults or this is not the first attempt: attempt (2), options.
 local function running_options(value)
@@ -183,7 +189,7 @@ local function running_options(value)
   end
   local o = parse_options(value, base + 3, base + 17)
   o.attempt = struct.unpack("<H", value, base + 1)
-  if not o.completions and base > 25 then
+  if not o.completions and base > 25 and not is_process(o) then
     o.completions = string.sub(value, 26, base)
   end
   return o
@@ -232,12 +238,12 @@ local function last_number(log)
   return log and struct.unpack("<I4", log) or -1
 end
 
--- A completion that no worker wrote: how the broker itself ends a task.
-local function broker_completion(id, envelope, outcome, reason)
+-- A completion that no worker wrote: how the broker itself ends a task. What is not said of a process is nothing.
+local function broker_completion(id, envelope, outcome, reason, exit, started)
   local digest = #envelope >= CONTROL and string.sub(envelope, 16, 23) or string.rep("\0", 8)
   local _, us = clock()
-  local header = reason == "" and "" or '{"error":"' .. reason .. '"}'
-  return struct.pack("<BBi4c8c8HI8I8c16BI4", 1, outcome, NO_EXIT, digest, string.rep("\0", 8), 0, 0, us, id, 0, #header)
+  local header = reason == "" and "" or '{"error":"' .. reason .. '"' .. (started and "," .. string.sub(started, 2) or "}")
+  return struct.pack("<BBi4c8c8HI8I8c16BI4", 1, outcome, exit or NO_EXIT, digest, string.rep("\0", 8), 0, 0, us, id, 0, #header)
     .. header
 end
 local FAILED, LOST, CANCELLED = 1, 2, 3 -- outcomes; 2 is written "dead"

@@ -86,7 +86,7 @@ register("purge", { "allow-oom" }, function(keys, args)
     local envelope = redis.call("HGET", keys[TASKS], id)
     if envelope and #id == 16 then -- else a hole
       local o = envelope_options(envelope)
-      o.completions = o.completions or m[5]
+      o.completions = o.completions or not is_process(o) and m[5] or nil
       add_ending(ending, id, o, broker_completion(id, envelope, CANCELLED, ""))
       gone[#gone + 1] = id
       bytes = bytes + #envelope

@@ -2,7 +2,7 @@
 -- One shared cursor walks the running tasks, 500 a call, so it survives the death of whoever walks.
 --
 -- Moves     running -> ready, running -> suspects (a second crash), running -> dead (the crash budget is spent),
---           running -> (ended) (its worker was told to stop it)
+--           running -> (ended) (its worker was told to stop it; a process whose crash budget is spent, with exit code -9)
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   lease of the caller (ms)
 -- Returns   {"ok", tasks taken back, "1" if there is more to walk}, or {"grace", ms} while the broker was away
@@ -58,8 +58,14 @@ local function crash(keys, w, id, value, row)
   if used.crashes >= o.crashes then
     local envelope = redis.call("HGET", keys[TASKS], id) or ""
     local reason = "its worker died " .. used.crashes .. " times while it ran"
-    bury(w, id, o, broker_completion(id, envelope, LOST, reason))
+    if is_process(o) then
+      local started = redis.call("HGET", keys[STARTED], id) or nil
+      bury(w, id, o, broker_completion(id, envelope, LOST, "its worker or host was lost while it ran", -9, started))
+    else
+      bury(w, id, o, broker_completion(id, envelope, LOST, reason))
+    end
   else
+    leave_started(w.ending, id, o)
     add_giveback(w.back, id, o.priority, used.crashes)
   end
   w.used[#w.used + 1], w.used[#w.used + 2] = id, pack_attempts(used)
@@ -111,10 +117,7 @@ local function write(keys, w, tokens)
   write_giveback(w.back, tokens)
   write_ending(w.ending)
   for _, stop in ipairs(w.orders) do
-    local orders = redis.call("HGET", keys[CANCELS], stop.worker) or ""
-    if not string.find(orders, stop.order, 1, true) then
-      redis.call("HSET", keys[CANCELS], stop.worker, orders .. stop.order)
-    end
+    order_stop(keys, stop.worker, stop.order)
   end
 end
 

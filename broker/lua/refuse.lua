@@ -1,12 +1,13 @@
 -- refuse: a worker gives back what it can't run (a name, a version or a command that it does not know or
 -- allow); another worker may. The wait grows with the time since the first refusal.
 --
--- Moves     running -> scheduled, running -> dead (after 5 minutes and 20 refusals),
+-- Moves     running -> scheduled, running -> dead (after 5 minutes and 20 refusals; a process ends instead),
 --           running -> (ended) (its worker was told to stop it)
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   jitter, 0 to 999
 -- ARGV[2..] three a task: id, running value, completion for the case that it is buried
--- Returns   one letter a task: r to be offered again, b buried, c ended as cancelled, l not held any more
+-- Returns   one letter a task: r to be offered again, b buried, e ended (a process in place of being buried), c ended as
+--           cancelled, l not held any more
 
 local PATIENCE = 300000 -- ms
 local REFUSALS = 20 -- as behind a long backlog 5 minutes may pass between two, and others could run it
@@ -23,8 +24,7 @@ local function refuse_one(w, run, completion, jitter)
   local elapsed = w.ms - used.refused
   w.held[#w.held + 1] = run.id
   if elapsed >= PATIENCE and used.refusals >= REFUSALS then
-    bury(w, run.id, o, completion)
-    return "b"
+    return bury(w, run.id, o, completion) and "b" or "e"
   end
   local wait = math.min(math.max(FIRST_WAIT, elapsed / 2), LONGEST_WAIT)
   w.due[#w.due + 1] = time_score(w.ms + math.floor(wait * (0.5 + jitter / 1000)), o.priority)

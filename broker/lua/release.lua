@@ -22,9 +22,11 @@ register("release", { "allow-oom" }, function(keys, args)
       letters[i] = "c"
       end_cancelled(w, run.id, run.value)
     else
+      local o = running_options(run.value)
       letters[i] = "o"
       w.held[#w.held + 1] = run.id
-      add_giveback(back, run.id, running_options(run.value).priority, run.used.crashes)
+      leave_started(w.ending, run.id, o)
+      add_giveback(back, run.id, o.priority, run.used.crashes)
     end
   end
 

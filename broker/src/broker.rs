@@ -16,6 +16,7 @@ use crate::functions::Call;
 use crate::ids::{Incarnation, Name};
 use crate::keys::FleetKeys;
 use crate::object::Client;
+use crate::process::Children;
 use crate::reply;
 use crate::task_queue::TaskQueue;
 
@@ -39,6 +40,7 @@ struct Inner {
     heartbeat: Link,
     bulk: Link,
     registered: Mutex<HashSet<Name>>,
+    children: Arc<Children>,
     report: ServerReport,
     client: OnceLock<Client>,
 }
@@ -78,6 +80,7 @@ impl Broker {
                 bulk: control.sibling(BULK_RESPONSE),
                 control,
                 registered: Mutex::default(),
+                children: Arc::default(),
                 report,
                 client: OnceLock::new(),
             }),
@@ -257,6 +260,11 @@ impl Broker {
 
     pub(crate) fn namespace(&self) -> &Name {
         &self.inner.namespace
+    }
+
+    /// The processes that this one has started.
+    pub(crate) fn children(&self) -> &Arc<Children> {
+        &self.inner.children
     }
 
     pub(crate) fn control(&self) -> &Link {

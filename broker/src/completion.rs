@@ -61,6 +61,12 @@ pub struct Report {
     /// When the task was submitted, in ms since the epoch, where its id does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queued_ms: Option<u64>,
+    /// The operating system's id of the process that it was, on `host`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// The host that it ran on, where it was a process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }
 
 /// How a task ended: outcome, result, worker, times.

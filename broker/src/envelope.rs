@@ -304,12 +304,14 @@ pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
     })
 }
 
-/// What an envelope says that it runs; its body may be missing.
-pub fn decode_head(envelope: &Bytes) -> Result<Work> {
+/// What an envelope says that it runs, and how; its body may be missing.
+pub fn decode_head(envelope: &Bytes) -> Result<(Work, Details)> {
     let mut reader = Reader(envelope);
     reader.take(1)?;
     let control = read_control(&mut reader)?;
-    read_header(reader.take(control.header)?)?.work()
+    let header = read_header(reader.take(control.header)?)?;
+    let details = header.details.clone();
+    Ok((header.work()?, details))
 }
 
 /// Whether the envelope is of a version newer than this program, which another worker may know. Bytes without a

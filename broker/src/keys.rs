@@ -3,7 +3,7 @@
 use crate::ids::{Name, TaskId};
 
 /// The fixed parts of a shard, in the order in which each function of the task system gets them.
-const PARTS: [&str; 18] = [
+const PARTS: [&str; 19] = [
     "meta",
     "tasks",
     "running",
@@ -22,6 +22,7 @@ const PARTS: [&str; 18] = [
     "names",
     "logs",
     "log.sizes",
+    "started",
 ];
 const PRIORITIES: usize = 10;
 /// A key that never exists, declared last: while a slot moves, Redis refuses a call with a missing key before it
@@ -194,13 +195,13 @@ mod tests {
     #[test]
     fn all_keys_of_a_shard_share_its_hash_tag() {
         let keys = ShardKeys::new(&Name::new("pmq").unwrap(), &Name::new("mail.fast").unwrap());
-        assert_eq!(keys.fixed().len(), 29);
+        assert_eq!(keys.fixed().len(), 30);
         assert!(
             keys.fixed()
                 .iter()
                 .all(|key| key.starts_with("pmq:{mail.fast/0}:"))
         );
-        assert_eq!(keys.fixed()[18], "pmq:{mail.fast/0}:ready:0");
+        assert_eq!(keys.fixed()[19], "pmq:{mail.fast/0}:ready:0");
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub use config::{Config, Password};
 pub use error::{Error, Result};
 pub use ids::{Incarnation, Name, TaskId};
 pub use lock::Lock;
+pub use process::{Process, ProcessError};
 pub use semaphore::{Permit, Semaphore};
 pub use task::{Details, Due, Retry, Task, Work};
 pub use task_queue::TaskQueue;

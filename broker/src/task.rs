@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Incarnation, Name, TaskId};
+use crate::process::Lineage;
 
 /// Priority of a task that names none; 0 to 9, higher first.
 pub const DEFAULT_PRIORITY: u8 = 5;
@@ -88,6 +89,9 @@ pub struct Details {
     /// The command's additional environment.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<(String, String)>,
+    /// What a process is told about itself and its parent; nothing where the task is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<Lineage>,
     /// Free-form labels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, String)>,
@@ -151,6 +155,11 @@ impl Task {
                 ..Retry::default()
             },
         )
+    }
+
+    /// A task of this work without a body, to tell about one.
+    pub(crate) fn of(work: Work) -> Self {
+        Self::new(work, Bytes::new(), Retry::default())
     }
 
     fn new(work: Work, body: Bytes, retry: Retry) -> Self {

@@ -16,7 +16,7 @@ PMQ_NAMESPACE), then the configuration file (--config, $PMQ_CONFIG, or pmq/pmq.t
 ~/.config), then the local broker.
 
 Exit codes: 0 ok; 1 failed; 2 usage; 69 no broker or no worker; 75 empty, full or busy: try again; 124 timed out; \
-130 interrupted; `wait` and `submit --wait` exit with the task's own code, 128+n where signal n ended it.
+130 interrupted; `run`, `join`, `wait` and `submit --wait` exit with the task's own code, 128+n where signal n ended it.
 
 Example:
   pmq submit --wait -- echo hello";

@@ -22,6 +22,10 @@ pub(crate) struct CompletionRecord<'a> {
     worker: Option<&'a str>,
     /// The exit code; minus the signal where one ended it.
     exit: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
     stdout: Option<String>,
     stderr: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +54,8 @@ impl<'a> CompletionRecord<'a> {
             attempt: whole.then_some(completion.attempt),
             worker: Some(completion.worker.as_str()).filter(|name| !name.is_empty()),
             exit: completion.exit,
+            pid: completion.report.pid,
+            host: completion.report.host.as_deref(),
             stdout: text(stdout),
             stderr: text(stderr),
             stdout_base64: unless_text(stdout),

@@ -32,11 +32,17 @@ impl Exit {
         match (completion.outcome, completion.exit) {
             (Outcome::Ok, None | Some(0)) => Self::OK,
             (_, None | Some(0)) => Self::FAILED,
-            (_, Some(signal)) if signal < 0 => {
-                Self(128_u8.saturating_add(signal.unsigned_abs().min(127) as u8))
-            }
-            (_, Some(code)) => Self(u8::try_from(code).unwrap_or(1)),
+            (_, Some(code)) => Self::of_process(code),
         }
+    }
+
+    /// The code of a process, where Python's is negative 128 and the signal.
+    #[must_use]
+    pub fn of_process(code: i32) -> Self {
+        if code < 0 {
+            return Self(128_u8.saturating_add(code.unsigned_abs().min(127) as u8));
+        }
+        Self(u8::try_from(code).unwrap_or(1))
     }
 
     /// The code of `pmq map` once a job has run: what GNU parallel would exit with.

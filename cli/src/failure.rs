@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use pmq_broker::Error;
 use pmq_broker::connection::local::LocalError;
+use pmq_broker::{Error, ProcessError};
 
 use crate::exit::Exit;
 use crate::map::joblog::JoblogError;
@@ -106,8 +106,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.hint.clone();
     }
-    let hint = error.downcast_ref::<Error>()?.hint()?;
-    Some(hint.to_owned())
+    let of_process = error.downcast_ref().and_then(ProcessError::hint);
+    let of_broker = || error.downcast_ref().and_then(Error::hint);
+    of_process.or_else(of_broker).map(str::to_owned)
 }
 
 fn exit(error: &anyhow::Error) -> Exit {
@@ -122,7 +123,15 @@ fn exit(error: &anyhow::Error) -> Exit {
         Some(JoblogError::InUse { .. }) => return Exit::TRY_AGAIN,
         _ => {}
     }
-    match error.downcast_ref::<Error>() {
+    match error.downcast_ref::<ProcessError>() {
+        Some(ProcessError::StartTimeout { .. }) => Exit::UNAVAILABLE,
+        Some(ProcessError::Broker(error)) => exit_of_broker(Some(error)),
+        _ => exit_of_broker(error.downcast_ref()),
+    }
+}
+
+fn exit_of_broker(error: Option<&Error>) -> Exit {
+    match error {
         Some(
             Error::BadName { .. }
             | Error::BadId { .. }

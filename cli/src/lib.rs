@@ -21,6 +21,7 @@ mod mistake;
 mod myself;
 pub mod output;
 mod plural;
+mod process;
 pub mod task_template;
 pub mod when;
 

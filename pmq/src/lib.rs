@@ -24,11 +24,14 @@
 //! ```
 
 pub use pmq_broker::lending::while_waiting;
-pub use pmq_broker::task_queue;
-pub use pmq_broker::{
-    Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Result, TaskId,
-    TaskQueue,
+pub use pmq_broker::process::{
+    active_children, at_exit, cpu_count, current_process, parent_process,
 };
+pub use pmq_broker::{
+    Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Process, ProcessError,
+    Result, TaskId, TaskQueue,
+};
+pub use pmq_broker::{process, task_queue};
 pub use pmq_worker::{
     Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,
 };

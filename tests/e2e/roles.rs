@@ -15,6 +15,7 @@ use pmq_tests::{Program, eventually};
 use pmq_worker::{Context, TaskError, Worker};
 
 use crate::fleet::{Fleet, LONG, SOON, name, sh};
+use crate::process::{LEAVE, LINEAGE, SQUARE, leave, lineage};
 
 const QUEUE: &str = "PMQ_TEST_QUEUE";
 const DIRECTORY: &str = "PMQ_TEST_DIRECTORY";
@@ -39,7 +40,7 @@ impl Fleet {
         stand_in.spawn(as_test("roles::owner"))
     }
 
-    fn stand_in(&self) -> Program {
+    pub(crate) fn stand_in(&self) -> Program {
         Program::new(env::current_exe().unwrap())
             .env("PMQ_REDIS_URL", self.url())
             .env(QUEUE, self.queue.name().as_str())
@@ -48,19 +49,19 @@ impl Fleet {
 }
 
 /// The arguments with which a test program runs one test that is ignored otherwise.
-fn as_test(name: &str) -> [&str; 4] {
+pub(crate) fn as_test(name: &str) -> [&str; 4] {
     ["--exact", "--ignored", "--nocapture", name]
 }
 
-async fn broker() -> Broker {
+pub(crate) async fn broker() -> Broker {
     Broker::connect(&Config::from_env().unwrap()).await.unwrap()
 }
 
-fn queue() -> Option<Name> {
+pub(crate) fn queue() -> Option<Name> {
     Some(name(&env::var(QUEUE).ok()?))
 }
 
-fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     env::var_os(DIRECTORY).unwrap().into()
 }
 
@@ -96,7 +97,13 @@ async fn worker() {
             }
             Ok(Bytes::new())
         })
-        .handle_bytes("poison", poison);
+        .handle_bytes("poison", poison)
+        .handle(
+            SQUARE,
+            |x| async move { x.checked_mul(x).ok_or("too large") },
+        )
+        .handle(LINEAGE, |()| lineage())
+        .handle(LEAVE, |()| leave());
     worker.run(std::future::pending()).await.unwrap();
 }
 

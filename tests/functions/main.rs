@@ -28,6 +28,7 @@ mod queue;
 mod reclaim;
 mod refuse;
 mod release;
+mod start;
 mod submit;
 mod take;
 mod typed;

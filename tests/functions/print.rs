@@ -144,6 +144,7 @@ impl Printer {
                 "running" => self.running(value),
                 "claims" => self.log(value),
                 "attempts" => self.attempts(value, now_ms),
+                "started" => word(value),
                 "cancels" => orders(value),
                 "log.sizes" => word(value),
                 _ => self.record(field, value),

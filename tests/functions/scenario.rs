@@ -4,8 +4,8 @@ use pmq_broker::Task;
 
 use crate::call::Call;
 use crate::seed::{
-    by_id, cancel, claim_with, claimed, finish, heartbeat, join, leave, log_append, name, reclaim,
-    refuse, release, submit, submit_with_due, take, task,
+    by_id, cancel, claim_with, claimed, finish, heartbeat, join, leave, log_append, name, process,
+    reclaim, refuse, release, start, submit, submit_with_due, take, task,
 };
 use crate::shard::{Shard, padded, who};
 
@@ -17,7 +17,7 @@ pub(crate) struct Scenario {
 }
 
 /// Every function of a shard, in the order of the library.
-pub(crate) const SCENARIOS: [Scenario; 20] = [
+pub(crate) const SCENARIOS: [Scenario; 22] = [
     Scenario {
         verb: "submit",
         prepare: submit_some,
@@ -29,6 +29,10 @@ pub(crate) const SCENARIOS: [Scenario; 20] = [
     Scenario {
         verb: "heartbeat",
         prepare: heartbeat_with_orders,
+    },
+    Scenario {
+        verb: "start",
+        prepare: |shard| start(&usual(shard)[3], 7),
     },
     Scenario {
         verb: "finish",
@@ -128,6 +132,13 @@ pub(crate) const SCENARIOS: [Scenario; 20] = [
             Call::new("list_dead").n(0).n(10)
         },
     },
+    Scenario {
+        verb: "list_started",
+        prepare: |shard| {
+            usual(shard);
+            Call::new("list_started").n(0).n(10)
+        },
+    },
 ];
 
 const EVERYWHERE: [&str; 6] = ["ready", "scheduled", "running", "dead", "ended", "unknown"];
@@ -162,9 +173,10 @@ fn usual(shard: &Shard) -> Vec<crate::seed::Held> {
         to_done("running"),
         to_done("run2"),
         owned,
-        task("run4"),
+        process("run4"),
     ]));
     let held = claimed(&shard.call(&claim_with("w", 1, 4, ["", "0", "1"]))).tasks;
+    shard.call(&start(&held[3], 6));
     let holes = (0..3).map(|p| Task {
         priority: p,
         ..task(&format!("hole{p}"))

@@ -60,6 +60,20 @@ pub(crate) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
+/// A process for the handler `t`, whose id reads as this word.
+pub(crate) fn process(word: &str) -> Task {
+    let mut process = task(word);
+    process.process = true;
+    (process.retry.attempts, process.retry.crashes) = (1, 1);
+    process
+}
+
+/// start, of a run that is this process of the operating system.
+pub(crate) fn start(held: &Held, pid: u32) -> Call {
+    let json = format!(r#"{{"pid":{pid},"host":"h","worker":"w","started_ms":5}}"#);
+    Call::new("start").arg(held.id).arg(&held.run).arg(json)
+}
+
 /// submit, for ids that the caller gave.
 pub(crate) fn submit(tasks: &[Task]) -> Call {
     submit_with_due(tasks, &[])

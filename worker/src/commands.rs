@@ -59,6 +59,9 @@ impl Commands {
             ("PMQ_QUEUE".into(), around.queue.as_str().into()),
             ("PMQ_SLOT".into(), around.slot.to_string().into()),
         ]);
+        if let Some(lineage) = &details.process {
+            program.env.extend(lineage.variables());
+        }
         let mut command = Command::new(Vec::<OsString>::new());
         command.program = program;
         command.grace = self.grace;

@@ -48,13 +48,12 @@ impl End {
         }
     }
 
-    pub(crate) fn timed_out(task: &Task) -> Self {
-        Self::failed(How::Failed, out_of_time(task))
+    pub(crate) fn panicked(message: &str) -> Self {
+        Self::failed(How::Failed, format!("the handler panicked: {message}"))
     }
 
-    /// A command that was killed by order; its output is gone with it.
-    pub(crate) fn killed() -> Self {
-        Self::without_output("killed".into(), Some(-9))
+    pub(crate) fn timed_out(task: &Task) -> Self {
+        Self::failed(How::Failed, out_of_time(task))
     }
 
     /// What never started has the exit code that a shell would give it.
@@ -135,7 +134,18 @@ impl End {
     }
 
     fn cancelled(self) -> Self {
-        let error = "cancelled while it ran";
+        self.stopped(How::Cancelled, "cancelled while it ran")
+    }
+
+    /// What it means that the run was stopped and is not tried again; a run that did well did so before.
+    pub(crate) fn failed_with(self, error: &str) -> Self {
+        if matches!(&self, Self::Finished { how: How::Ok, .. }) {
+            return self;
+        }
+        self.stopped(How::Failed, error)
+    }
+
+    fn stopped(self, how: How, error: &str) -> Self {
         let Self::Finished {
             exit,
             mut report,
@@ -143,11 +153,11 @@ impl End {
             ..
         } = self
         else {
-            return Self::failed(How::Cancelled, error);
+            return Self::failed(how, error);
         };
         report.error = Some(error.into());
         Self::Finished {
-            how: How::Cancelled,
+            how,
             exit,
             report,
             body,

@@ -13,9 +13,10 @@ use crate::child::Guard;
 use crate::commands::{Commands, Surroundings, is_workers_trouble};
 use crate::end::{End, chain};
 use crate::finisher::Post;
-use crate::handlers::{Context, Handler, Handlers, TaskError, caught};
+use crate::handlers::{Context, Function, Handler, Handlers, TaskError, call, caught};
 use crate::held::{Line, StopSwitch};
 use crate::lending::{Desk, Lender, Ticket};
+use crate::process::{Host, Pid, Process, say_here};
 use crate::process_log::{Chunk, ProcessLog};
 use crate::runner::{Answer, Request, RunnerError};
 use crate::slots::Slot;
@@ -26,7 +27,7 @@ use crate::standing_back::StandingBack;
 pub(crate) struct Executor(Arc<Shared>);
 
 pub(crate) struct Shared {
-    pub(crate) worker: Arc<str>,
+    pub(crate) host: Host,
     pub(crate) handlers: Handlers,
     pub(crate) commands: Commands,
     pub(crate) guard: Guard,
@@ -60,6 +61,8 @@ struct Run {
     since: Instant,
     /// Where it prints to, where it is a process.
     log: Option<mpsc::Sender<Chunk>>,
+    /// Where its pid goes once it runs, where it is a process.
+    pid: Option<Pid>,
 }
 
 impl Executor {
@@ -87,10 +90,11 @@ impl Executor {
                 lender: lender.clone(),
                 since,
                 log: None,
+                pid: None,
             };
             let end = match caught(executor.execute(&mut run)).await {
                 Ok(end) => end,
-                Err(panic) => End::failed(How::Failed, format!("the handler panicked: {panic}")),
+                Err(panic) => End::panicked(&panic),
             };
             let refused = matches!(end, End::Refused(_));
             // Only then the slot is free: what can't be committed holds up what would come after it.
@@ -123,32 +127,41 @@ impl Shared {
         {
             return End::failed(How::Dead, "it expired before it ran");
         }
-        if task.process {
-            self.execute_with_log(&task, run).await
+        let end = if task.process {
+            Box::pin(self.execute_process(&task, run)).await
         } else {
-            self.work(&task, run).await
-        }
+            self.work(&task, run).await.after_stop(run.switch.why())
+        };
+        end.checked(&task)
     }
 
-    /// Runs a process. Who sees its end can read its whole log.
-    async fn execute_with_log(&self, task: &Task, run: &mut Run) -> End {
+    /// Runs a process, which is told of as soon as it runs.
+    async fn execute_process(&self, task: &Task, run: &mut Run) -> End {
+        let (pid, known) = mpsc::channel(1);
+        run.pid = Some(pid);
         let queue = run.line.queue.clone();
         let log = ProcessLog::start(&self.roles, queue, task.id, run.claim.run.clone());
         run.log = Some(log.chunks());
-        let end = self.work(task, run).await;
+        let process = Process {
+            claim: &run.claim,
+            line: &run.line,
+            switch: &run.switch,
+            since: run.since,
+        };
+        let end = process.run(&self.host, known, self.work(task, run)).await;
+        // Who sees its end can read its whole log.
         let bytes = log.close(end.is_last(task)).await;
         end.with_log(bytes)
     }
 
     async fn work(&self, task: &Task, run: &Run) -> End {
-        let end = match &task.work {
+        match &task.work {
             Work::Handler(name) => self.handle(name, task, run).await,
             Work::Command(argv) if self.commands.allowed => self.command(argv.clone(), task, run).await,
             Work::Command(_) => End::Refused(
                 "no worker of this queue allows commands; start one with `pmq worker --allow-commands`, or name a task of its [tasks.NAME]".into(),
             ),
-        };
-        end.after_stop(run.switch.why()).checked(task)
+        }
     }
 
     async fn handle(&self, name: &str, task: &Task, run: &Run) -> End {
@@ -157,23 +170,8 @@ impl Shared {
                 "no worker of this queue knows a task named '{name}'"
             )),
             Some(Handler::Function(function)) => {
-                let context = Context {
-                    id: task.id,
-                    attempt: run.claim.attempt(),
-                    queue: run.line.queue.name().clone(),
-                    worker: self.worker.clone(),
-                    stop: run.switch.stop.clone(),
-                    log: run.log.clone(),
-                };
-                let limit = limit(task);
-                let body = task.body.clone();
-                let answer = lending::with_lender(run.lender.clone(), function(context, body));
-                tokio::select! {
-                    biased;
-                    answer = answer => answer.map_or_else(End::from, End::ok),
-                    () = run.switch.stop.cancelled() => End::failed(How::Failed, "stopped"),
-                    () = expire(limit) => End::timed_out(task),
-                }
+                say_here(run.pid.as_ref());
+                self.function(function, task, run).await
             }
             Some(Handler::Template(template)) => match template(&task.body) {
                 Ok(argv) => {
@@ -185,7 +183,30 @@ impl Shared {
                 }
                 Err(problem) => End::failed(How::FailedForGood, problem),
             },
-            Some(Handler::Runner(runner)) => self.ask(runner, task, run).await,
+            Some(Handler::Runner(runner)) => {
+                say_here(run.pid.as_ref());
+                self.ask(runner, task, run).await
+            }
+        }
+    }
+
+    async fn function(&self, function: &Function, task: &Task, run: &Run) -> End {
+        let context = Context {
+            id: task.id,
+            attempt: run.claim.attempt(),
+            queue: run.line.queue.name().clone(),
+            worker: self.host.worker.clone(),
+            stop: run.switch.stop.clone(),
+            log: run.log.clone(),
+        };
+        let lineage = task.details.process.as_ref();
+        let answer = call(function, context, task.body.clone(), lineage);
+        let answer = lending::with_lender(run.lender.clone(), answer);
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_or_else(End::from, End::ok),
+            () = run.switch.stop.cancelled() => End::failed(How::Failed, "stopped"),
+            () = expire(limit(task)) => End::timed_out(task),
         }
     }
 
@@ -244,11 +265,9 @@ impl Shared {
         command.program.env.extend(lending);
         command.interrupt = run.switch.interrupt.clone();
         command.live = run.log.clone();
-        let ended = tokio::select! {
-            ended = command.run(&self.guard, run.switch.stop.clone()) => ended,
-            () = run.switch.kill.cancelled() => return End::killed(),
-        };
-        match ended {
+        command.kill = run.switch.kill.clone();
+        command.pid = run.pid.clone();
+        match command.run(&self.guard, run.switch.stop.clone()).await {
             Ok(ended) => End::of_command(ended, task),
             Err(error) if is_workers_trouble(&error) => {
                 tracing::error!(target: "pmq", error = %chain(&error), "can't run commands now; handing them back");
@@ -279,7 +298,7 @@ impl Shared {
             attempt: run.claim.attempt(),
             started_us,
             finished_us: started_us + elapsed,
-            worker: self.worker.to_string(),
+            worker: self.host.worker.to_string(),
             report,
             body,
         };

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use pmq_broker::process::Stream;
+use pmq_broker::process::{self, CurrentProcess, Lineage, Stream};
 use pmq_broker::{Name, TaskId};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
@@ -59,7 +59,7 @@ pub enum TaskError {
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Bytes, TaskError>> + Send>>;
-type Function = Arc<dyn Fn(Context, Bytes) -> Answer + Send + Sync>;
+pub(crate) type Function = Arc<dyn Fn(Context, Bytes) -> Answer + Send + Sync>;
 type Template = Arc<dyn Fn(&[u8]) -> Result<Vec<OsString>, String> + Send + Sync>;
 
 /// What stands behind a task's name.
@@ -97,6 +97,25 @@ impl Handlers {
         names.sort_unstable();
         names
     }
+}
+
+/// Calls a function, as the process that it is where it is one.
+pub(crate) fn call(
+    function: &Function,
+    context: Context,
+    body: Bytes,
+    lineage: Option<&Lineage>,
+) -> Answer {
+    let Some(lineage) = lineage else {
+        return function(context, body);
+    };
+    let (function, current) = (
+        function.clone(),
+        CurrentProcess::handler(context.id, lineage),
+    );
+    Box::pin(process::scope(current, async move {
+        function(context, body).await
+    }))
 }
 
 /// A typed function as a handler: JSON in, JSON out.

@@ -46,6 +46,17 @@ impl StopSwitch {
         self.stop.cancel();
     }
 
+    /// The strongest signal so far.
+    pub(crate) fn signal(&self) -> Signal {
+        if self.kill.is_cancelled() {
+            Signal::Kill
+        } else if self.interrupt.is_cancelled() {
+            Signal::Interrupt
+        } else {
+            Signal::Terminate
+        }
+    }
+
     pub(crate) fn why(&self) -> Option<Why> {
         [Why::Cancelled, Why::Lost, Why::Shutdown]
             .into_iter()

@@ -31,6 +31,7 @@ mod heartbeat;
 mod held;
 mod lending;
 mod options;
+mod process;
 mod process_log;
 mod reclaimer;
 pub mod runner;

@@ -20,6 +20,7 @@ use crate::health::Pulse;
 use crate::heartbeat::{Heart, Presence, listen};
 use crate::held::{Line, Why};
 use crate::lending::Socket;
+use crate::process::Host;
 use crate::standing_back::StandingBack;
 use crate::worker::{Tally, Worker, WorkerError};
 use crate::{Options, reclaimer};
@@ -124,10 +125,13 @@ impl Staff {
         let socket = (options.commands.allowed || handlers.has_template())
             .then(open_socket)
             .flatten();
-        let worker = options.name.as_str().into();
+        let host = Host {
+            name: host_name().into(),
+            worker: options.name.as_str().into(),
+        };
         let commands = options.commands.clone();
         let executor = Executor::new(Shared {
-            worker,
+            host,
             handlers,
             commands,
             guard,
@@ -249,6 +253,11 @@ fn start_hearts(lines: &[Arc<Line>], options: &Options, reclaim: &Arc<Notify>) -
     roles
 }
 
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
+}
+
 /// What the worker says about itself.
 fn about(
     options: &Options,
@@ -260,7 +269,7 @@ fn about(
         .map_or(0, |d| d.as_millis() as u64);
     let fixed = serde_json::json!({
         "name": options.name,
-        "host": rustix::system::uname().nodename().to_string_lossy(),
+        "host": host_name(),
         "pid": std::process::id(),
         "queues": options.queues,
         "slots": options.slots,

@@ -187,18 +187,27 @@ impl Consumer {
 pub struct Owner {
     queue: TaskQueue,
     who: Incarnation,
-    _renewal: Renewal,
+    renewal: Renewal,
 }
 
 impl TaskQueue {
     /// Joins as an owner with this private completion queue, under a lease of 15 s that is renewed.
     pub async fn join_as_owner(&self, completions: &Name) -> Result<Owner> {
+        self.join(completions.as_str()).await
+    }
+
+    /// Joins as the parent of processes, whose completions are posted to no queue.
+    pub(crate) async fn join_as_parent(&self) -> Result<Owner> {
+        self.join("").await
+    }
+
+    async fn join(&self, completions: &str) -> Result<Owner> {
         let who = Incarnation::new();
         let call = self
             .call("join")
             .arg(who.as_bytes().as_slice())
             .arg(DEFAULT_LEASE.as_millis() as u64)
-            .arg(completions.as_str());
+            .arg(completions);
         let answer = reply::tagged(self.broker.control().call(&call, PATIENCE).await?, "join")?;
         if answer.tag != "ok" {
             return Err(Error::LeaseLost {
@@ -208,9 +217,35 @@ impl TaskQueue {
         Ok(Owner {
             queue: self.clone(),
             who,
-            _renewal: Renewal::start(self.clone(), who, DEFAULT_LEASE),
+            renewal: Renewal::start(self.clone(), who, DEFAULT_LEASE),
         })
     }
+
+    /// Whether this client's lease goes on, by the server's clock.
+    pub async fn is_client_alive(&self, client: Incarnation) -> Result<bool> {
+        let doing = "look for a client's lease";
+        let mut command = redis::cmd("ZMSCORE");
+        command
+            .arg(self.keys.workers())
+            .arg(client.as_bytes().as_slice());
+        let control = self.broker.control();
+        let rows = reply::items(control.send(&command, doing, PATIENCE).await?, doing)?;
+        let now_ms = self.broker.server_time_ms().await?;
+        Ok(rows.first().is_some_and(|row| ends_after(row, now_ms)))
+    }
+}
+
+/// Whether a score of `workers`, which RESP2 and RESP3 write in two ways, is a deadline later than this.
+fn ends_after(score: &redis::Value, now_ms: u64) -> bool {
+    let deadline = match score {
+        redis::Value::Double(score) => *score,
+        redis::Value::BulkString(text) => std::str::from_utf8(text)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default(),
+        _ => return false,
+    };
+    deadline > now_ms as f64
 }
 
 impl Owner {
@@ -218,6 +253,16 @@ impl Owner {
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         self.who
+    }
+
+    /// Whether its lease is lost, so that what named it as owner is dropped.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.renewal.is_over()
+    }
+
+    /// The queue that it has joined.
+    pub(crate) fn queue(&self) -> &TaskQueue {
+        &self.queue
     }
 
     /// Leaves: its private completion queue goes at once.

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use redis::Value;
 
-use super::{CHUNK, LOOKUP_CHUNK, Run, TaskQueue};
+use super::{CHUNK, LOOKUP_CHUNK, Run, Started, TaskQueue};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
 use crate::envelope;
 use crate::error::Result;
 use crate::ids::TaskId;
+use crate::process::Lineage;
 use crate::reply::{self, odd};
 use crate::task::Work;
 
@@ -55,6 +56,10 @@ pub struct Found {
     pub state: State,
     /// What it runs, where its envelope is there and readable.
     pub work: Option<Work>,
+    /// What a process is told about itself and its parent.
+    pub lineage: Option<Lineage>,
+    /// Where it runs, where it is a process that has started.
+    pub started: Option<Started>,
     /// The run that is under way.
     pub run: Option<Run>,
     /// When it is due, or when it died, in ms since the epoch.
@@ -84,15 +89,18 @@ impl TaskQueue {
         let call = self.call("find").arg(id.as_bytes().as_slice());
         let mut answer = reply::tagged(self.broker.control().call(&call, PATIENCE).await?, "find")?;
         let state = state(&answer.tag)?;
-        let work = work(&answer.bytes()?);
+        let (work, details) = envelope::decode_head(&answer.bytes()?).ok().unzip();
         let run = Some(answer.bytes()?).filter(|run| !run.is_empty()).map(Run);
         let at_ms = answer.text()?.parse().ok();
         let used = used(&answer.bytes()?);
         let completion = Completion::decode(id, &answer.bytes()?).ok();
+        let started = Started::parse(&answer.bytes()?);
         Ok(Found {
             id,
             state,
             work,
+            lineage: details.and_then(|details| details.process),
+            started,
             run,
             at_ms,
             used,
@@ -161,7 +169,7 @@ fn dead_letter(id: Value, at: Value, envelope: Value, error: Value) -> Result<De
 
 /// What an envelope without its body says that it runs.
 fn work(envelope: &Bytes) -> Option<Work> {
-    envelope::decode_head(envelope).ok()
+    Some(envelope::decode_head(envelope).ok()?.0)
 }
 
 fn used(row: &[u8]) -> (u16, u16) {

@@ -35,6 +35,13 @@ impl Renewal {
     }
 }
 
+impl Renewal {
+    /// Whether the lease is lost.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
 impl Drop for Renewal {
     fn drop(&mut self) {
         self.0.abort();

@@ -15,6 +15,8 @@ pub enum Refused {
     Offered,
     /// Nobody could run it for 5 minutes and in 20 tries: it is a dead letter.
     Buried,
+    /// The same of a process, which is no dead letter: it has ended.
+    Ended,
     /// Somebody had cancelled it: it has ended.
     Cancelled,
     /// It is not held any more.
@@ -52,6 +54,7 @@ fn refused(letter: Option<u8>) -> Result<Refused, Error> {
     match letter {
         Some(b'r') => Ok(Refused::Offered),
         Some(b'b') => Ok(Refused::Buried),
+        Some(b'e') => Ok(Refused::Ended),
         Some(b'c') => Ok(Refused::Cancelled),
         Some(b'l') => Ok(Refused::Lost),
         _ => Err(odd("refuse")),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::{LOOKUP_CHUNK, TaskQueue, deadline_after};
+use super::{LOOKUP_CHUNK, Started, TaskQueue, deadline_after};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
 use crate::connection::link::Subscription;
@@ -129,7 +129,7 @@ fn ending(id: TaskId, answer: Value) -> Result<Ending> {
         return Ok(Ending::Unknown);
     }
     let record = reply::bytes(answer, "watch")?;
-    if record.is_empty() {
+    if record.is_empty() || Started::parse(&record).is_some() {
         return Ok(Ending::Living);
     }
     Ok(Ending::Ended(Box::new(Completion::decode(id, &record)?)))

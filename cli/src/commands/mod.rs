@@ -7,10 +7,14 @@ mod doctor;
 mod functions;
 mod generate;
 mod get;
+mod join;
+mod kill;
 mod local;
 mod logs;
 mod map;
+mod ps;
 mod queue;
+mod run;
 mod status;
 mod submit;
 mod wait;
@@ -28,6 +32,16 @@ pub enum Command {
     Submit(Box<submit::Submit>),
     /// Run a command for each line of stdin, or each argument after `:::`
     Map(Box<map::Map>),
+    /// Run a command on the fleet as if it ran here
+    Run(run::Run),
+    /// Show the processes that run
+    Ps(ps::Ps),
+    /// Kill processes, and return when they are dead
+    Kill(kill::Kill),
+    /// Terminate processes, and return when they have ended
+    Terminate(kill::Terminate),
+    /// Wait until a process has ended, and exit with its code
+    Join(join::Join),
     /// Claim tasks and run them
     Worker(worker::WorkerCommand),
     /// Get completions from a completion queue
@@ -66,9 +80,14 @@ impl Command {
     pub async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {
             Self::Submit(command) => interruptible(command.run(context)).await,
-            // These two end in order by themselves, on more than one signal.
+            // These three end in order by themselves, on more than one signal.
             Self::Map(command) => command.run(context).await,
             Self::Worker(command) => command.run(context).await,
+            Self::Run(command) => command.run(context).await,
+            Self::Ps(command) => interruptible(command.run(context)).await,
+            Self::Kill(command) => interruptible(command.run(context)).await,
+            Self::Terminate(command) => interruptible(command.run(context)).await,
+            Self::Join(command) => interruptible(command.run(context)).await,
             Self::Get(command) => interruptible(command.run(context)).await,
             Self::Status(command) => interruptible(command.run(context)).await,
             Self::Wait(command) => interruptible(command.run(context)).await,

@@ -12,7 +12,7 @@ const PREFIX: &str = "map-";
 const RANDOM: u32 = 20;
 
 /// A name for the queue of a run, which tells when the run began.
-pub(super) fn name() -> pmq_broker::Result<Name> {
+pub(crate) fn name() -> pmq_broker::Result<Name> {
     let random = fastrand::u64(..1 << RANDOM);
     Name::new(format!(
         "{PREFIX}{:016x}",
@@ -21,7 +21,7 @@ pub(super) fn name() -> pmq_broker::Result<Name> {
 }
 
 /// Deletes the queues of runs of which neither the run nor a worker lives any more.
-pub(super) async fn delete(broker: &Broker) -> pmq_broker::Result<()> {
+pub(crate) async fn delete(broker: &Broker) -> pmq_broker::Result<()> {
     let long_ago = when::now_ms().saturating_sub(YOUNG.as_millis() as u64);
     let mut names = broker.queues().await?;
     names.retain(|name| began_ms(name).is_some_and(|ms| ms < long_ago));

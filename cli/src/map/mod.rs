@@ -33,7 +33,7 @@ pub mod collector;
 pub mod events;
 pub mod feed;
 pub mod lease;
-mod leftover;
+pub(crate) mod leftover;
 pub mod local;
 pub mod recipe;
 pub mod report;

@@ -142,7 +142,7 @@ impl PlaceFlags {
 }
 
 /// How many commands the live workers of `queue` can run at once.
-async fn slots(broker: &Broker, queue: &Name) -> anyhow::Result<usize> {
+pub(crate) async fn slots(broker: &Broker, queue: &Name) -> anyhow::Result<usize> {
     let any = Work::Command(Vec::new());
     let workers = fleet::workers(broker).await?;
     let serving = workers
@@ -151,7 +151,7 @@ async fn slots(broker: &Broker, queue: &Name) -> anyhow::Result<usize> {
     Ok(serving.map(|worker| worker.about.slots as usize).sum())
 }
 
-fn here() -> anyhow::Result<String> {
+pub(crate) fn here() -> anyhow::Result<String> {
     let path = env::current_dir().context("could not tell the working directory")?;
     path.into_os_string().into_string().map_err(|path| {
         let text = format!(

@@ -34,6 +34,10 @@ pub struct Command {
     pub capture: usize,
     /// Cancelled to stop it with SIGINT in place of SIGTERM.
     pub interrupt: Stop,
+    /// Cancelled to kill it at once.
+    pub kill: Stop,
+    /// Where its process id goes once it runs.
+    pub pid: Option<mpsc::Sender<u32>>,
     /// Where output also goes as it comes. A full channel makes the command wait, as a full pipe does.
     pub live: Option<mpsc::Sender<(Stream, Bytes)>>,
 }
@@ -48,6 +52,8 @@ impl Command {
             grace: Duration::from_secs(5),
             capture: 1024 * 1024,
             interrupt: Stop::new(),
+            kill: Stop::new(),
+            pid: None,
             live: None,
         }
     }
@@ -65,6 +71,10 @@ impl Command {
             Stdio::null()
         };
         let (running, pipes) = self.program.start(stdin, guard)?;
+        if let (Some(sender), Some(pid)) = (&self.pid, running.child.id()) {
+            // Who does not listen any more does not want to know.
+            let _ = sender.try_send(pid);
+        }
 
         let mut stdout = self.capture(Stream::Stdout);
         let mut stderr = self.capture(Stream::Stderr);
@@ -127,12 +137,20 @@ impl Command {
         let (why, signal) = tokio::select! {
             biased;
             status = running.child.wait() => return Ok((status.map_err(failed)?.into(), Why::Finished)),
+            () = self.kill.cancelled() => (Why::Stopped, Signal::KILL),
             () = self.interrupt.cancelled() => (Why::Stopped, Signal::INT),
             () = stop.cancelled() => (Why::Stopped, Signal::TERM),
             () = until(deadline) => (Why::TimedOut, Signal::TERM),
         };
         running.group.signal(signal);
-        let status = running.end(self.grace).await;
+        let ended = tokio::select! {
+            status = running.end(self.grace) => Some(status),
+            () = self.kill.cancelled() => None,
+        };
+        let status = match ended {
+            Some(status) => status,
+            None => running.end(Duration::ZERO).await,
+        };
         Ok((status.map_err(failed)?.into(), why))
     }
 }

@@ -5,7 +5,7 @@ mod bulk;
 mod input;
 mod json_line;
 mod nobody;
-mod options;
+pub(super) mod options;
 mod progress;
 mod sender;
 mod work;

@@ -71,7 +71,7 @@ pub(super) struct TaskOptions {
     pub(super) env: Vec<(String, String)>,
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write KEY=VALUE".to_owned()),
@@ -141,7 +141,7 @@ impl TaskOptions {
 }
 
 /// A worker has another current directory.
-fn absolute(cwd: &str) -> Result<String, Failure> {
+pub(crate) fn absolute(cwd: &str) -> Result<String, Failure> {
     let unusable = || Failure::usage(format!("{cwd:?} can't be a working directory"));
     let path = std::path::absolute(Path::new(cwd)).map_err(|_| unusable())?;
     path.into_os_string().into_string().map_err(|_| unusable())

@@ -1,0 +1,157 @@
+//! A process that this one stays with: its output is shown here, and Ctrl-C ends it.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use pmq_broker::process::{self, exitcode_of};
+use pmq_broker::task_queue::Signal;
+use pmq_broker::{Completion, Process};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::place::Place;
+use super::stream::stream;
+use crate::completion_record::CompletionRecord;
+use crate::exit::Exit;
+use crate::map::signals::StopSignals;
+use crate::output::{Output, note};
+
+/// How long leaving may take while the broker does not answer; leases end what is left behind.
+const LEAVING: Duration = Duration::from_secs(10);
+
+/// A process and what this one does about it.
+pub(crate) struct Attended {
+    pub(crate) process: Process,
+    pub(crate) place: Place,
+    pub(crate) signals: StopSignals,
+    /// How long it may run.
+    pub(crate) limit: Option<Duration>,
+    pub(crate) output: Output,
+}
+
+/// Why a process was stopped from here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    BySignal,
+    OutOfTime,
+}
+
+impl Attended {
+    /// Runs it to its end, and leaves.
+    pub(crate) async fn run(mut self) -> anyhow::Result<Exit> {
+        let ended = self.attend().await;
+        self.leave().await;
+        ended
+    }
+
+    /// Starts it, and leaves it running.
+    pub(crate) async fn start(mut self) -> anyhow::Result<Exit> {
+        if !self.begin().await? {
+            return Ok(Exit::INTERRUPTED);
+        }
+        let id = self.process.id();
+        if self.output.is_json() {
+            self.output.json(&serde_json::json!({"id": id}))?;
+        } else {
+            self.output.line(&id.to_string())?;
+        }
+        self.leave().await;
+        Ok(Exit::OK)
+    }
+
+    async fn leave(self) {
+        let left = async {
+            process::leave(&self.place.broker).await?;
+            self.place.close().await?;
+            anyhow::Ok(())
+        };
+        if !matches!(timeout(LEAVING, left).await, Ok(Ok(()))) {
+            tracing::info!("left the broker untidy; what is left there expires");
+        }
+    }
+
+    /// Starts it; answers whether it did, or was interrupted.
+    async fn begin(&mut self) -> anyhow::Result<bool> {
+        let (id, broker) = (self.process.id(), self.place.broker.clone());
+        let queue = self.place.queue.clone();
+        tokio::select! {
+            started = self.process.start(&broker) => started?,
+            () = self.signals.next() => {
+                queue.cancel(&[id], Signal::Terminate).await?;
+                return Ok(false);
+            }
+            error = self.place.failed() => return Err(error),
+        }
+        Ok(true)
+    }
+
+    async fn attend(&mut self) -> anyhow::Result<Exit> {
+        if !self.begin().await? {
+            return Ok(Exit::INTERRUPTED);
+        }
+        let stopped = self.watch().await?;
+        let Some(completion) = self.process.completion().await? else {
+            anyhow::bail!("process {} has not ended", self.process.id());
+        };
+        if self.output.is_json() {
+            self.output.json(&CompletionRecord::new(&completion))?;
+        } else if stopped.is_none() {
+            explain(&completion);
+        }
+        if stopped == Some(Stopped::OutOfTime) {
+            return Ok(Exit::TIMED_OUT);
+        }
+        Ok(Exit::of_process(exitcode_of(&completion)))
+    }
+
+    /// Shows its output until it has ended; a first signal terminates it, the next kills it.
+    async fn watch(&mut self) -> anyhow::Result<Option<Stopped>> {
+        let Self {
+            process,
+            place,
+            signals,
+            limit,
+            output,
+        } = self;
+        let (id, queue) = (process.id(), place.queue.clone());
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let mut stopped = None;
+        let mut shown = pin!(show(process, *output));
+        loop {
+            let signal = tokio::select! {
+                shown = &mut shown => return shown.map(|()| stopped),
+                error = place.failed() => return Err(error),
+                () = signals.next() => Stopped::BySignal,
+                () = pass(deadline), if stopped.is_none() => Stopped::OutOfTime,
+            };
+            let order = if stopped.is_some() {
+                Signal::Kill
+            } else {
+                Signal::Terminate
+            };
+            stopped = stopped.or(Some(signal));
+            queue.cancel(&[id], order).await?;
+        }
+    }
+}
+
+/// For a program, its output is in the one object that tells its end.
+async fn show(process: &Process, output: Output) -> anyhow::Result<()> {
+    if output.is_json() {
+        return Ok(process.join().await?);
+    }
+    stream(process, output).await
+}
+
+/// What the output does not tell: that it could not start, or was lost.
+fn explain(completion: &Completion) {
+    if let Some(error) = &completion.report.error {
+        note(error);
+    }
+}
+
+async fn pass(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

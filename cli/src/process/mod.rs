@@ -1,0 +1,5 @@
+//! What `pmq run` does: [`place`] finds who runs the process, [`attended`] stays with it, [`stream`] shows its output.
+
+pub(crate) mod attended;
+pub(crate) mod place;
+mod stream;
