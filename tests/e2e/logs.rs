@@ -9,7 +9,7 @@ use pmq_broker::{Outcome, Task, TaskId};
 use pmq_tests::{Proxy, RedisServer, eventually};
 use tokio::time::timeout;
 
-use crate::fleet::{Fleet, LONG, SOON, pass, pmq_at};
+use crate::fleet::{Fleet, LONG, SOON, name, pass, pmq_at};
 
 const WORKER: &str = "-c 4 --allow-commands --kill-after 300ms";
 
@@ -17,7 +17,7 @@ const WORKER: &str = "-c 4 --allow-commands --kill-after 300ms";
 fn process(fleet: &Fleet, script: &str) -> Task {
     let mut task = fleet.sh(script);
     task.process = true;
-    task
+    task.with_completions(name("done"))
 }
 
 /// All that a reader got.
