@@ -281,3 +281,39 @@ fn entry(value: Value) -> Result<Entry> {
         bytes: field()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.into())
+    }
+
+    fn list() -> Value {
+        let entry = |number, kind, bytes| {
+            let fields = Value::Array(vec![text(kind), text(bytes)]);
+            Value::Array(vec![text(number), fields])
+        };
+        Value::Array(vec![entry("3-0", "o", "out"), entry("3-1", "x", "")])
+    }
+
+    #[test]
+    fn an_answer_is_understood_in_both_protocols_and_empty() {
+        let old = Value::Array(vec![Value::Array(vec![text("log"), list()])]);
+        let new = Value::Map(vec![(text("log"), list())]);
+        for answer in [old, new] {
+            let entries = entries(answer).unwrap();
+            let shown: Vec<_> = entries.iter().map(|e| (e.end, e.stream)).collect();
+            assert_eq!(shown, [(3, Some(Stream::Stdout)), (3, None)]);
+            assert_eq!(entries[0].bytes, "out");
+        }
+        assert!(entries(Value::Nil).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_entry_that_no_log_has_is_an_error() {
+        let odd = Value::Array(vec![text("log"), Value::Array(vec![text("3-0")])]);
+        assert!(entries(odd).is_err());
+    }
+}
