@@ -96,11 +96,11 @@ impl Executor {
                 Ok(end) => end,
                 Err(panic) => End::panicked(&panic),
             };
-            let refused = matches!(end, End::Refused(_));
+            let useless = matches!(end, End::Refused(_) | End::Released);
             // Only then the slot is free: what can't be committed holds up what would come after it.
             executor.post(run, end).await;
             match &executor.standing_back {
-                Some(standing_back) if refused => standing_back.wait().await,
+                Some(standing_back) if useless => standing_back.wait().await,
                 Some(standing_back) => standing_back.end(),
                 None => {}
             }

@@ -1,4 +1,4 @@
-//! Standing back: a worker that was given what it can't run leaves the next chance to others.
+//! Standing back: a worker that was given what it can't run, or can't run now, leaves the next chance to others.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -20,7 +20,7 @@ impl StandingBack {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// A task was refused: waits, longer each time, before the slot may ask for another.
+    /// A task was refused or handed back: waits, longer each time, before the slot may ask for another.
     pub(crate) async fn wait(&self) {
         let before = self.0.fetch_add(1, Ordering::Relaxed);
         sleep(pause(before)).await;
