@@ -7,8 +7,8 @@ local LAYOUT = "1" -- of the data; a newer one is refused
 
 local META, TASKS, RUNNING, SCHEDULED, WORKERS, CLAIMS, ATTEMPTS = 1, 2, 3, 4, 5, 6, 7
 local DEAD, ERRORS, CANCELS, WATCHERS, WAKE, ROOM, SUSPECTS, HOLES, NAMES = 8, 9, 10, 11, 12, 13, 14, 15, 16
-local STARTED = 17
-local READY = 18 -- keys[READY + p] is the list of priority p, 0 to 9
+local LOGS, LOG_SIZES, STARTED = 17, 18, 19
+local READY = 20 -- keys[READY + p] is the list of priority p, 0 to 9
 
 local CHUNK = 500 -- items a call, far below where unpack fails
 local CHUNK_BYTES = 1048576

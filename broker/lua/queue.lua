@@ -5,8 +5,8 @@
 -- Returns   {"ok"}
 -- Fails     PMQSETTING for a name that is no setting, or a value that is no number where one is due
 
-local SETTINGS = "|paused|maxsize|retention|results_max|completions|completions_max|shards|"
-local NUMBERS = "|maxsize|retention|results_max|completions_max|shards|"
+local SETTINGS = "|paused|maxsize|retention|results_max|completions|completions_max|shards|log_max|logs_max|"
+local NUMBERS = "|maxsize|retention|results_max|completions_max|shards|log_max|logs_max|"
 
 local function check_settings(args)
   for i = 1, #args, 2 do

@@ -1,7 +1,7 @@
 //! A broker: one Redis, and what a process does with it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use redis::Value;
@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::ids::{Incarnation, Name};
 use crate::keys::FleetKeys;
+use crate::object::Client;
 use crate::process::Children;
 use crate::reply;
 use crate::task_queue::TaskQueue;
@@ -41,6 +42,7 @@ struct Inner {
     registered: Mutex<HashSet<Name>>,
     children: Arc<Children>,
     report: ServerReport,
+    client: OnceLock<Client>,
 }
 
 impl Broker {
@@ -80,6 +82,7 @@ impl Broker {
                 registered: Mutex::default(),
                 children: Arc::default(),
                 report,
+                client: OnceLock::new(),
             }),
         }
     }
@@ -246,6 +249,13 @@ impl Broker {
             .filter(|w| *w != Value::Nil)
             .filter_map(|w| reply::text(w, "list the workers").ok())
             .collect())
+    }
+
+    /// What this process is to the objects of the broker.
+    pub(crate) fn client(&self) -> &Client {
+        let inner = &self.inner;
+        let made = || Client::new(&inner.namespace, inner.control.sibling(HEARTBEAT_RESPONSE));
+        inner.client.get_or_init(made)
     }
 
     pub(crate) fn namespace(&self) -> &Name {

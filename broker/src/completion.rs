@@ -52,6 +52,9 @@ pub struct Report {
     /// How many of the following bytes are standard error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stderr: Option<usize>,
+    /// How many bytes went to the task's log or were meant to, where it was a process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<u64>,
     /// The result's type, where it is not JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,

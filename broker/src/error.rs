@@ -69,6 +69,37 @@ pub enum Error {
         queue: Name,
     },
 
+    /// What was held is no longer held: its lease ended, or somebody took it away.
+    #[error("{kind} {name} was lost: its lease ended, or somebody released it by force")]
+    GrantLost {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// A release of what nobody holds. In Python this is `ValueError` of `Lock.release`.
+    #[error("{kind} {name} released too many times")]
+    NotHeld {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// The object exists with another size.
+    #[error("{kind} {name} has {size}, not {asked}")]
+    OtherSize {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+        /// The size that it has.
+        size: u64,
+        /// The size that was asked for.
+        asked: u64,
+    },
+
     /// The data was written by a newer pmq.
     #[error("{0}")]
     NewerLayout(String),
@@ -178,6 +209,11 @@ impl Error {
             Self::Conflict { .. } => "choose another id, or submit exactly the same task again",
             Self::Full { .. } => "wait for workers or consumers, or raise the limit of the queue",
             Self::NewerLayout(_) => "use a pmq at least as new as the one that wrote the queue",
+            Self::GrantLost { .. } => {
+                "stop what it guarded; writes that carry its fence can be told from those of the next holder"
+            }
+            Self::NotHeld { .. } => "release what you acquired, once",
+            Self::OtherSize { .. } => "use the size that it has, or another name",
             Self::TooLarge { .. } => {
                 "put large data into a file or an object store and submit its name"
             }

@@ -1,9 +1,9 @@
 //! Every key in Redis. Keys are made here and nowhere else.
 
-use crate::ids::Name;
+use crate::ids::{Name, TaskId};
 
 /// The fixed parts of a shard, in the order in which each function of the task system gets them.
-const PARTS: [&str; 17] = [
+const PARTS: [&str; 19] = [
     "meta",
     "tasks",
     "running",
@@ -20,6 +20,8 @@ const PARTS: [&str; 17] = [
     "suspects",
     "holes",
     "names",
+    "logs",
+    "log.sizes",
     "started",
 ];
 const PRIORITIES: usize = 10;
@@ -97,6 +99,18 @@ impl ShardKeys {
         self.part(&format!("results:{bucket}"))
     }
 
+    /// The tasks that have a log.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        self.part("logs")
+    }
+
+    /// The log of a process.
+    #[must_use]
+    pub fn log(&self, id: TaskId) -> String {
+        self.part(&format!("log:{id}"))
+    }
+
     /// The channel on which the ends of watched tasks are published.
     #[must_use]
     pub fn ended(&self) -> String {
@@ -112,6 +126,45 @@ impl ShardKeys {
     fn part(&self, part: &str) -> String {
         format!("{}{part}", self.prefix)
     }
+}
+
+/// A kind of object: a word of multiprocessing, and the parts of such an object.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// The word, which is part of its keys.
+    pub word: &'static str,
+    /// Its parts, in the order in which each function of the kind gets them: meta, members and log first.
+    pub parts: &'static [&'static str],
+}
+
+/// The keys of an object. They share the hash tag `{name}`, so they live in one slot.
+#[derive(Clone, Debug)]
+pub struct ObjectKeys(Vec<String>);
+
+impl ObjectKeys {
+    /// The keys of the object of this kind and name.
+    #[must_use]
+    pub fn new(namespace: &Name, kind: Kind, name: &Name) -> Self {
+        let parts = kind.parts.iter().chain([&ABSENT]);
+        let word = kind.word;
+        Self(
+            parts
+                .map(|part| format!("{namespace}:{word}:{{{name}}}:{part}"))
+                .collect(),
+        )
+    }
+
+    /// What each function of the kind gets as its KEYS.
+    #[must_use]
+    pub fn fixed(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// The channel on which a process hears what it waits for; the functions make it likewise.
+#[must_use]
+pub fn client_channel(namespace: &Name, client: &str) -> String {
+    format!("{namespace}:client:{client}")
 }
 
 /// The keys of a namespace's fleet: which workers are up, which queues there are.
@@ -142,12 +195,24 @@ mod tests {
     #[test]
     fn all_keys_of_a_shard_share_its_hash_tag() {
         let keys = ShardKeys::new(&Name::new("pmq").unwrap(), &Name::new("mail.fast").unwrap());
-        assert_eq!(keys.fixed().len(), 28);
+        assert_eq!(keys.fixed().len(), 30);
         assert!(
             keys.fixed()
                 .iter()
                 .all(|key| key.starts_with("pmq:{mail.fast/0}:"))
         );
-        assert_eq!(keys.fixed()[17], "pmq:{mail.fast/0}:ready:0");
+        assert_eq!(keys.fixed()[19], "pmq:{mail.fast/0}:ready:0");
+    }
+
+    #[test]
+    fn an_object_and_a_task_queue_of_one_name_share_no_key() {
+        let (namespace, name) = (Name::new("pmq").unwrap(), Name::new("fruit").unwrap());
+        let kind = Kind {
+            word: "queue",
+            parts: &["meta", "members", "log"],
+        };
+        let keys = ObjectKeys::new(&namespace, kind, &name);
+        assert_eq!(keys.fixed()[0], "pmq:queue:{fruit}:meta");
+        assert_eq!(keys.fixed()[3], "pmq:queue:{fruit}:absent");
     }
 }

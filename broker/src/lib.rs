@@ -12,7 +12,7 @@
 //! ```
 //!
 //! In reading order: [`ids`], [`task`], [`envelope`] and [`completion`] are plain data; [`keys`] names every key;
-//! [`functions`] is the library of state changes; [`broker`] connects; [`task_queue`] calls.
+//! [`functions`] is the library of state changes; [`broker`] connects; [`task_queue`] calls; [`process`] reads what processes print.
 
 pub mod broker;
 pub mod completion;
@@ -27,9 +27,13 @@ pub mod error;
 pub mod functions;
 pub mod ids;
 pub mod keys;
+pub mod lending;
+pub mod lock;
+mod object;
 pub mod process;
 mod reply;
 pub mod rights;
+pub mod semaphore;
 pub mod task;
 pub mod task_queue;
 pub mod typed;
@@ -39,7 +43,9 @@ pub use completion::{Completion, Outcome, Report};
 pub use config::{Config, Password};
 pub use error::{Error, Result};
 pub use ids::{Incarnation, Name, TaskId};
+pub use lock::Lock;
 pub use process::{Process, ProcessError};
+pub use semaphore::{Permit, Semaphore};
 pub use task::{Details, Due, Retry, Task, Work};
 pub use task_queue::TaskQueue;
 

@@ -9,7 +9,7 @@ use crate::ids::Name;
 use crate::reply;
 
 /// The commands that the functions run inside, each with the arguments that follow the key.
-const INNER: [(&str, &[&str]); 35] = [
+const INNER: [(&str, &[&str]); 39] = [
     ("DEL", &[]),
     ("EXISTS", &[]),
     ("HDEL", &["f"]),
@@ -37,6 +37,10 @@ const INNER: [(&str, &[&str]); 35] = [
     ("SREM", &["v"]),
     ("SSCAN", &["0"]),
     ("UNLINK", &[]),
+    ("XADD", &["*", "f", "v"]),
+    ("XLEN", &[]),
+    ("XREVRANGE", &["+", "-"]),
+    ("XTRIM", &["MAXLEN", "0"]),
     ("ZADD", &["1", "v"]),
     ("ZCARD", &[]),
     ("ZMSCORE", &["v"]),
@@ -46,13 +50,14 @@ const INNER: [(&str, &[&str]); 35] = [
     ("ZSCORE", &["v"]),
     ("BLPOP", &["1"]),
 ];
-const FUNCTIONS: [&str; 8] = [
+const FUNCTIONS: [&str; 9] = [
     "submit",
     "claim",
     "finish",
     "heartbeat",
     "take",
     "watch",
+    "log_append",
     "cancel",
     "inspect",
 ];
@@ -116,6 +121,7 @@ fn commands(key: &str) -> Vec<Vec<String>> {
     let keyless = [
         words(&["PUBLISH", key, "v"]),
         words(&["SUBSCRIBE", key]),
+        words(&["XREAD", "COUNT", "1", "STREAMS", key, "0"]),
         words(&["TIME"]),
         words(&["INFO", "server"]),
     ];

@@ -23,6 +23,7 @@
 //! # Ok(()) }
 //! ```
 
+pub use pmq_broker::lending::while_waiting;
 pub use pmq_broker::process::{
     active_children, at_exit, cpu_count, current_process, parent_process,
 };

@@ -25,7 +25,7 @@ fn a_full_server_refuses_what_makes_it_fuller_and_nothing_else() {
         let shard = Shard::on(&server);
         let call: Call = (scenario.prepare)(&shard);
         fill(&shard);
-        if ["submit", "join", "requeue"].contains(&scenario.verb) {
+        if ["submit", "join", "requeue", "log_append"].contains(&scenario.verb) {
             shard.expect_error(&call, "OOM");
         } else {
             shard.call(&call);

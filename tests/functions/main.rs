@@ -23,6 +23,7 @@ mod full;
 mod headers;
 mod heartbeat;
 mod inspect;
+mod log;
 mod queue;
 mod reclaim;
 mod refuse;

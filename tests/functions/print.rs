@@ -57,6 +57,7 @@ impl Printer {
                         format!("{part} {}: {}", word(id), score_text(score, now_ms))
                     })
                     .collect(),
+                Content::Stream(entries) => entries.iter().map(|e| entry(part, e)).collect(),
                 Content::Hash(hash) => self.hash(part, hash, now_ms),
             };
             lines.extend(printed);
@@ -145,6 +146,7 @@ impl Printer {
                 "attempts" => self.attempts(value, now_ms),
                 "started" => word(value),
                 "cancels" => orders(value),
+                "log.sizes" => word(value),
                 _ => self.record(field, value),
             };
             let line = format!("{} {}: {}", self.part(part), word(field), text.trim());
@@ -236,6 +238,17 @@ impl Printer {
 fn orders(orders: &[u8]) -> String {
     let order = |o: &[u8]| format!("{} {}", word(&o[..16]), o[16]);
     orders.chunks(17).map(order).collect::<Vec<_>>().join(", ")
+}
+
+/// An entry of a log; a long piece is told by its length.
+fn entry(part: &str, (number, stream, bytes): &(String, Vec<u8>, Vec<u8>)) -> String {
+    let text = match bytes.len() {
+        0..=20 => word(bytes),
+        long => format!("{long} bytes"),
+    };
+    format!("{part} {number}: {} {text}", word(stream))
+        .trim_end()
+        .to_owned()
 }
 
 /// A score: a turn of the walk where it is negative, else a time, and a priority where it keeps one.

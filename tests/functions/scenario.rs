@@ -4,8 +4,8 @@ use pmq_broker::Task;
 
 use crate::call::Call;
 use crate::seed::{
-    by_id, cancel, claim_with, claimed, finish, heartbeat, join, leave, name, process, reclaim,
-    refuse, release, start, submit, submit_with_due, take, task,
+    by_id, cancel, claim_with, claimed, finish, heartbeat, join, leave, log_append, name, process,
+    reclaim, refuse, release, start, submit, submit_with_due, take, task,
 };
 use crate::shard::{Shard, padded, who};
 
@@ -17,7 +17,7 @@ pub(crate) struct Scenario {
 }
 
 /// Every function of a shard, in the order of the library.
-pub(crate) const SCENARIOS: [Scenario; 21] = [
+pub(crate) const SCENARIOS: [Scenario; 22] = [
     Scenario {
         verb: "submit",
         prepare: submit_some,
@@ -108,6 +108,10 @@ pub(crate) const SCENARIOS: [Scenario; 21] = [
         },
     },
     Scenario {
+        verb: "log_append",
+        prepare: append_and_drop,
+    },
+    Scenario {
         verb: "inspect",
         prepare: |shard| {
             usual(shard);
@@ -192,6 +196,8 @@ fn usual(shard: &Shard) -> Vec<crate::seed::Held> {
     shard.make_due("due");
     shard.call(&cancel(&["run2"]));
     shard.call(&by_id("watch", &["running", "ready", "run4"]));
+    shard.call(&log_append(&held[0], 0, &[("o", "some"), ("e", "output")]));
+    shard.call(&log_append(&held[1], 0, &[("o", "other output")]));
     held
 }
 
@@ -211,6 +217,13 @@ fn submit_some(shard: &Shard) -> Call {
 fn claim_some(shard: &Shard) -> Call {
     usual(shard);
     claim_with("w2", 1, 500, ["done", "1", "1"])
+}
+
+/// There is no room for two logs, so the other one goes.
+fn append_and_drop(shard: &Shard) -> Call {
+    let held = usual(shard);
+    shard.set_meta("logs_max", 20);
+    log_append(&held[0], 10, &[("o", "more"), ("x", "")])
 }
 
 fn heartbeat_with_orders(shard: &Shard) -> Call {

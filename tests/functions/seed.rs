@@ -197,6 +197,13 @@ pub(crate) fn leave(who: &str, confirm: bool) -> Call {
     Call::new("leave").arg(padded(who)).arg(confirm)
 }
 
+/// `log_append`, of pieces that begin at this offset.
+pub(crate) fn log_append(held: &Held, offset: u64, pieces: &[(&str, &str)]) -> Call {
+    let call = Call::new("log_append").arg(held.id).arg(&held.run);
+    let add = |call: Call, (kind, text): &(&str, &str)| call.arg(kind).arg(text);
+    pieces.iter().fold(call.n(offset), add)
+}
+
 /// A call whose only arguments are ids.
 pub(crate) fn by_id(verb: &'static str, words: &[&str]) -> Call {
     Call::new(verb).args(words.iter().map(|w| padded(w)))

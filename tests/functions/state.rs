@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redis::{Connection, Value};
 
-use crate::call::{bytes, items};
+use crate::call::{bytes, items, text};
 
 /// What one key holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) enum Content {
     Set(BTreeSet<Vec<u8>>),
     Sorted(BTreeMap<Vec<u8>, String>),
     Text(Vec<u8>),
+    /// Entries with their number, and the field and value of each.
+    Stream(Vec<(String, Vec<u8>, Vec<u8>)>),
 }
 
 /// Every key of a shard by the part of its name behind the hash tag, and when it expires (ms since the epoch).
@@ -94,6 +96,7 @@ fn reader(kind: &str) -> &'static [&'static str] {
         "set" => &["SMEMBERS"],
         "zset" => &["ZRANGE", "0", "-1", "WITHSCORES"],
         "string" => &["GET"],
+        "stream" => &["XRANGE", "-", "+"],
         other => panic!("no function makes a key of type {other}"),
     }
 }
@@ -101,6 +104,9 @@ fn reader(kind: &str) -> &'static [&'static str] {
 fn content(kind: &str, value: &Value) -> Content {
     if kind == "string" {
         return Content::Text(bytes(value));
+    }
+    if kind == "stream" {
+        return Content::Stream(items(value).iter().map(entry).collect());
     }
     let all: Vec<Vec<u8>> = items(value).iter().map(bytes).collect();
     let pairs = || all.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone()));
@@ -111,4 +117,10 @@ fn content(kind: &str, value: &Value) -> Content {
         "set" => Content::Set(all.into_iter().collect()),
         _ => Content::Sorted(pairs().map(|(member, s)| (member, score(s))).collect()),
     }
+}
+
+fn entry(value: &Value) -> (String, Vec<u8>, Vec<u8>) {
+    let entry = items(value);
+    let fields = items(&entry[1]);
+    (text(&entry[0]), bytes(&fields[0]), bytes(&fields[1]))
 }

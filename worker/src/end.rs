@@ -117,6 +117,22 @@ impl End {
         }
     }
 
+    /// Whether no other run of the task can follow.
+    pub(crate) fn is_last(&self, task: &Task) -> bool {
+        match self {
+            Self::Finished { how, .. } => *how != How::Failed || task.retry.attempts <= 1,
+            Self::Released | Self::Refused(_) | Self::Dropped => false,
+        }
+    }
+
+    /// Adds how many bytes the log of the process has.
+    pub(crate) fn with_log(mut self, bytes: u64) -> Self {
+        if let Self::Finished { report, .. } = &mut self {
+            report.log = Some(bytes);
+        }
+        self
+    }
+
     fn cancelled(self) -> Self {
         self.stopped(How::Cancelled, "cancelled while it ran")
     }

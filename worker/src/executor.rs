@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pmq_broker::task_queue::{Claim, How};
-use pmq_broker::{Completion, Report, Task, Work, envelope};
+use pmq_broker::{Completion, Report, Task, Work, envelope, lending};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
@@ -15,7 +15,9 @@ use crate::end::{End, chain};
 use crate::finisher::Post;
 use crate::handlers::{Context, Function, Handler, Handlers, TaskError, call, caught};
 use crate::held::{Line, StopSwitch};
+use crate::lending::{Desk, Lender, Ticket};
 use crate::process::{Host, Pid, Process, say_here};
+use crate::process_log::{Chunk, ProcessLog};
 use crate::runner::{Answer, Request, RunnerError};
 use crate::slots::Slot;
 use crate::standing_back::StandingBack;
@@ -29,8 +31,12 @@ pub(crate) struct Shared {
     pub(crate) handlers: Handlers,
     pub(crate) commands: Commands,
     pub(crate) guard: Guard,
+    /// Where commands may lend their slots.
+    pub(crate) desk: Option<Desk>,
     /// Where handlers run: their program's own runtime.
     pub(crate) runtime: tokio::runtime::Handle,
+    /// Where the worker's own roles run.
+    pub(crate) roles: tokio::runtime::Handle,
     pub(crate) finishers: Vec<(Arc<Line>, mpsc::Sender<Post>)>,
     /// Not in a burst, which ends soon anyway.
     pub(crate) standing_back: Option<StandingBack>,
@@ -51,7 +57,10 @@ struct Run {
     line: Arc<Line>,
     switch: StopSwitch,
     slot: usize,
+    lender: Arc<Lender>,
     since: Instant,
+    /// Where it prints to, where it is a process.
+    log: Option<mpsc::Sender<Chunk>>,
     /// Where its pid goes once it runs, where it is a process.
     pid: Option<Pid>,
 }
@@ -70,14 +79,17 @@ impl Executor {
             since,
         } = assignment;
         let switch = line.hold(&claim);
+        let (slot, lender) = (slot.number, Lender::new(slot));
         let executor = self.0.clone();
         self.0.runtime.spawn(async move {
             let mut run = Run {
                 claim,
                 line,
                 switch,
-                slot: slot.number,
+                slot,
+                lender: lender.clone(),
                 since,
+                log: None,
                 pid: None,
             };
             let end = match caught(executor.execute(&mut run)).await {
@@ -92,7 +104,7 @@ impl Executor {
                 Some(standing_back) => standing_back.end(),
                 None => {}
             }
-            drop(slot);
+            lender.end();
         });
     }
 }
@@ -127,13 +139,19 @@ impl Shared {
     async fn execute_process(&self, task: &Task, run: &mut Run) -> End {
         let (pid, known) = mpsc::channel(1);
         run.pid = Some(pid);
+        let queue = run.line.queue.clone();
+        let log = ProcessLog::start(&self.roles, queue, task.id, run.claim.run.clone());
+        run.log = Some(log.chunks());
         let process = Process {
             claim: &run.claim,
             line: &run.line,
             switch: &run.switch,
             since: run.since,
         };
-        process.run(&self.host, known, self.work(task, run)).await
+        let end = process.run(&self.host, known, self.work(task, run)).await;
+        // Who sees its end can read its whole log.
+        let bytes = log.close(end.is_last(task)).await;
+        end.with_log(bytes)
     }
 
     async fn work(&self, task: &Task, run: &Run) -> End {
@@ -179,9 +197,11 @@ impl Shared {
             queue: run.line.queue.name().clone(),
             worker: self.host.worker.clone(),
             stop: run.switch.stop.clone(),
+            log: run.log.clone(),
         };
         let lineage = task.details.process.as_ref();
         let answer = call(function, context, task.body.clone(), lineage);
+        let answer = lending::with_lender(run.lender.clone(), answer);
         tokio::select! {
             biased;
             answer = answer => answer.map_or_else(End::from, End::ok),
@@ -236,11 +256,15 @@ impl Shared {
             queue: run.line.queue.name(),
             slot: run.slot,
         };
+        let ticket = self.desk.as_ref().map(|desk| desk.admit(&run.lender));
         let mut command = self.commands.prepare(argv, &task.details, &around);
         if !task.body.is_empty() && matches!(task.work, Work::Command(_)) {
             command.stdin = Some(task.body.clone());
         }
+        let lending = ticket.iter().flat_map(Ticket::variables);
+        command.program.env.extend(lending);
         command.interrupt = run.switch.interrupt.clone();
+        command.live = run.log.clone();
         command.kill = run.switch.kill.clone();
         command.pid = run.pid.clone();
         match command.run(&self.guard, run.switch.stop.clone()).await {

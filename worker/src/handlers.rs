@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use pmq_broker::process::{self, CurrentProcess, Lineage};
+use pmq_broker::process::{self, CurrentProcess, Lineage, Stream};
 use pmq_broker::{Name, TaskId};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Task;
+use crate::process_log::Chunk;
 use crate::runner::Runner;
 
 /// What a handler is told about its run.
@@ -32,6 +34,19 @@ pub struct Context {
     pub worker: Arc<str>,
     /// Cancelled when the run shall stop; soon after, the handler is dropped.
     pub stop: CancellationToken,
+    pub(crate) log: Option<mpsc::Sender<Chunk>>,
+}
+
+impl Context {
+    /// Prints a line to the log of this process, as its standard output. In Python this is `print` in a child.
+    ///
+    /// A task that is no process has no log, and its lines go nowhere.
+    pub async fn print(&self, line: impl Display) {
+        if let Some(log) = &self.log {
+            // A log that is closed belongs to a process that has ended.
+            let _ = log.send((Stream::Stdout, format!("{line}\n").into())).await;
+        }
+    }
 }
 
 /// Why a handler failed.
@@ -69,6 +84,12 @@ impl Handlers {
 
     pub(crate) fn add(&mut self, name: &str, handler: Handler) {
         self.0.insert(name.to_owned(), handler);
+    }
+
+    pub(crate) fn has_template(&self) -> bool {
+        self.0
+            .values()
+            .any(|handler| matches!(handler, Handler::Template(_)))
     }
 
     pub(crate) fn names(&self) -> Vec<&str> {

@@ -18,6 +18,7 @@
 //! commits how they ended, the heartbeat renews the lease, the reclaimer takes back what dead workers held. They share
 //! only what the worker holds (`held.rs`) and send each other messages.
 
+mod backlog;
 pub mod child;
 mod claimer;
 mod commands;
@@ -28,8 +29,10 @@ mod handlers;
 mod health;
 mod heartbeat;
 mod held;
+mod lending;
 mod options;
 mod process;
+mod process_log;
 mod reclaimer;
 pub mod runner;
 mod slots;

@@ -12,20 +12,23 @@
 //! ```
 //!
 //! In reading order: `builder` says what to run, `start` runs it, `control` joins and kills it, `children` keeps what this
-//! process has started, `current` tells a process about itself and its parent.
+//! process has started, `current` tells a process about itself and its parent, `log` reads what a process prints.
 
+mod append;
 mod builder;
 mod children;
 mod control;
 mod current;
 mod error;
 mod lineage;
+pub mod log;
 mod sight;
 mod start;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub use append::{Appended, Batch};
 pub(crate) use children::Children;
 pub use children::{active_children, at_exit, leave};
 pub use current::{
@@ -33,6 +36,7 @@ pub use current::{
 };
 pub use error::ProcessError;
 pub use lineage::{Lineage, Parent};
+pub use log::{Log, Piece, Stream};
 
 use crate::completion::{Completion, Outcome};
 use crate::ids::{Name, TaskId};

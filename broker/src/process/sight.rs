@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::connection::link::Subscription;
 use crate::error::Result;
 use crate::ids::TaskId;
+use crate::lending::while_waiting;
 use crate::task_queue::{Look, TaskQueue};
 
 /// A process under watch.
@@ -29,22 +30,28 @@ impl Sight {
     }
 
     /// Waits until the process is as `wanted`, or the time is up; looks by itself every `every`. Answers the last look.
+    /// A task that waits like this lends its slot, as the process may need it.
     pub(super) async fn wait(
         &mut self,
         wanted: impl Fn(&Look) -> bool,
         deadline: Option<Instant>,
         every: Duration,
     ) -> Result<Look> {
-        loop {
-            let look = self.queue.look(self.id).await?;
-            let now = Instant::now();
-            if wanted(&look) || deadline.is_some_and(|deadline| deadline <= now) {
-                return Ok(look);
-            }
-            let next = now + every;
-            self.hear(deadline.map_or(next, |deadline| deadline.min(next)))
-                .await;
+        let mut look = self.queue.look(self.id).await?;
+        let over = || deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if wanted(&look) || over() {
+            return Ok(look);
         }
+        while_waiting(async {
+            while !wanted(&look) && !over() {
+                let next = Instant::now() + every;
+                self.hear(deadline.map_or(next, |deadline| deadline.min(next)))
+                    .await;
+                look = self.queue.look(self.id).await?;
+            }
+            Ok(look)
+        })
+        .await
     }
 
     /// Until there is news of the process, or the time is up.

@@ -24,6 +24,10 @@ pub struct Settings {
     pub completions: Option<Name>,
     /// How many completions a completion queue holds before submit answers full; 1,000,000 unless set.
     pub completions_max: Option<u64>,
+    /// How many bytes of the output of one process are kept; 4 MiB unless set.
+    pub log_max: Option<u64>,
+    /// How many bytes of the output of all processes are kept; 256 MiB unless set.
+    pub logs_max: Option<u64>,
 }
 
 impl TaskQueue {
@@ -60,6 +64,8 @@ impl TaskQueue {
                 .as_ref()
                 .map(|name| ("completions", name.to_string())),
             number("completions_max", settings.completions_max),
+            number("log_max", settings.log_max),
+            number("logs_max", settings.logs_max),
         ];
         let call = pairs
             .into_iter()
@@ -120,6 +126,9 @@ impl TaskQueue {
         for name in status.completions.keys() {
             let name = Name::new(name.as_str())?;
             command.arg(&[self.keys.done(&name), self.keys.wake_done(&name)]);
+        }
+        for id in self.tasks_with_log().await? {
+            command.arg(self.keys.log(id));
         }
         let doing = "delete the queue";
         self.broker

@@ -88,7 +88,7 @@ impl TaskQueue {
         &self.keys
     }
 
-    fn call(&self, verb: &'static str) -> Call {
+    pub(crate) fn call(&self, verb: &'static str) -> Call {
         Call::new(verb, self.keys.fixed())
     }
 }

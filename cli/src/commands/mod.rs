@@ -10,6 +10,7 @@ mod get;
 mod join;
 mod kill;
 mod local;
+mod logs;
 mod map;
 mod ps;
 mod queue;
@@ -49,6 +50,8 @@ pub enum Command {
     Status(status::Status),
     /// Wait until tasks have ended
     Wait(wait::Wait),
+    /// Show what a process prints
+    Logs(logs::Logs),
     /// Cancel tasks, waiting or running
     Cancel(cancel::Cancel),
     /// List, pause, resume, purge and set up task queues
@@ -88,6 +91,7 @@ impl Command {
             Self::Get(command) => interruptible(command.run(context)).await,
             Self::Status(command) => interruptible(command.run(context)).await,
             Self::Wait(command) => interruptible(command.run(context)).await,
+            Self::Logs(command) => interruptible(command.run(context)).await,
             Self::Cancel(command) => interruptible(command.run(context)).await,
             Self::Queue(command) => interruptible(command.run(context)).await,
             Self::Dead(command) => interruptible(command.run(context)).await,

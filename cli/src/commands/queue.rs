@@ -84,6 +84,14 @@ pub struct Set {
     /// How many completions a completion queue holds before submit answers full [default: 1000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     completions_max: Option<u64>,
+
+    /// How many bytes of the output of one process its log keeps [default: 4194304]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    log_max: Option<u64>,
+
+    /// How many bytes all logs keep [default: 268435456]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    logs_max: Option<u64>,
 }
 
 impl Queue {
@@ -113,6 +121,7 @@ async fn list(broker: &Broker, output: Output) -> anyhow::Result<()> {
                 "dead": status.dead, "paused": status.paused, "maxsize": number("maxsize"),
                 "retention_ms": number("retention"), "results_max": number("results_max"),
                 "completions": setting("completions"), "completions_max": number("completions_max"),
+                "log_max": number("log_max"), "logs_max": number("logs_max"),
             }))?;
         } else {
             rows.push(row(&name, &status));
@@ -138,6 +147,8 @@ fn row(name: &Name, status: &QueueStatus) -> Vec<Cell> {
         "results_max",
         "completions",
         "completions_max",
+        "log_max",
+        "logs_max",
     ];
     let settings = settings.iter().filter_map(|name| {
         let value = status.meta.get(*name)?;
@@ -236,11 +247,15 @@ impl Set {
             results_max: self.results_max,
             completions: self.completions,
             completions_max: self.completions_max,
+            log_max: self.log_max,
+            logs_max: self.logs_max,
         };
         let numbers = [
             settings.maxsize,
             settings.results_max,
             settings.completions_max,
+            settings.log_max,
+            settings.logs_max,
         ];
         if numbers.iter().all(Option::is_none)
             && settings.retention.is_none()

@@ -86,7 +86,7 @@ pub(super) async fn until_one_ended(queue: &TaskQueue, id: TaskId) -> anyhow::Re
     }
 }
 
-fn unknown(id: TaskId) -> Failure {
+pub(super) fn unknown(id: TaskId) -> Failure {
     Failure::new(Exit::FAILED, format!("no task {id} is known"))
         .with_hint("was it submitted to another queue or namespace, or did it end longer ago than the queue's retention time?")
 }

@@ -3,20 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+pub use pmq_broker::process::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 
 /// How much is read at once: what a pipe holds on Linux.
 const CHUNK: usize = 64 * 1024;
-
-/// One of the two output streams of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
 
 /// What a command printed on one stream; any bytes. Where it printed more than the limit, the middle is missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,0 +1,66 @@
+-- renew: renew the leases of members of an object, of any kind.
+--
+-- KEYS      the object's keys (object)
+-- ARGV[1]   time to live of an anonymous object (ms), or ""
+-- ARGV[2]   lease (ms)
+-- ARGV[3..] members (16 bytes each)
+-- Returns   one letter a member: k kept, l lost
+
+register("renew", { "allow-oom" }, function(keys, args)
+  local m, problem = settings(keys)
+  if not m then
+    return problem
+  end
+  local deadline, letters = whole((clock()) + tonumber(args[2])), {}
+  for i = 3, #args do
+    local kept = redis.call("ZSCORE", keys[MEMBERS], args[i])
+    if kept then
+      redis.call("ZADD", keys[MEMBERS], deadline, args[i])
+    end
+    letters[i - 2] = kept and "k" or "l"
+  end
+  redis.call("PERSIST", keys[META]) -- what is in use must not expire as something idle
+  keep_alive(keys, args[1])
+  return table.concat(letters)
+end)
+
+-- attach: become a member of an object that holds nothing of it but the object itself.
+--
+-- KEYS      the object's keys (object)
+-- ARGV[1]   time to live of an anonymous object (ms), or ""
+-- ARGV[2]   member (16 bytes)
+-- ARGV[3]   lease (ms)
+-- Returns   {"ok"}
+
+register("attach", {}, function(keys, args)
+  local m, problem = settings(keys)
+  if not m then
+    return problem
+  end
+  redis.call("ZCARD", keys[MEMBERS]) -- a wrong type fails here, before the first write
+  redis.call("HSET", keys[META], "layout", LAYOUT)
+  redis.call("ZADD", keys[MEMBERS], whole((clock()) + tonumber(args[3])), args[2])
+  keep_alive(keys, args[1])
+  return { "ok" }
+end)
+
+-- detach: end a member that holds nothing of an object but the object itself. An anonymous object goes with its last one.
+--
+-- KEYS      the object's keys (object)
+-- ARGV[1]   time to live of an anonymous object (ms), or ""
+-- ARGV[2]   member (16 bytes)
+-- Returns   {"ok"}
+
+register("detach", { "allow-oom" }, function(keys, args)
+  local m, problem = settings(keys)
+  if not m then
+    return problem
+  end
+  redis.call("HLEN", keys[LOG]) -- a wrong type fails here, before the first write
+  redis.call("ZREM", keys[MEMBERS], args[2])
+  redis.call("HDEL", keys[LOG], args[2])
+  if args[1] ~= "" and redis.call("ZCARD", keys[MEMBERS]) == 0 then
+    redis.call("UNLINK", unpack(keys))
+  end
+  return { "ok" }
+end)

@@ -1,0 +1,88 @@
+-- object: what the functions of queues, locks and the other words of multiprocessing share. Each function of a kind gets
+-- the same keys, those of one object: meta, members and log first, then the parts of the kind; the last never exists
+-- (see lib). A member is somebody who holds or awaits something of the object, under a lease.
+
+local MEMBERS, LOG, WAITERS = 2, 3, 4
+
+local WAITING_LEASE = 5000 -- ms: who waits asks again every 2 s, so that a dead one is passed over soon
+local SWEEP = 50 -- members a call whose lease has ended
+
+-- An anonymous object goes with its last holder: its keys expire unless somebody renews them.
+local function keep_alive(keys, ttl)
+  if ttl ~= "" then
+    for _, key in ipairs(keys) do
+      redis.call("PEXPIRE", key, ttl)
+    end
+  end
+end
+
+-- Tells a member a word on the channel of its process. It may be lost, so who waits also asks again.
+local function tell(keys, member, word)
+  local namespace = string.match(keys[META], "^[^:]*")
+  redis.call("PUBLISH", namespace .. ":client:" .. string.sub(member, 1, 10), member .. word)
+end
+
+-- The members whose lease has ended, at most 50 a call.
+local function ended_members(keys, ms)
+  return redis.call("ZRANGEBYSCORE", keys[MEMBERS], "-inf", whole(ms), "LIMIT", "0", SWEEP)
+end
+
+-- When the first lease of a member ends (ms), nil where there is none.
+local function next_member_end(keys)
+  local row = redis.call("ZRANGE", keys[MEMBERS], "0", "0", "WITHSCORES")
+  return row[2] and tonumber(row[2])
+end
+
+-- A place at the end of a line of waiters.
+local function next_ticket(line, us)
+  local last = redis.call("ZRANGE", line, "-1", "-1", "WITHSCORES")
+  return whole(math.max(us, last[2] and tonumber(last[2]) + 1 or 0))
+end
+
+-- Registers a numbered step of a member: its arguments begin with the time to live of an anonymous object (ms, or ""),
+-- the member (16 bytes), the number of its call and its lease (ms). The number is used up when `body` did something
+-- (its second answer): the last number again answers the same, a lower one is lost. `kind.fields` are read from meta
+-- into o.m; `kind.drop(o, member)` takes back what a member held whose lease has ended; o.leave ends the caller's row.
+local function step(verb, flags, kind, body)
+  register(verb, flags, function(keys, args)
+    local m, problem = settings(keys, unpack(kind.fields))
+    if not m then
+      return problem
+    end
+    local o = { keys = keys, args = args, m = {}, who = args[2], lease = tonumber(args[4]) }
+    for i, field in ipairs(kind.fields) do
+      o.m[field] = m[i + 1]
+    end
+    local number = tonumber(args[3])
+    local log = redis.call("HGET", keys[LOG], o.who)
+    local last = last_number(log)
+    if number < last or number > 1 and not log then
+      return { "lost" }
+    elseif number == last then
+      return cmsgpack.unpack(string.sub(log, 5))
+    end
+    o.ms, o.us = clock()
+    for _, member in ipairs(ended_members(keys, o.ms)) do
+      if member ~= o.who then
+        redis.call("ZREM", keys[MEMBERS], member)
+        redis.call("HDEL", keys[LOG], member)
+        kind.drop(o, member)
+      end
+    end
+    local reply, done = body(o)
+    if o.leave then
+      redis.call("ZREM", keys[MEMBERS], o.who)
+      redis.call("HDEL", keys[LOG], o.who)
+    else
+      if done or not log then
+        redis.call("HSET", keys[LOG], o.who, struct.pack("<I4", done and number or number - 1) .. cmsgpack.pack(reply))
+      end
+      redis.call("ZADD", keys[MEMBERS], whole(o.ms + o.lease), o.who)
+    end
+    if not m[1] then
+      redis.call("HSET", keys[META], "layout", LAYOUT)
+    end
+    keep_alive(keys, args[1])
+    return reply
+  end)
+end

@@ -1,0 +1,246 @@
+//! The log of a process that runs here: brings what it prints to the broker as it comes.
+//!
+//! A log never costs a process its life or much of its time. While the broker takes what is printed, a process that
+//! prints faster than that waits, as at a full pipe; once the broker is silent for a second, the oldest output is
+//! dropped instead, and readers are told how much.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pmq_broker::process::{Appended, Batch, Stream};
+use pmq_broker::task_queue::Run;
+use pmq_broker::{Error, TaskId, TaskQueue};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::backlog::Backlog;
+use crate::child::until;
+
+/// Chunks, of up to 64 KiB, between the process and its log.
+const CHANNEL: usize = 8;
+/// Where little is printed, one call takes what comes within this time.
+const PACE: Duration = Duration::from_millis(50);
+/// Where so much waits, the next call does not.
+const SOON: usize = 64 * 1024;
+/// How long a process waits for a silent broker before its oldest output is dropped.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the end of a process waits until its whole log is with the broker.
+const FLUSH: Duration = Duration::from_secs(2);
+/// Between two tries of what the broker refuses.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Output on its way from a process.
+pub(crate) type Chunk = (Stream, Bytes);
+
+/// The log of one run.
+pub(crate) struct ProcessLog {
+    chunks: mpsc::Sender<Chunk>,
+    close: oneshot::Sender<bool>,
+    writer: JoinHandle<u64>,
+}
+
+impl ProcessLog {
+    /// Begins to write, in the runtime of the worker's roles: a handler that blocks its thread holds nothing up.
+    pub(crate) fn start(roles: &Handle, queue: TaskQueue, id: TaskId, run: Run) -> Self {
+        let (chunks, received) = mpsc::channel(CHANNEL);
+        let (close, closing) = oneshot::channel();
+        let writer = Writer::new(Target { queue, id, run }, received, closing);
+        Self {
+            chunks,
+            close,
+            writer: roles.spawn(writer.run()),
+        }
+    }
+
+    /// Where output goes.
+    pub(crate) fn chunks(&self) -> mpsc::Sender<Chunk> {
+        self.chunks.clone()
+    }
+
+    /// Waits, for at most 2 s, until the broker has everything; `last` where no other run can follow. Answers how many
+    /// bytes the log has, with those that were lost.
+    pub(crate) async fn close(self, last: bool) -> u64 {
+        // A writer that has gone has told why.
+        let _ = self.close.send(last);
+        self.writer.await.unwrap_or_default()
+    }
+}
+
+/// The run whose log it is.
+#[derive(Clone)]
+struct Target {
+    queue: TaskQueue,
+    id: TaskId,
+    run: Run,
+}
+
+/// All was printed.
+#[derive(Clone, Copy)]
+struct Closing {
+    /// Whether no other run can follow.
+    last: bool,
+    /// Until when there is time to write it.
+    deadline: Instant,
+}
+
+struct Writer {
+    target: Target,
+    backlog: Backlog,
+    chunks: mpsc::Receiver<Chunk>,
+    close: oneshot::Receiver<bool>,
+    closing: Option<Closing>,
+    /// Whether it is known where the log of earlier runs ends.
+    opened: bool,
+    /// Whether the call under way, or the last one, says that nothing follows.
+    ending: bool,
+    /// Since when the broker has taken nothing.
+    stalled: Option<Instant>,
+    /// No call before this, where little is printed.
+    paced: Instant,
+    /// No call at all before this.
+    barred: Instant,
+    /// When the log must be kept longer.
+    refresh: Option<Instant>,
+}
+
+impl Writer {
+    fn new(target: Target, chunks: mpsc::Receiver<Chunk>, close: oneshot::Receiver<bool>) -> Self {
+        let now = Instant::now();
+        Self {
+            target,
+            backlog: Backlog::default(),
+            chunks,
+            close,
+            closing: None,
+            opened: false,
+            ending: false,
+            stalled: None,
+            paced: now,
+            barred: now,
+            refresh: None,
+        }
+    }
+
+    /// Writes until the log is closed, or is no log of this run any more. Answers where it ends.
+    async fn run(mut self) -> u64 {
+        loop {
+            while let due = self.due()
+                && due.is_none_or(|due| due > Instant::now())
+            {
+                self.take_in(due).await;
+            }
+            if self.is_complete() {
+                break;
+            }
+            match self.call().await {
+                Ok(Appended::Kept { end, expires }) => self.confirm(end, expires),
+                Ok(Appended::Lost) => return self.backlog.end(),
+                Err(error) if self.gives_up(&error) => break,
+                Err(_) => self.barred = Instant::now() + AGAIN,
+            }
+        }
+        let lost = self.backlog.dropped + self.backlog.bytes() as u64;
+        if lost > 0 {
+            tracing::warn!(target: "pmq", task = %self.target.id, "{lost} bytes of its output did not reach its log");
+        }
+        self.backlog.end()
+    }
+
+    /// When the next call is due; `None` where there is nothing to say.
+    fn due(&self) -> Option<Instant> {
+        if !self.opened || self.closing.is_some() || self.backlog.bytes() >= SOON {
+            return Some(self.barred);
+        }
+        if self.backlog.bytes() > 0 {
+            return Some(self.paced.max(self.barred));
+        }
+        self.refresh.map(|refresh| refresh.max(self.barred))
+    }
+
+    /// Waits for one thing: output, the end, or this time. It can be dropped while it waits.
+    async fn take_in(&mut self, time: Option<Instant>) {
+        let open = self.closing.is_none();
+        let patience = self.stalled.map(|since| since + PATIENCE);
+        let late = patience.is_some_and(|end| end <= Instant::now());
+        let waits = self.backlog.is_full() && !late;
+        tokio::select! {
+            biased;
+            last = &mut self.close, if open => self.begin_to_close(last.unwrap_or(false)),
+            Some((stream, bytes)) = self.chunks.recv(), if open && !waits => {
+                self.backlog.push(stream, &bytes);
+                if late {
+                    self.backlog.shrink();
+                }
+            }
+            () = until(patience), if waits => {}
+            () = until(time) => {}
+        }
+    }
+
+    /// All that was printed is in the channel.
+    fn begin_to_close(&mut self, last: bool) {
+        while let Ok((stream, bytes)) = self.chunks.try_recv() {
+            self.backlog.push(stream, &bytes);
+        }
+        let deadline = Instant::now() + FLUSH;
+        self.closing = Some(Closing { last, deadline });
+    }
+
+    /// Makes the next call, and takes in what is printed meanwhile.
+    async fn call(&mut self) -> Result<Appended, Error> {
+        let now = Instant::now();
+        self.stalled.get_or_insert(now);
+        self.paced = now + PACE;
+        let mut batch = self.backlog.batch();
+        if !self.opened {
+            batch = Batch::default();
+        }
+        self.ending = self.opened && self.ends_with(&batch);
+        if self.ending {
+            batch.pieces.push((None, Bytes::new()));
+        }
+        let Target { queue, id, run } = self.target.clone();
+        let mut call = pin!(queue.append_log(id, &run, &batch));
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut call => return answer,
+                () = self.take_in(None) => {}
+            }
+        }
+    }
+
+    /// Whether this is all that there will ever be.
+    fn ends_with(&self, batch: &Batch) -> bool {
+        let bytes: usize = batch.pieces.iter().map(|(_, bytes)| bytes.len()).sum();
+        self.closing.is_some_and(|closing| closing.last) && bytes == self.backlog.bytes()
+    }
+
+    fn confirm(&mut self, end: u64, expires: Duration) {
+        self.stalled = None;
+        if self.opened {
+            self.backlog.confirm(end);
+        } else {
+            self.opened = true;
+            self.backlog.begin_at(end);
+        }
+        // A log that is there is kept as long as its process runs, however little that prints.
+        self.refresh = (end > 0).then(|| Instant::now() + expires / 10);
+    }
+
+    /// Whether the broker has everything that there is to say.
+    fn is_complete(&self) -> bool {
+        let said = |closing: Closing| self.ending || !closing.last;
+        self.opened && self.backlog.bytes() == 0 && self.closing.is_some_and(said)
+    }
+
+    /// Whether the end of the process must not wait for the broker any longer.
+    fn gives_up(&self, error: &Error) -> bool {
+        self.closing.is_some_and(|closing| {
+            !matches!(error, Error::Unreachable { .. }) || Instant::now() >= closing.deadline
+        })
+    }
+}
