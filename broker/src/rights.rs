@@ -50,9 +50,10 @@ const INNER: [(&str, &[&str]); 39] = [
     ("ZSCORE", &["v"]),
     ("BLPOP", &["1"]),
 ];
-const FUNCTIONS: [&str; 9] = [
+const FUNCTIONS: [&str; 10] = [
     "submit",
     "claim",
+    "start",
     "finish",
     "heartbeat",
     "take",

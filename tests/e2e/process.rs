@@ -364,6 +364,18 @@ async fn a_process_knows_itself_and_its_parent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_waits_for_its_child_lends_its_slot() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.handlers(1);
+    let mut process = Process::new(LINEAGE, &())
+        .unwrap()
+        .queue(fleet.queue.name().clone());
+    process.start(fleet.queue.broker()).await.unwrap();
+    let said = process.result(LINEAGE).await.unwrap();
+    assert_eq!(said[5], "4", "its child ran in its slot");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_daemon_of_a_handler_ends_with_it() {
     let fleet = Fleet::new().await;
     let _worker = fleet.handlers(2);

@@ -65,6 +65,52 @@ async fn both_streams_and_the_exit_code_arrive_as_they_were() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn much_output_on_both_streams_arrives_whole_and_in_order() {
+    const LINES: usize = 20_000;
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("-c 1 --allow-commands");
+    let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); \
+        echo \"out $i of a line that is long enough to make a few mebibytes of them all\"; \
+        echo \"err $i of a line that is long enough to make a few mebibytes of them all\" >&2; done; exit 7";
+    let finished = fleet.pmq().run(fleet.run(&[], script)).expect_code(7);
+    let expected = |word: &str| -> String {
+        let rest = "of a line that is long enough to make a few mebibytes of them all";
+        (1..=LINES)
+            .map(|i| format!("{word} {i} {rest}\n"))
+            .collect()
+    };
+    assert!(finished.text() == expected("out"));
+    assert!(finished.error_text() == expected("err"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_arrives_while_it_runs() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("-c 1 --allow-commands");
+    let script = "echo here; echo there >&2; until [ -e $DIR/go ]; do sleep 0.02; done";
+    let run = fleet.pmq().spawn(fleet.run(&[], script));
+    let _ = run.wait_for_line("here");
+    eventually("both streams are live", SOON, || {
+        (run.error_lines() == ["there"]).then_some(())
+    });
+    fs::write(fleet.path("go"), "").unwrap();
+    let _ = run.wait().expect_code(0);
+}
+
+/// Each level waits for the next, so each lends its one slot.
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_within_runs_need_one_slot() {
+    const DEPTH: usize = 8;
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("-c 1 --allow-commands");
+    let queue = fleet.queue.name();
+    let level = format!("{PMQ} --redis {} run -q {queue} -- ", fleet.url());
+    let script = format!("{}echo at the bottom", level.repeat(DEPTH));
+    let finished = fleet.pmq().run(fleet.run(&[], &script)).expect_code(0);
+    assert_eq!(finished.text(), "at the bottom\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_signal_is_128_more_and_what_does_not_start_says_why() {
     let fleet = Fleet::new().await;
     let _worker = fleet.worker("-c 1 --allow-commands");

@@ -6,7 +6,7 @@ use fastrand::Rng;
 
 use crate::call::{Call, bytes, items, text, texts};
 use crate::seed::{
-    Held, cancel, claim, claimed, finish, heartbeat, reclaim, refuse, release, submit,
+    Held, cancel, claim, claimed, finish, heartbeat, name, reclaim, refuse, release, start, submit,
     submit_with_due, take, task,
 };
 use crate::shard::{Shard, padded};
@@ -33,6 +33,8 @@ struct Model {
     past: Vec<Call>,
     /// How many dead letters were given a new life: their tasks may end once more.
     requeued: BTreeSet<Vec<u8>>,
+    /// Which of the tasks are processes.
+    processes: BTreeSet<Vec<u8>>,
 }
 
 struct Walk {
@@ -66,6 +68,7 @@ impl Walk {
             84..88 => self.take(),
             88..90 => self.requeue(),
             90..92 => self.idle(),
+            92..95 => self.start(),
             _ => self.replay(),
         }
     }
@@ -87,6 +90,11 @@ impl Walk {
                 task.priority = [0, 5, 5, 5, 9][self.random.usize(0..5)];
                 (task.retry.attempts, task.retry.crashes) =
                     (self.random.u16(1..4), self.random.u8(1..5));
+                if self.random.u8(0..4) == 0 {
+                    task.process = true;
+                    task.completions = Some(name("done"));
+                    self.model.processes.insert(padded(word).to_vec());
+                }
                 task
             })
             .collect();
@@ -233,6 +241,16 @@ impl Walk {
         }
     }
 
+    /// A process says where it runs.
+    fn start(&mut self) {
+        if !self.model.held.is_empty() {
+            let at = self.random.usize(0..self.model.held.len());
+            if self.model.processes.contains(&self.model.held[at].id[..]) {
+                self.call(start(&self.model.held[at], 7));
+            }
+        }
+    }
+
     /// Any earlier call is sent again, as a belated copy on the network may be.
     fn replay(&mut self) {
         if self.model.past.is_empty() {
@@ -243,7 +261,7 @@ impl Walk {
         self.shard.call(&call);
         let after = self.shard.state();
         // A copy of a claim may bring tasks only to a worker whose number it is; the rest never changes a task's state.
-        if ["submit", "finish", "release", "refuse"].contains(&call.verb) {
+        if ["submit", "start", "finish", "release", "refuse"].contains(&call.verb) {
             for part in ["tasks", "running", "attempts"] {
                 assert_eq!(
                     before.hash(part),
@@ -285,7 +303,19 @@ impl Walk {
                 .filter(|id| !buried.contains(*id))
                 .all(|id| !ended.contains_key(id))
         );
-        for worker in state.hash("running").values() {
+        assert!(
+            buried.is_disjoint(&self.model.processes),
+            "a process is no dead letter"
+        );
+        let running = state.hash("running");
+        assert!(
+            state
+                .hash("started")
+                .keys()
+                .all(|id| running.contains_key(id)),
+            "what runs no longer is not told of"
+        );
+        for worker in running.values() {
             assert!(
                 state.sorted("workers").contains_key(&worker[..16]),
                 "a run without a lease"

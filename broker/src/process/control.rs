@@ -10,6 +10,7 @@ use super::sight::Sight;
 use super::{Facts, Handle, Phase, Process, ProcessError, Result, START_TIMEOUT, exitcode_of};
 use crate::completion::{Completion, Outcome};
 use crate::ids::TaskId;
+use crate::lending::while_waiting;
 use crate::task::{Task, Work};
 use crate::task_queue::{Look, Signal, Started, State, TaskQueue, deadline_after};
 use crate::typed;
@@ -62,7 +63,8 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended. In Python this is `Process.join`.
+    /// Waits until it has ended. In Python this is `Process.join`. A task that waits for its child lends its slot
+    /// meanwhile.
     pub async fn join(&self) -> Result<()> {
         self.handle("join")?.end(None).await.map(drop)
     }
@@ -195,7 +197,7 @@ impl Handle {
     async fn end(&self, deadline: Option<Instant>) -> Result<Option<&Completion>> {
         if self.ended().await?.is_none() {
             let mut sight = Sight::open(&self.queue, self.id).await;
-            let look = sight.wait(is_over, deadline, LOOK_EVERY).await?;
+            let look = while_waiting(sight.wait(is_over, deadline, LOOK_EVERY)).await?;
             self.learn(look)?;
         }
         Ok(self.facts.ended.get().map(Box::as_ref))

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::broker::Broker;
 use crate::ids::TaskId;
+use crate::lending::while_waiting;
 use crate::task_queue::{Cancelled, Look, Signal, TaskQueue};
 
 /// How often a lost message costs no more than this.
@@ -20,7 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 impl Process {
     /// Starts it: returns when a worker runs it. In Python this is `Process.start`.
     ///
-    /// Where no worker does within the start timeout, it is cancelled and may be started again.
+    /// Where no worker does within the start timeout, it is cancelled and may be started again. A task
+    /// that waits for its child to start lends its slot meanwhile.
     pub async fn start(&mut self, broker: &Broker) -> Result<()> {
         match self.phase {
             Phase::Initial => {}
@@ -33,7 +35,8 @@ impl Process {
         let mut sight = Sight::open(&queue, self.task.id).await;
         queue.submit(&self.task).await?;
         let wanted = |look: &Look| !matches!(look, Look::Waiting);
-        let mut look = sight.wait(wanted, Some(deadline), LOOK_EVERY).await?;
+        let started = sight.wait(wanted, Some(deadline), LOOK_EVERY);
+        let mut look = while_waiting(started).await?;
         if look == Look::Waiting {
             look = self.give_up(&queue, &mut sight).await?;
         }

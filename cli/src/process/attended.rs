@@ -3,9 +3,10 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use pmq_broker::lending::while_waiting;
 use pmq_broker::process::{self, exitcode_of};
-use pmq_broker::task_queue::Signal;
-use pmq_broker::{Completion, Process};
+use pmq_broker::task_queue::{Cancelled, Signal};
+use pmq_broker::{Completion, Process, TaskQueue};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::place::Place;
@@ -45,7 +46,8 @@ impl Attended {
 
     /// Starts it, and leaves it running.
     pub(crate) async fn start(mut self) -> anyhow::Result<Exit> {
-        if !self.begin().await? {
+        if self.begin().await? != Some(false) {
+            self.leave().await;
             return Ok(Exit::INTERRUPTED);
         }
         let id = self.process.id();
@@ -69,26 +71,30 @@ impl Attended {
         }
     }
 
-    /// Starts it; answers whether it did, or was interrupted.
-    async fn begin(&mut self) -> anyhow::Result<bool> {
+    /// Starts it; answers whether it was stopped meanwhile. `None` where it did not come to the fleet before that.
+    async fn begin(&mut self) -> anyhow::Result<Option<bool>> {
         let (id, broker) = (self.process.id(), self.place.broker.clone());
         let queue = self.place.queue.clone();
-        tokio::select! {
-            started = self.process.start(&broker) => started?,
-            () = self.signals.next() => {
-                queue.cancel(&[id], Signal::Terminate).await?;
-                return Ok(false);
+        let mut is_stopped = false;
+        let mut start = pin!(self.process.start(&broker));
+        loop {
+            tokio::select! {
+                started = &mut start => return Ok(started.map(|()| Some(is_stopped))?),
+                () = self.signals.next() => {}
+                error = self.place.failed() => return Err(error),
             }
-            error = self.place.failed() => return Err(error),
+            if queue.cancel(&[id], order(is_stopped)).await? == [Cancelled::Unknown] {
+                return Ok(None);
+            }
+            is_stopped = true;
         }
-        Ok(true)
     }
 
     async fn attend(&mut self) -> anyhow::Result<Exit> {
-        if !self.begin().await? {
+        let Some(is_stopped) = self.begin().await? else {
             return Ok(Exit::INTERRUPTED);
-        }
-        let stopped = self.watch().await?;
+        };
+        let stopped = self.watch(is_stopped.then_some(Stopped::BySignal)).await?;
         let Some(completion) = self.process.completion().await? else {
             anyhow::bail!("process {} has not ended", self.process.id());
         };
@@ -97,14 +103,15 @@ impl Attended {
         } else if stopped.is_none() {
             explain(&completion);
         }
-        if stopped == Some(Stopped::OutOfTime) {
-            return Ok(Exit::TIMED_OUT);
-        }
-        Ok(Exit::of_process(exitcode_of(&completion)))
+        Ok(match stopped {
+            Some(Stopped::OutOfTime) => Exit::TIMED_OUT,
+            Some(Stopped::BySignal) if completion.attempt == 0 => Exit::INTERRUPTED,
+            _ => Exit::of_process(exitcode_of(&completion)),
+        })
     }
 
     /// Shows its output until it has ended; a first signal terminates it, the next kills it.
-    async fn watch(&mut self) -> anyhow::Result<Option<Stopped>> {
+    async fn watch(&mut self, mut stopped: Option<Stopped>) -> anyhow::Result<Option<Stopped>> {
         let Self {
             process,
             place,
@@ -114,8 +121,7 @@ impl Attended {
         } = self;
         let (id, queue) = (process.id(), place.queue.clone());
         let deadline = limit.map(|limit| Instant::now() + limit);
-        let mut stopped = None;
-        let mut shown = pin!(show(process, *output));
+        let mut shown = pin!(show(process, &queue, *output));
         loop {
             let signal = tokio::select! {
                 shown = &mut shown => return shown.map(|()| stopped),
@@ -123,23 +129,26 @@ impl Attended {
                 () = signals.next() => Stopped::BySignal,
                 () = pass(deadline), if stopped.is_none() => Stopped::OutOfTime,
             };
-            let order = if stopped.is_some() {
-                Signal::Kill
-            } else {
-                Signal::Terminate
-            };
+            queue.cancel(&[id], order(stopped.is_some())).await?;
             stopped = stopped.or(Some(signal));
-            queue.cancel(&[id], order).await?;
         }
     }
 }
 
-/// For a program, its output is in the one object that tells its end.
-async fn show(process: &Process, output: Output) -> anyhow::Result<()> {
-    if output.is_json() {
-        return Ok(process.join().await?);
+fn order(is_stopped: bool) -> Signal {
+    if is_stopped {
+        Signal::Kill
+    } else {
+        Signal::Terminate
     }
-    stream(process, output).await
+}
+
+/// For a program, its output is in the one object that tells its end.
+async fn show(process: &Process, queue: &TaskQueue, output: Output) -> anyhow::Result<()> {
+    if !output.is_json() {
+        while_waiting(stream(queue.log(process.id()), output)).await?;
+    }
+    Ok(process.join().await?)
 }
 
 /// What the output does not tell: that it could not start, or was lost.

@@ -2,17 +2,27 @@
 
 use std::io::{self, Write};
 
-use pmq_broker::Process;
+use pmq_broker::process::{Log, Piece, Stream};
 
-use crate::output::Output;
+use crate::output::{Output, note};
 
-/// Shows what a process prints, until it has ended.
-pub(crate) async fn stream(process: &Process, output: Output) -> anyhow::Result<()> {
-    process.join().await?;
-    if let Some(completion) = process.completion().await? {
-        let (stdout, stderr) = completion.output();
-        output.raw(stdout)?;
-        io::stderr().write_all(stderr)?;
+/// Shows what a process prints, as it comes, until it has ended.
+pub(crate) async fn stream(log: Log, output: Output) -> anyhow::Result<()> {
+    let mut log = log.follow(true);
+    while let Some(piece) = log.next().await? {
+        match piece {
+            Piece::Output {
+                stream: Stream::Stdout,
+                bytes,
+                ..
+            } => output.raw(&bytes)?,
+            Piece::Output {
+                stream: Stream::Stderr,
+                bytes,
+                ..
+            } => io::stderr().write_all(&bytes)?,
+            Piece::Lost { bytes } => note(&format!("note: {bytes} bytes of its output are lost")),
+        }
     }
     Ok(())
 }
