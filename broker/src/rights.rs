@@ -9,13 +9,14 @@ use crate::ids::Name;
 use crate::reply;
 
 /// The commands that the functions run inside, each with the arguments that follow the key.
-const INNER: [(&str, &[&str]); 35] = [
+const INNER: [(&str, &[&str]); 38] = [
     ("DEL", &[]),
     ("EXISTS", &[]),
     ("HDEL", &["f"]),
     ("HEXISTS", &["f"]),
     ("HGET", &["f"]),
     ("HGETALL", &[]),
+    ("HINCRBY", &["f", "1"]),
     ("HLEN", &[]),
     ("HMGET", &["f"]),
     ("HSCAN", &["0"]),
@@ -28,6 +29,7 @@ const INNER: [(&str, &[&str]); 35] = [
     ("LRANGE", &["0", "0"]),
     ("LTRIM", &["0", "0"]),
     ("PEXPIRE", &["1"]),
+    ("PERSIST", &[]),
     ("RPUSH", &["v"]),
     ("SADD", &["v"]),
     ("SCARD", &[]),
@@ -40,6 +42,7 @@ const INNER: [(&str, &[&str]); 35] = [
     ("ZADD", &["1", "v"]),
     ("ZCARD", &[]),
     ("ZMSCORE", &["v"]),
+    ("ZPOPMIN", &[]),
     ("ZRANGE", &["0", "0"]),
     ("ZRANGEBYSCORE", &["0", "0"]),
     ("ZREM", &["v"]),
