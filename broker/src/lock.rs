@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::broker::Broker;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::Name;
 use crate::semaphore::{Permit, Semaphore};
 
@@ -76,6 +76,10 @@ impl Lock {
     /// holds it: Python's `ValueError`.
     pub async fn force_release(&self) -> Result<()> {
         self.0.release().await
+    }
+
+    pub(crate) fn lost_error(&self) -> Error {
+        self.0.lost_error()
     }
 }
 

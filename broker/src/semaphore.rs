@@ -190,6 +190,10 @@ impl Semaphore {
         Ok(self.value().await? == 0)
     }
 
+    pub(crate) fn lost_error(&self) -> Error {
+        permit::lost_error(&self.object)
+    }
+
     fn other(&self, answer: &mut Tagged) -> Result<Error> {
         Ok(Error::OtherSize {
             kind: self.object.word(),

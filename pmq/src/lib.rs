@@ -26,8 +26,8 @@
 pub use pmq_broker::lending::while_waiting;
 pub use pmq_broker::task_queue;
 pub use pmq_broker::{
-    Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Result, TaskId,
-    TaskQueue,
+    Broker, Completion, Config, Error, Incarnation, Lock, Name, Outcome, Password, Permit, RLock,
+    RLockGuard, Result, Semaphore, TaskId, TaskQueue,
 };
 pub use pmq_worker::{
     Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,

@@ -27,6 +27,7 @@ mod map;
 mod outage;
 mod protocol;
 mod refusals;
+mod rlock;
 mod runners;
 mod shutdown;
 mod status;

@@ -1,6 +1,7 @@
 //! A permit that is held: its fence, its lease, its end.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::functions::Call;
@@ -30,6 +31,13 @@ pub(super) fn release(object: &Object, member: Member, how: &'static str) -> Cal
     object.call("sem_release").arg(member.as_bytes()).arg(how)
 }
 
+pub(super) fn lost_error(object: &Object) -> Error {
+    Error::GrantLost {
+        kind: object.word(),
+        name: object.name().clone(),
+    }
+}
+
 /// A permit of a semaphore, or a lock that is held. It is renewed until it is released or dropped.
 ///
 /// Dropping it releases it in the background; [`Permit::release`] returns when that is done.
@@ -38,7 +46,7 @@ pub struct Permit {
     member: Member,
     row: Row,
     lease: Lease,
-    released: bool,
+    released: AtomicBool,
 }
 
 impl Permit {
@@ -48,7 +56,7 @@ impl Permit {
             object,
             member,
             row,
-            released: false,
+            released: AtomicBool::new(false),
         }
     }
 
@@ -82,23 +90,27 @@ impl Permit {
     ///
     /// Where the broker can't be reached it goes on trying for 10 s; the permit is free at the latest when its lease has
     /// ended.
-    pub async fn release(mut self) -> Result<()> {
+    pub async fn release(self) -> Result<()> {
+        self.give_back().await
+    }
+
+    pub(crate) async fn give_back(&self) -> Result<()> {
         self.end("back").await
     }
 
     /// Leaves it taken without a holder, as a process does in Python that ends while it holds a lock: only
     /// [`Semaphore::release`](super::Semaphore::release) or [`Lock::force_release`](crate::Lock::force_release) frees
     /// it, from any process, whenever.
-    pub async fn leak(mut self) -> Result<()> {
+    pub async fn leak(self) -> Result<()> {
         self.end("leak").await
     }
 
     /// That the permit is not there (any more) is no error: a first try whose answer was lost has given it back.
-    async fn end(&mut self, how: &'static str) -> Result<()> {
+    async fn end(&self, how: &'static str) -> Result<()> {
         let lost_before = self.is_lost();
         let call = release(&self.object, self.member, how).arg(self.row.fence);
         let answer = self.object.send(&call).await?;
-        self.released = true;
+        self.released.store(true, Ordering::Relaxed);
         let lost = answer.tag == "taken" || lost_before || how == "leak" && self.is_lost();
         if lost {
             return Err(self.lost_error());
@@ -107,16 +119,13 @@ impl Permit {
     }
 
     pub(crate) fn lost_error(&self) -> Error {
-        Error::GrantLost {
-            kind: self.object.word(),
-            name: self.object.name().clone(),
-        }
+        lost_error(&self.object)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if !self.released {
+        if !self.released.load(Ordering::Relaxed) {
             let call = release(&self.object, self.member, "back").arg(self.row.fence);
             self.object.client().farewell(call);
         }
