@@ -83,6 +83,13 @@ impl Lock {
     }
 }
 
+/// A lock is a semaphore of one permit, bounded.
+impl From<Lock> for Semaphore {
+    fn from(lock: Lock) -> Self {
+        lock.0
+    }
+}
+
 /// As its name, by which another process opens it.
 impl Serialize for Lock {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -19,6 +19,7 @@ mod consumers;
 mod delays;
 mod faults;
 mod get;
+mod hold;
 mod leases;
 mod lending;
 mod liveness;

@@ -25,7 +25,7 @@ use crate::reply::{self, Tagged};
 
 pub(crate) use client::Client;
 pub(crate) use inbox::Mail;
-pub(crate) use lease::{Granted, Lease};
+pub(crate) use lease::{Granted, Lease, margin};
 pub(crate) use member::Member;
 
 /// How long the keys of an anonymous object outlive the last that its holders were heard of.
