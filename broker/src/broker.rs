@@ -36,7 +36,7 @@ pub struct Broker {
 struct Inner {
     namespace: Name,
     fleet: FleetKeys,
-    control: Link,
+    control: Arc<Link>,
     heartbeat: Link,
     bulk: Link,
     registered: Mutex<HashSet<Name>>,
@@ -78,7 +78,7 @@ impl Broker {
                 fleet: FleetKeys::new(namespace),
                 heartbeat: control.sibling(HEARTBEAT_RESPONSE),
                 bulk: control.sibling(BULK_RESPONSE),
-                control,
+                control: Arc::new(control),
                 registered: Mutex::default(),
                 children: Arc::default(),
                 report,
@@ -267,7 +267,7 @@ impl Broker {
         &self.inner.children
     }
 
-    pub(crate) fn control(&self) -> &Link {
+    pub(crate) fn control(&self) -> &Arc<Link> {
         &self.inner.control
     }
 

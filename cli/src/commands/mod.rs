@@ -10,11 +10,13 @@ mod get;
 mod join;
 mod kill;
 mod local;
+mod lock;
 mod logs;
 mod map;
 mod ps;
 mod queue;
 mod run;
+mod sem;
 mod status;
 mod submit;
 mod wait;
@@ -60,6 +62,10 @@ pub enum Command {
     /// List, requeue and purge dead letters
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Run a command while a lock is held
+    Lock(lock::Lock),
+    /// Run a command while a permit of a semaphore is held
+    Sem(sem::Sem),
     /// Manage the local broker
     #[command(subcommand)]
     Local(local::Local),
@@ -95,6 +101,9 @@ impl Command {
             Self::Cancel(command) => interruptible(command.run(context)).await,
             Self::Queue(command) => interruptible(command.run(context)).await,
             Self::Dead(command) => interruptible(command.run(context)).await,
+            // These two pass signals on to their command.
+            Self::Lock(command) => command.run(context).await,
+            Self::Sem(command) => command.run(context).await,
             Self::Local(command) => interruptible(command.run(context)).await,
             Self::Functions(command) => interruptible(command.run(context)).await,
             Self::Doctor(command) => interruptible(command.run(context)).await,
