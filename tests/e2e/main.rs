@@ -23,6 +23,7 @@ mod leases;
 mod liveness;
 mod lock;
 mod map;
+mod model;
 mod outage;
 mod protocol;
 mod refusals;

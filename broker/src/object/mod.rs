@@ -5,6 +5,7 @@
 //! [`lease`].
 
 mod client;
+mod hold;
 mod inbox;
 mod lease;
 mod member;
@@ -22,6 +23,7 @@ use crate::keys::{Kind, ObjectKeys};
 use crate::reply::{self, Tagged};
 
 pub(crate) use client::Client;
+pub(crate) use hold::Hold;
 pub(crate) use lease::{Granted, Lease};
 pub(crate) use member::Member;
 
