@@ -111,45 +111,43 @@ impl Plain {
         self.unfinished += 1;
     }
 
-    /// What every call does first: it takes back what those had whose lease has ended.
+    /// What every call does first: what those had whose lease has ended goes to the next.
     fn sweep(&mut self) {
         for member in std::mem::take(&mut self.ended) {
             self.getters.retain(|waiter| waiter.member != member);
             self.putters.retain(|waiter| waiter.member != member);
-            if let Some(at) = self.granted.iter().position(|(w, _)| w.member == member)
-                && let Some(item) = self.granted.remove(at).1
-            {
+            let at = self.granted.iter().position(|(w, _)| w.member == member);
+            if let Some(item) = at.and_then(|at| self.granted.remove(at).1) {
                 self.items.push_front(item);
             }
         }
+        self.serve();
     }
 
-    /// Serves both lines; answers who lives and got what it waited for, with the item.
-    fn serve(&mut self) -> Vec<(Wait, u64)> {
-        let mut done = Vec::new();
-        loop {
-            if !self.items.is_empty()
-                && let Some(waiter) = self.getters.pop_front()
-            {
-                let item = self.items.pop_front().unwrap();
-                match waiter.wait {
-                    Some(wait) => done.push((wait, item)),
-                    None => self.granted.push((waiter, Some(item))),
-                }
-            } else if self.room() > 0
-                && let Some(mut waiter) = self.putters.pop_front()
-            {
-                match (waiter.wait.take(), waiter.item) {
-                    (Some(wait), Some(item)) => {
-                        self.push(item);
-                        done.push((wait, item));
-                    }
-                    _ => self.granted.push((waiter, None)),
-                }
-            } else {
-                return done;
-            }
+    /// Grants items and room to those in line.
+    fn serve(&mut self) {
+        while !self.items.is_empty()
+            && let Some(waiter) = self.getters.pop_front()
+        {
+            let item = self.items.pop_front();
+            self.granted.push((waiter, item));
         }
+        while self.room() > 0
+            && let Some(waiter) = self.putters.pop_front()
+        {
+            self.granted.push((waiter, None));
+        }
+    }
+
+    /// The next who lives and was granted what it waited for: what it does then ends with this item.
+    fn next_done(&mut self) -> Option<(Wait, u64)> {
+        self.serve();
+        let at = self.granted.iter().position(|(w, _)| w.wait.is_some())?;
+        let (mut waiter, item) = self.granted.remove(at);
+        if let Some(put) = waiter.item {
+            self.push(put);
+        }
+        Some((waiter.wait.take()?, item.or(waiter.item)?))
     }
 
     fn waiters(&mut self) -> impl Iterator<Item = &mut Waiter> {
@@ -220,7 +218,7 @@ impl Twins {
 
     /// What the lines came to, and how the queue stands.
     async fn settle(&mut self) {
-        for (wait, item) in self.plain.serve() {
+        while let Some((wait, item)) = self.plain.next_done() {
             assert_eq!(wait.await, item);
         }
         let queue = &self.queues[0];
@@ -233,7 +231,6 @@ impl Twins {
         let items: Vec<u64> = (0..n).map(|_| self.item()).collect();
         let put = self.queues[client].put_many_nowait(items.clone()).await;
         self.plain.sweep();
-        self.settle_lines().await;
         let fit = n.min(self.plain.room());
         items[..fit].iter().for_each(|item| self.plain.push(*item));
         match put {
@@ -246,20 +243,12 @@ impl Twins {
     async fn get(&mut self, client: usize, n: usize) {
         let got = self.queues[client].get_many_nowait(n).await;
         self.plain.sweep();
-        self.settle_lines().await;
         let fit = n.min(self.plain.items.len());
         let expected: Vec<u64> = self.plain.items.drain(..fit).collect();
         match got {
             Ok(items) => assert_eq!(items, expected),
             Err(GetError::Empty) => assert!(expected.is_empty(), "{expected:?}"),
             Err(error) => panic!("{error:?}"),
-        }
-    }
-
-    /// Serves those in line before the caller.
-    async fn settle_lines(&mut self) {
-        for (wait, item) in self.plain.serve() {
-            assert_eq!(wait.await, item);
         }
     }
 
@@ -300,7 +289,6 @@ impl Twins {
             member = member => Err(member),
         };
         self.plain.sweep();
-        self.settle_lines().await;
         match ended {
             Err(member) => Some(Waiter {
                 member,
