@@ -65,7 +65,7 @@ impl<'a> CompletionRecord<'a> {
 }
 
 /// The exact bytes, where a text would lose some.
-fn unless_text(bytes: &[u8]) -> Option<String> {
+pub(crate) fn unless_text(bytes: &[u8]) -> Option<String> {
     let is_text = std::str::from_utf8(bytes).is_ok();
     (!is_text).then(|| BASE64_STANDARD.encode(bytes))
 }

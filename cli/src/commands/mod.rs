@@ -9,7 +9,9 @@ mod generate;
 mod get;
 mod local;
 mod map;
+mod put;
 mod queue;
+mod size;
 mod status;
 mod submit;
 mod wait;
@@ -29,8 +31,12 @@ pub enum Command {
     Map(Box<map::Map>),
     /// Claim tasks and run them
     Worker(worker::WorkerCommand),
-    /// Get completions from a completion queue
+    /// Put items into a queue
+    Put(put::Put),
+    /// Get items from a queue, or completions from a completion queue
     Get(get::Get),
+    /// Print how many items a queue holds
+    Size(size::Size),
     /// Show queues, workers, or one task
     Status(status::Status),
     /// Wait until tasks have ended
@@ -66,7 +72,9 @@ impl Command {
             // These two end in order by themselves, on more than one signal.
             Self::Map(command) => command.run(context).await,
             Self::Worker(command) => command.run(context).await,
+            Self::Put(command) => interruptible(command.run(context)).await,
             Self::Get(command) => interruptible(command.run(context)).await,
+            Self::Size(command) => interruptible(command.run(context)).await,
             Self::Status(command) => interruptible(command.run(context)).await,
             Self::Wait(command) => interruptible(command.run(context)).await,
             Self::Cancel(command) => interruptible(command.run(context)).await,
