@@ -26,6 +26,8 @@ mod map;
 mod model;
 mod outage;
 mod protocol;
+mod put_get;
+mod queues;
 mod refusals;
 mod runners;
 mod shutdown;
