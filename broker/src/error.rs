@@ -108,6 +108,31 @@ pub enum Error {
         asked: u64,
     },
 
+    /// This process has closed the object. In Python this is `ValueError` of `Queue.put`, `OSError` of `Queue.empty`.
+    #[error("{kind} {name} is closed")]
+    Closed {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// `join_thread` before `close`. In Python this is `AssertionError`.
+    #[error("{kind} {name} is not closed")]
+    NotClosed {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// More items are told to be finished than were put. In Python this is `ValueError` of `JoinableQueue.task_done`.
+    #[error("task_done of queue {name} called too many times")]
+    TooManyDone {
+        /// The queue.
+        name: Name,
+    },
+
     /// The data was written by a newer pmq.
     #[error("{0}")]
     NewerLayout(String),
@@ -222,6 +247,9 @@ impl Error {
             }
             Self::NotHeld { .. } => "release what you acquired, once",
             Self::NotOwner { .. } => "release it in the task or thread that acquired it",
+            Self::Closed { .. } => "open it again, or close it later",
+            Self::NotClosed { .. } => "close it first",
+            Self::TooManyDone { .. } => "call it once for each item that you got",
             Self::OtherSize { .. } => "use the size that it has, or another name",
             Self::TooLarge { .. } => {
                 "put large data into a file or an object store and submit its name"

@@ -9,7 +9,7 @@ use crate::ids::Name;
 use crate::reply;
 
 /// The commands that the functions run inside, each with the arguments that follow the key.
-const INNER: [(&str, &[&str]); 42] = [
+const INNER: &[(&str, &[&str])] = &[
     ("DEL", &[]),
     ("EXISTS", &[]),
     ("HDEL", &["f"]),

@@ -28,8 +28,9 @@ pub use pmq_broker::process::{
     active_children, at_exit, cpu_count, current_process, parent_process,
 };
 pub use pmq_broker::{
-    Broker, Completion, Config, Error, Incarnation, Lock, Name, Outcome, Password, Permit, Process,
-    ProcessError, RLock, RLockGuard, Result, Semaphore, TaskId, TaskQueue,
+    Broker, Completion, Config, Error, GetError, Incarnation, JoinableQueue, Lock, Name, Outcome,
+    Password, Permit, Process, ProcessError, PutError, Queue, RLock, RLockGuard, RawQueue, Result,
+    Semaphore, SimpleQueue, TaskId, TaskQueue,
 };
 pub use pmq_broker::{process, task_queue};
 pub use pmq_worker::{

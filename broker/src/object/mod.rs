@@ -5,6 +5,7 @@
 //! [`lease`], [`watchdog`].
 
 mod client;
+mod hold;
 mod inbox;
 mod lease;
 mod member;
@@ -24,6 +25,7 @@ use crate::keys::{Kind, ObjectKeys};
 use crate::reply::{self, Tagged};
 
 pub(crate) use client::Client;
+pub(crate) use hold::Hold;
 pub(crate) use inbox::Mail;
 pub(crate) use lease::{Granted, Lease, margin};
 pub(crate) use member::Member;
