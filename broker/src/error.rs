@@ -100,6 +100,51 @@ pub enum Error {
         asked: u64,
     },
 
+    /// An index beyond the ends. In Python this is `IndexError`.
+    #[error("index out of range in {kind} {name}")]
+    OutOfRange {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// No such item, key or attribute. In Python this is `ValueError`, `KeyError` or `AttributeError`.
+    #[error("{kind} {name} has no such item")]
+    Missing {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// A sum beyond the integer's type. Nothing was added.
+    #[error("the sum does not fit into the integers of {kind} {name}")]
+    Overflow {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// The object changed while it was read or rewritten over several calls. Nothing was written.
+    #[error("{kind} {name} changed meanwhile")]
+    Changed {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// An anonymous object that nobody holds any more, or one that nobody has made.
+    #[error("{kind} {name} is not there")]
+    Gone {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
     /// The data was written by a newer pmq.
     #[error("{0}")]
     NewerLayout(String),
@@ -213,6 +258,15 @@ impl Error {
                 "stop what it guarded; writes that carry its fence can be told from those of the next holder"
             }
             Self::NotHeld { .. } => "release what you acquired, once",
+            Self::OutOfRange { .. } => "ask for its length first, or catch this error as in Python",
+            Self::Missing { .. } => {
+                "ask with `contains` or `get` first, or catch this error as in Python"
+            }
+            Self::Overflow { .. } => "use a wider type, or `update`, which can wrap as you like",
+            Self::Changed { .. } => "try again, or hold a lock while several processes change it",
+            Self::Gone { .. } => {
+                "keep a handle of it until the other process has used its own, or give it a name"
+            }
             Self::OtherSize { .. } => "use the size that it has, or another name",
             Self::TooLarge { .. } => {
                 "put large data into a file or an object store and submit its name"
