@@ -47,7 +47,8 @@ local function resolve_slice(length, args, i)
   end
   local start = bound(args[i], by > 0 and low or high)
   local stop = bound(args[i + 1], by > 0 and high or low)
-  return start, by, math.max(math.ceil((stop - start) / by), 0)
+  local count = math.ceil((stop - start) / by)
+  return start, by, count > 0 and count or 0 -- never -0, which is written so
 end
 
 -- At most `count` items, 500 and about 1 MiB of them; `read(from, n)` gives some.

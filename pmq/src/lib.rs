@@ -23,11 +23,11 @@
 //! # Ok(()) }
 //! ```
 
-pub use pmq_broker::task_queue;
 pub use pmq_broker::{
-    Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Result, TaskId,
-    TaskQueue,
+    Array, Broker, Completion, Config, Dict, Error, Incarnation, List, Manager, Name, Namespace,
+    Outcome, Password, Result, Shared, Slice, TaskId, TaskQueue, Value,
 };
+pub use pmq_broker::{manager, task_queue};
 pub use pmq_worker::{
     Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,
 };
