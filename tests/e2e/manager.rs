@@ -67,7 +67,7 @@ async fn a_list_is_shared_by_its_name_and_has_the_methods_of_pythons() {
         texts(&["apple", "banana", "cherry", "apple"])
     );
     assert_eq!(
-        mine.slice(1..-1).await.unwrap(),
+        mine.slice(Slice::new(1, -1)).await.unwrap(),
         texts(&["banana", "cherry"])
     );
     let backwards = Slice::new(None, None).step(-2);
@@ -96,7 +96,7 @@ async fn a_list_of_many_pages_is_read_sorted_and_cut_as_one() {
     let manager = Manager::new(&broker().await);
     let list = manager.list((0..1700_i64).rev()).await.unwrap();
     list.sort().await.unwrap();
-    assert_eq!(list.to_vec().await.unwrap(), Vec::from_iter(0..1700));
+    assert_eq!(list.to_vec().await.unwrap(), (0..1700).collect::<Vec<_>>());
     list.delete_slice(100..1600).await.unwrap();
     list.reverse().await.unwrap();
     let expected: Vec<_> = (0..100).chain(1600..1700).rev().collect();
@@ -130,7 +130,7 @@ async fn sorting_loses_nothing_that_others_append_meanwhile() {
     }
     appending.await.unwrap();
     list.sort().await.unwrap();
-    assert_eq!(list.to_vec().await.unwrap(), Vec::from_iter(0..700));
+    assert_eq!(list.to_vec().await.unwrap(), (0..700).collect::<Vec<_>>());
     list.unlink().await.unwrap();
 }
 

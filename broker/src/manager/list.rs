@@ -19,7 +19,7 @@ use crate::ids::Name;
 /// A list of items of one type, shared by processes on any host. Clones are handles of the same list.
 ///
 /// Both ends are quick at any length. `insert`, `pop`, `remove` and `delete` in the middle, `index` and `count` are one
-/// call, but walk over the list on the server, as Python's do: about 10 ms for a million items. `sort`, `reverse` and
+/// call, but walk over the list on the server, as Python's do: tens of milliseconds for a million items. `sort`, `reverse` and
 /// deleting more than 500 items read the whole list and replace it at once, so others see it before or after; they begin
 /// again where somebody changed it meanwhile, and give up with [`Error::Changed`](crate::Error::Changed) after 20 tries.
 pub struct List<T> {

@@ -25,12 +25,13 @@ impl Slice {
         Self { step, ..self }
     }
 
-    /// A slice with bounds that may be left out, as a backward one needs: `Slice::new(None, None).step(-1)`.
+    /// A slice with bounds that may be left out: `Slice::new(1, -1)`, `Slice::new(None, None).step(-1)`. It takes what a
+    /// range of Rust would make look empty.
     #[must_use]
-    pub fn new(start: Option<i64>, stop: Option<i64>) -> Self {
+    pub fn new(start: impl Into<Option<i64>>, stop: impl Into<Option<i64>>) -> Self {
         Self {
-            start,
-            stop,
+            start: start.into(),
+            stop: stop.into(),
             step: 1,
         }
     }
@@ -89,19 +90,19 @@ impl Slice {
 
 impl From<Range<i64>> for Slice {
     fn from(range: Range<i64>) -> Self {
-        Self::new(Some(range.start), Some(range.end))
+        Self::new(range.start, range.end)
     }
 }
 
 impl From<RangeFrom<i64>> for Slice {
     fn from(range: RangeFrom<i64>) -> Self {
-        Self::new(Some(range.start), None)
+        Self::new(range.start, None)
     }
 }
 
 impl From<RangeTo<i64>> for Slice {
     fn from(range: RangeTo<i64>) -> Self {
-        Self::new(None, Some(range.end))
+        Self::new(None, range.end)
     }
 }
 
@@ -122,11 +123,11 @@ mod tests {
         assert_eq!(six((2..5).into()), [2, 3, 4]);
         assert_eq!(six((-3..).into()), [3, 4, 5]);
         assert_eq!(six((..-4).into()), [0, 1]);
-        assert_eq!(six(Slice::new(Some(4), Some(2))), [0; 0]);
+        assert_eq!(six(Slice::new(4, 2)), [0; 0]);
         assert_eq!(six((-99..99).into()), [0, 1, 2, 3, 4, 5]);
         assert_eq!(six(Slice::from(..).step(4)), [0, 4]);
         assert_eq!(six(Slice::from(..).step(-1)), [5, 4, 3, 2, 1, 0]);
-        assert_eq!(six(Slice::new(Some(4), Some(0)).step(-3)), [4, 1]);
+        assert_eq!(six(Slice::new(4, 0).step(-3)), [4, 1]);
         assert_eq!(six(Slice::from(99..).step(-5)), [5, 0]);
         assert_eq!(six(Slice::from(..-2).step(-1)), [5]);
         assert_eq!(Slice::from(..).step(-1).indices(0), [0; 0]);
