@@ -7,10 +7,10 @@ use std::time::Duration;
 use pmq_broker::functions::LIBRARY;
 use pmq_broker::manager::Share;
 use pmq_broker::{
-    Broker, Config, Dict, Error, List, Lock, Manager, Name, Shared, Slice, TaskId, Value,
+    Broker, Config, Error, List, Lock, Manager, Name, Namespace, Shared, Slice, TaskId, Value,
 };
 use pmq_tests::program::Running;
-use pmq_tests::{Program, RedisServer, eventually};
+use pmq_tests::{Program, Proxy, RedisServer, eventually};
 
 use crate::fleet::{SOON, name};
 
@@ -242,6 +242,8 @@ async fn an_array_has_a_length_that_stays() {
     let other = broker.array(&name, 5, &0_i32).await.err();
     assert!(matches!(other, Some(Error::OtherSize { .. })));
     array.unlink().await.unwrap();
+    let empty = Manager::new(&broker).array::<u8>(&[]).await.unwrap();
+    assert!(empty.slice(..).await.unwrap().is_empty());
     assert!(matches!(array.get(0).await, Err(Error::Gone { .. })));
 }
 
@@ -296,6 +298,30 @@ async fn a_step_that_is_sent_twice_takes_effect_once() {
 }
 
 #[tokio::test]
+async fn a_lost_reply_neither_loses_nor_repeats_a_change() {
+    let server = RedisServer::builder().tcp(true).start();
+    let proxy = Proxy::to(&server);
+    let broker = Broker::connect(&Config::url(proxy.url())).await.unwrap();
+    let list = broker.list::<i64>(&fresh("list"));
+    let value = broker.value(&fresh("value"), &0_i64).await.unwrap();
+    let dict = broker.dict::<i64, i64>(&fresh("dict"));
+    for number in 0..3 {
+        proxy.drop_next_reply();
+        list.extend([number, -number]).await.unwrap();
+        proxy.drop_next_reply();
+        assert_eq!(list.pop().await.unwrap(), -number);
+        proxy.drop_next_reply();
+        assert_eq!(value.fetch_add(5).await.unwrap(), 5 * number);
+        dict.update([(1, number), (2, number)]).await.unwrap();
+        proxy.drop_next_reply();
+        assert_eq!(dict.popitem().await.unwrap(), Some((2, number)));
+    }
+    assert_eq!(proxy.replies_dropped(), 12);
+    assert_eq!(list.to_vec().await.unwrap(), [0, 1, 2]);
+    assert_eq!(dict.items().await.unwrap(), [(1, 2)]);
+}
+
+#[tokio::test]
 async fn an_anonymous_object_goes_with_its_last_handle() {
     let (one, other) = (broker().await, broker().await);
     let mine = Manager::new(&one).list([1, 2]).await.unwrap();
@@ -313,25 +339,38 @@ async fn an_anonymous_object_goes_with_its_last_handle() {
     assert!(keys(&name).is_empty());
 }
 
+/// Gives `name` a short life, and waits until somebody renews it.
+fn wait_for_renewal(name: &Name) {
+    expire(name, Duration::from_secs(12));
+    eventually("somebody renews it", SOON, || {
+        let ttls = keys(name);
+        let renewed = ttls.values().all(|ttl| *ttl > 20_000);
+        (renewed && !ttls.is_empty()).then_some(())
+    });
+}
+
 #[tokio::test]
-async fn an_inner_object_lives_as_long_as_the_outer_one() {
+async fn inner_objects_live_as_long_as_the_outer_one() {
     let (one, other) = (broker().await, broker().await);
     let manager = Manager::new(&one);
-    let outer = manager.dict::<String, Shared<List<i64>>>([]).await.unwrap();
+    let outer = manager.namespace().await.unwrap();
+    let middle = manager.namespace().await.unwrap();
     let inner = manager.list([1]).await.unwrap();
-    let (key, name) = ("inner".to_owned(), inner.name().clone());
-    outer.insert(&key, &inner.share()).await.unwrap();
-    drop(inner);
-    expire(&name, Duration::from_secs(12));
-    eventually("somebody renews it", SOON, || {
-        keys(&name).values().all(|ttl| *ttl > 20_000).then_some(())
-    });
+    let name = inner.name().clone();
+    middle.set("inner", &inner.share()).await.unwrap();
+    outer.set("middle", &middle.share()).await.unwrap();
+    middle.set("circle", &outer.share()).await.unwrap();
+    drop((inner, middle));
+    wait_for_renewal(&name);
 
-    let outer_there = Dict::<String, Shared<List<i64>>>::open(&other, outer.name());
-    let inner = outer_there.pop(&key).await.unwrap().unwrap().open(&other);
-    drop((outer, outer_there));
+    let outer_there = Namespace::open(&other, outer.name());
+    let middle: Shared<Namespace> = outer_there.get("middle").await.unwrap();
+    let inner: Shared<List<i64>> = middle.open(&other).get("inner").await.unwrap();
+    let inner = inner.open(&other);
     inner.append(&2).await.unwrap();
+    drop((outer, outer_there));
     assert_eq!(inner.to_vec().await.unwrap(), [1, 2]);
+    wait_for_renewal(&name);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::pages::{CHUNK, Iter, Pages, chunks, decode_all, snapshot};
 use super::slice::Slice;
 use super::{ARRAY, json};
 use crate::broker::Broker;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::functions::Call;
 use crate::ids::Name;
 use crate::keys::Kind;
@@ -67,13 +67,13 @@ numbers! {
 
 impl Broker {
     /// The array of this name. Where there is none, one is made of `length` items that are `fill`;
-    /// [`Error::OtherSize`] where it has another length. In Python this is `Array(typecode, size)`.
+    /// [`Error::OtherSize`](crate::Error::OtherSize) where it has another length. In Python this is `Array(typecode, size)`.
     pub async fn array<T>(&self, name: &Name, length: usize, fill: &T) -> Result<Array<T>>
     where
         T: Serialize + DeserializeOwned,
     {
         let array = Array::existing(self, ARRAY, name);
-        array.make(length, fill).await?;
+        array.make(length, Some(fill)).await?;
         Ok(array)
     }
 }
@@ -104,17 +104,14 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
 
     pub(super) async fn anonymous(broker: &Broker, initial: &[T]) -> Result<Self> {
         let array = Self::new(broker, ARRAY);
-        let first = initial
-            .first()
-            .ok_or_else(|| Error::BadOption("an array needs at least one item".to_owned()))?;
-        array.make(initial.len(), first).await?;
+        array.make(initial.len(), initial.first()).await?;
         array.set_slice(.., initial).await?;
         Ok(array)
     }
 
-    /// Makes it where it is not there; it must have this length otherwise.
-    pub(super) async fn make(&self, length: usize, fill: &T) -> Result<()> {
-        let fill = self.container.store(fill).await?;
+    /// Makes it where it is not there; it must have this length otherwise. One without items needs no `fill`.
+    pub(super) async fn make(&self, length: usize, fill: Option<&T>) -> Result<()> {
+        let fill = self.container.store(&fill).await?;
         let verb = "array_init";
         let mut answer = self
             .container
@@ -142,7 +139,7 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
         len.await?.number()
     }
 
-    /// The item at `index`, negative from the end. [`Error::OutOfRange`] where there is none. In Python this is
+    /// The item at `index`, negative from the end. [`Error::OutOfRange`](crate::Error::OutOfRange) where there is none. In Python this is
     /// `array[index]`.
     pub async fn get(&self, index: i64) -> Result<T> {
         json::decode(&self.text(index).await?)
@@ -153,7 +150,7 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
         get.await?.bytes()
     }
 
-    /// Replaces the item at `index`, negative from the end. [`Error::OutOfRange`] where there is none. In Python this is
+    /// Replaces the item at `index`, negative from the end. [`Error::OutOfRange`](crate::Error::OutOfRange) where there is none. In Python this is
     /// `array[index] = item`.
     pub async fn set(&self, index: i64, item: &T) -> Result<()> {
         let text = self.container.store(item).await?;
@@ -170,7 +167,7 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
         decode_all(&read.items)
     }
 
-    /// Replaces the items of a slice by as many; [`Error::OtherSize`] where it has more or fewer. In Python this is
+    /// Replaces the items of a slice by as many; [`Error::OtherSize`](crate::Error::OtherSize) where it has more or fewer. In Python this is
     /// `array[start:stop:step] = items`.
     ///
     /// Up to 500 items and 1 MiB are written at once.
@@ -208,7 +205,7 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
     }
 
     /// Replaces the item at `index` if it is `current`; otherwise the inner result is the one that it is.
-    /// [`Error::OutOfRange`] where there is none.
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange) where there is none.
     pub async fn compare_exchange(
         &self,
         index: i64,
@@ -250,7 +247,7 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
         }
     }
 
-    /// Adds to the number at `index`, and answers the one before. [`Error::Overflow`] where the sum does not fit;
+    /// Adds to the number at `index`, and answers the one before. [`Error::Overflow`](crate::Error::Overflow) where the sum does not fit;
     /// unsigned integers of 64 bits fit up to `i64::MAX`.
     pub async fn fetch_add(&self, index: i64, delta: T) -> Result<T>
     where

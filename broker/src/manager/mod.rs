@@ -6,7 +6,7 @@
 //! takes for one; and NaN, which JSON has not, cannot be read back. An item is at most 1 MiB.
 //!
 //! An object made by a [`Manager`] is anonymous: it lives as long as some process has a handle of it, and up to 60 s
-//! longer where the last one was killed. One with a name stays until [`List::unlink`] and the like. To hand one to
+//! longer where the last one was killed, or could not reach the broker. One with a name stays until [`List::unlink`] and the like. To hand one to
 //! another process, send its name, or a [`Shared`] reference, which may also be an item of another shared object.
 //!
 //! Reading order: [`json`], [`slice`], [`container`], then one file a word.
@@ -123,7 +123,7 @@ impl Manager {
         Value::anonymous(&self.broker, initial).await
     }
 
-    /// A new array of these items, at least one; its length stays. In Python this is `manager.Array(typecode, initial)`.
+    /// A new array of these items; its length stays. In Python this is `manager.Array(typecode, initial)`.
     pub async fn array<T: Serialize + DeserializeOwned>(&self, initial: &[T]) -> Result<Array<T>> {
         Array::anonymous(&self.broker, initial).await
     }

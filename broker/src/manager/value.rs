@@ -25,7 +25,7 @@ impl Broker {
         T: Serialize + DeserializeOwned,
     {
         let value = Value::existing(self, name);
-        value.array.make(1, initial).await?;
+        value.array.make(1, Some(initial)).await?;
         Ok(value)
     }
 }
@@ -47,7 +47,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
 
     pub(super) async fn anonymous(broker: &Broker, initial: &T) -> Result<Self> {
         let array = Array::new(broker, VALUE);
-        array.make(1, initial).await?;
+        array.make(1, Some(initial)).await?;
         Ok(Self { array })
     }
 

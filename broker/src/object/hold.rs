@@ -77,12 +77,20 @@ impl Hold {
                 .arg(member.as_bytes())
                 .arg(number)
                 .arg(CALLER_LEASE.as_millis() as u64);
+            let sent = Instant::now();
             let answer = self.object.send(&with(call)).await?;
-            // The broker forgets a caller that was idle for long; then this step was not made, and a new caller makes it.
-            if answer.tag != "lost" || number == 1 {
+            if answer.tag != "lost" {
                 return Ok(answer);
             }
+            // The broker has forgotten a caller that was idle for long, so this step was not made, and a new caller
+            // makes it; unless this process stood still meanwhile, and the step was made, forgotten and sent again.
             turn.forgotten = true;
+            if number == 1 || sent.elapsed() > CALLER_LEASE / 2 {
+                return Err(Error::GrantLost {
+                    kind: self.object.word(),
+                    name: self.object.name().clone(),
+                });
+            }
         }
     }
 
