@@ -12,6 +12,7 @@ pub const SOURCE: &str = concat!(
     include_str!("../lua/ending.lua"),
     include_str!("../lua/giveback.lua"),
     include_str!("../lua/object.lua"),
+    include_str!("../lua/container.lua"),
     "do\n",
     include_str!("../lua/submit.lua"),
     "end\n",
@@ -71,6 +72,15 @@ pub const SOURCE: &str = concat!(
     "end\n",
     "do\n",
     include_str!("../lua/plain_queue.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/list.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/dict.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/array.lua"),
     "end\n",
 );
 

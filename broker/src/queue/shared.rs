@@ -43,10 +43,10 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(object: Object) -> Self {
         Self {
+            hold: Hold::new(object.clone()),
             object,
             terms: Terms::default(),
             lanes: Lanes::default(),
-            hold: Hold::default(),
             puts: TaskTracker::new(),
             abandoned: AtomicBool::new(false),
         }
@@ -64,7 +64,7 @@ impl Shared {
         for item in items {
             check_size(item)?;
         }
-        self.hold.begin(&self.object).await?;
+        self.hold.attach().await?;
         let mut turn = Turn::new(self);
         let mut most = CHUNK;
         while *put < items.len() {
@@ -130,7 +130,7 @@ impl Shared {
     }
 
     async fn take(&self, ask: &Ask<'_>, until: Until) -> Result<Option<reply::Tagged>> {
-        self.hold.begin(&self.object).await?;
+        self.hold.attach().await?;
         Turn::new(self).take(ask, until).await
     }
 
@@ -201,7 +201,6 @@ impl Drop for Shared {
         if !members.is_empty() {
             self.leave(&members, 0);
         }
-        self.hold.end(&self.object);
     }
 }
 
