@@ -67,7 +67,8 @@ numbers! {
 
 impl Broker {
     /// The array of this name. Where there is none, one is made of `length` items that are `fill`;
-    /// [`Error::OtherSize`](crate::Error::OtherSize) where it has another length. In Python this is `Array(typecode, size)`.
+    /// [`Error::OtherSize`](crate::Error::OtherSize) where it has another length. In Python this is
+    /// `Array(typecode, size)`.
     pub async fn array<T>(&self, name: &Name, length: usize, fill: &T) -> Result<Array<T>>
     where
         T: Serialize + DeserializeOwned,
@@ -139,8 +140,8 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
         len.await?.number()
     }
 
-    /// The item at `index`, negative from the end. [`Error::OutOfRange`](crate::Error::OutOfRange) where there is none. In Python this is
-    /// `array[index]`.
+    /// The item at `index`, negative from the end. [`Error::OutOfRange`](crate::Error::OutOfRange) where there is none.
+    /// In Python this is `array[index]`.
     pub async fn get(&self, index: i64) -> Result<T> {
         json::decode(&self.text(index).await?)
     }
@@ -150,8 +151,8 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
         get.await?.bytes()
     }
 
-    /// Replaces the item at `index`, negative from the end. [`Error::OutOfRange`](crate::Error::OutOfRange) where there is none. In Python this is
-    /// `array[index] = item`.
+    /// Replaces the item at `index`, negative from the end. [`Error::OutOfRange`](crate::Error::OutOfRange) where there
+    /// is none. In Python this is `array[index] = item`.
     pub async fn set(&self, index: i64, item: &T) -> Result<()> {
         let text = self.container.store(item).await?;
         self.container
@@ -167,8 +168,8 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
         decode_all(&read.items)
     }
 
-    /// Replaces the items of a slice by as many; [`Error::OtherSize`](crate::Error::OtherSize) where it has more or fewer. In Python this is
-    /// `array[start:stop:step] = items`.
+    /// Replaces the items of a slice by as many; [`Error::OtherSize`](crate::Error::OtherSize) where it has more or
+    /// fewer. In Python this is `array[start:stop:step] = items`.
     ///
     /// Up to 500 items and 1 MiB are written at once.
     pub async fn set_slice(&self, slice: impl Into<Slice>, items: &[T]) -> Result<()> {
@@ -247,8 +248,8 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
         }
     }
 
-    /// Adds to the number at `index`, and answers the one before. [`Error::Overflow`](crate::Error::Overflow) where the sum does not fit;
-    /// unsigned integers of 64 bits fit up to `i64::MAX`.
+    /// Adds to the number at `index`, and answers the one before. [`Error::Overflow`](crate::Error::Overflow) where the
+    /// sum does not fit; unsigned integers of 64 bits fit up to `i64::MAX`.
     pub async fn fetch_add(&self, index: i64, delta: T) -> Result<T>
     where
         T: Number,

@@ -19,9 +19,10 @@ use crate::ids::Name;
 /// A list of items of one type, shared by processes on any host. Clones are handles of the same list.
 ///
 /// Both ends are quick at any length. `insert`, `pop`, `remove` and `delete` in the middle, `index` and `count` are one
-/// call, but walk over the list on the server, as Python's do: tens of milliseconds for a million items. `sort`, `reverse` and
-/// deleting more than 500 items read the whole list and replace it at once, so others see it before or after; they begin
-/// again where somebody changed it meanwhile, and give up with [`Error::Changed`](crate::Error::Changed) after 20 tries.
+/// call, but walk over the list on the server, as Python's do: tens of milliseconds for a million items. `sort`, `reverse`,
+/// `set_slice` and deleting more than 500 items read the whole list and replace it at once, so others see it before or
+/// after; they begin again where somebody changed it meanwhile, and give up with
+/// [`Error::Changed`](crate::Error::Changed) after 20 tries.
 pub struct List<T> {
     container: Arc<Container>,
     types: PhantomData<fn() -> T>,
@@ -171,6 +172,38 @@ impl<T: Serialize + DeserializeOwned> List<T> {
         let slice = slice.into().checked()?;
         let read = snapshot(&self.container, "list_read", Some(slice)).await?;
         decode_all(&read.items)
+    }
+
+    /// Puts items in the place of a slice: as many as you like for a contiguous one, as many as there were for one with a
+    /// step; [`Error::OtherSize`](crate::Error::OtherSize) otherwise. In Python this is
+    /// `list[start:stop:step] = items`.
+    ///
+    /// It reads the whole list and replaces it at once, as `sort` does.
+    pub async fn set_slice(
+        &self,
+        slice: impl Into<Slice>,
+        items: impl IntoIterator<Item = T>,
+    ) -> Result<()> {
+        let slice = slice.into().checked()?;
+        let texts = self.container.store_all(items).await?;
+        let new: Vec<Bytes> = texts.into_iter().map(Bytes::from).collect();
+        let replaced = |mut items: Vec<Bytes>| {
+            if slice.is_contiguous() {
+                let range = slice.range(items.len());
+                items.splice(range, new.iter().cloned());
+                return Ok(items);
+            }
+            let places = slice.indices(items.len());
+            if places.len() != new.len() {
+                let size = places.len() as u64;
+                return Err(self.container.other_size(size, new.len()));
+            }
+            for (at, item) in places.into_iter().zip(&new) {
+                items[at] = item.clone();
+            }
+            Ok(items)
+        };
+        rewrite(&self.container, replaced).await
     }
 
     /// A copy of all items, as [`List::slice`] makes one. In Python this is `list.copy`.

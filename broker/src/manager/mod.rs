@@ -9,7 +9,7 @@
 //! longer where the last one was killed, or could not reach the broker. One with a name stays until [`List::unlink`] and the like. To hand one to
 //! another process, send its name, or a [`Shared`] reference, which may also be an item of another shared object.
 //!
-//! Reading order: [`json`], [`slice`], [`container`], then one file a word.
+//! Reading order: `json`, `slice`, `container`, then one file a word.
 
 mod array;
 mod container;

@@ -54,8 +54,13 @@ impl Slice {
             .arg(self.step)
     }
 
-    /// The indices that it means in a list of this length, in its order.
-    pub(super) fn indices(self, length: usize) -> Vec<usize> {
+    /// Whether it means items that follow each other.
+    pub(super) fn is_contiguous(self) -> bool {
+        self.step == 1
+    }
+
+    /// Where it starts and stops in a list of this length. -1 is before the first item.
+    fn resolve(self, length: usize) -> (i64, i64) {
         let length = length as i64;
         let (low, high) = if self.step < 0 {
             (-1, length - 1)
@@ -75,10 +80,21 @@ impl Slice {
         } else {
             (low, high)
         };
-        let (mut at, stop) = (
+        (
             self.start.map_or(first, bound),
             self.stop.map_or(end, bound),
-        );
+        )
+    }
+
+    /// The range that a contiguous one means in a list of this length.
+    pub(super) fn range(self, length: usize) -> Range<usize> {
+        let (start, stop) = self.resolve(length);
+        start as usize..stop.max(start) as usize
+    }
+
+    /// The indices that it means in a list of this length, in its order.
+    pub(super) fn indices(self, length: usize) -> Vec<usize> {
+        let (mut at, stop) = self.resolve(length);
         let mut indices = Vec::new();
         while if self.step < 0 { at > stop } else { at < stop } {
             indices.push(at as usize);

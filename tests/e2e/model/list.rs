@@ -17,6 +17,7 @@ enum Act {
     Remove(i64),
     Set(i64, i64),
     Delete(Bounds),
+    SetSlice(Bounds, Vec<i64>),
     Clear,
     Reverse,
     Sort,
@@ -43,6 +44,8 @@ fn acts() -> impl Strategy<Value = Vec<(usize, Act)>> {
         2 => item.clone().prop_map(Act::Remove),
         2 => (index.clone(), item.clone()).prop_map(|(at, item)| Act::Set(at, item)),
         2 => bounds().prop_map(Act::Delete),
+        2 => (bounds(), prop::collection::vec(item.clone(), 0..4))
+            .prop_map(|(bounds, items)| Act::SetSlice(bounds, items)),
         1 => Just(Act::Clear),
         1 => Just(Act::Reverse),
         1 => Just(Act::Sort),
@@ -133,7 +136,28 @@ async fn change(list: &List<i64>, model: &mut Vec<i64>, act: Act) {
             }
             list.delete_slice(slice(bounds)).await.unwrap();
         }
+        Act::SetSlice(bounds, items) => set_slice(list, model, bounds, items).await,
         other => change_all(list, model, &other).await,
+    }
+}
+
+async fn set_slice(list: &List<i64>, model: &mut Vec<i64>, bounds: Bounds, items: Vec<i64>) {
+    let places = indices(bounds, model.len());
+    let done = list.set_slice(slice(bounds), items.clone()).await;
+    if bounds.2 == 1 {
+        // An empty slice has a place as well: where its start is, as far as there are items.
+        let len = model.len() as i64;
+        let start = bounds.0.unwrap_or(0);
+        let start = (if start < 0 { start + len } else { start }).clamp(0, len) as usize;
+        model.splice(start..start + places.len(), items);
+        done.unwrap();
+    } else if places.len() == items.len() {
+        for (at, item) in places.into_iter().zip(items) {
+            model[at] = item;
+        }
+        done.unwrap();
+    } else {
+        assert!(matches!(done, Err(Error::OtherSize { .. })), "{done:?}");
     }
 }
 
