@@ -9,7 +9,7 @@ use crate::ids::Name;
 use crate::reply;
 
 /// The commands that the functions run inside, each with the arguments that follow the key.
-const INNER: [(&str, &[&str]); 35] = [
+const INNER: [(&str, &[&str]); 38] = [
     ("DEL", &[]),
     ("EXISTS", &[]),
     ("HDEL", &["f"]),
@@ -27,7 +27,9 @@ const INNER: [(&str, &[&str]); 35] = [
     ("LPUSH", &["v"]),
     ("LRANGE", &["0", "0"]),
     ("LTRIM", &["0", "0"]),
+    ("PERSIST", &[]),
     ("PEXPIRE", &["1"]),
+    ("RPOP", &[]),
     ("RPUSH", &["v"]),
     ("SADD", &["v"]),
     ("SCARD", &[]),
@@ -40,6 +42,7 @@ const INNER: [(&str, &[&str]); 35] = [
     ("ZADD", &["1", "v"]),
     ("ZCARD", &[]),
     ("ZMSCORE", &["v"]),
+    ("ZPOPMIN", &[]),
     ("ZRANGE", &["0", "0"]),
     ("ZRANGEBYSCORE", &["0", "0"]),
     ("ZREM", &["v"]),

@@ -24,11 +24,11 @@
 //! ```
 
 pub use pmq_broker::lending::while_waiting;
-pub use pmq_broker::task_queue;
 pub use pmq_broker::{
-    Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Result, TaskId,
-    TaskQueue,
+    Broker, Completion, Config, Connection, Error, Incarnation, Name, Outcome, Password,
+    PipeOptions, Receiver, RecvError, Result, SendError, Sender, TaskId, TaskQueue, Ticket,
 };
+pub use pmq_broker::{pipe, task_queue};
 pub use pmq_worker::{
     Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,
 };

@@ -22,6 +22,7 @@ use crate::keys::{Kind, ObjectKeys};
 use crate::reply::{self, Tagged};
 
 pub(crate) use client::Client;
+pub(crate) use inbox::Mail;
 pub(crate) use lease::{Granted, Lease};
 pub(crate) use member::Member;
 
