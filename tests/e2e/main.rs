@@ -6,6 +6,7 @@
 )]
 
 mod fleet;
+mod model;
 mod roles;
 mod site;
 mod store;
@@ -25,6 +26,7 @@ mod liveness;
 mod lock;
 mod map;
 mod outage;
+mod pipe;
 mod protocol;
 mod refusals;
 mod runners;

@@ -1,0 +1,3 @@
+//! Each object beside a plain one in memory: random steps by several clients, with crashes and leases that end.
+
+mod pipe;

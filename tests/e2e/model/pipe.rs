@@ -1,0 +1,1 @@
+//! Pipes beside one in memory.
