@@ -79,18 +79,20 @@ local function next_waiter(o, turn, line)
   end
 end
 
--- Tells who reads next, if there is something to read, or never will be. At the end each one tells the next.
+-- Tells who reads next, if there is something to read. At the end it tells the first in line, who tells the next.
 local function wake_reader(o)
-  local who = next_waiter(o, o.m.reader, READING)
-  if who and (redis.call("EXISTS", o.keys[MESSAGES]) == 1 or nobody(o, WRITERS)) then
+  local unread = redis.call("EXISTS", o.keys[MESSAGES]) == 1
+  local who = (unread or nobody(o, WRITERS)) and next_waiter(o, unread and o.m.reader, READING)
+  if who then
     tell(o.keys, who, "")
   end
 end
 
--- Tells who writes next, if there is room for it, or never will be.
+-- Tells who writes next, if there is room for it; where nobody reads any more, likewise.
 local function wake_writer(o)
-  local who, size = next_waiter(o, o.m.writer, WRITING)
-  if who and (fits(o, size) or nobody(o, READERS)) then
+  local over = nobody(o, READERS)
+  local who, size = next_waiter(o, not over and o.m.writer, WRITING)
+  if who and (over or fits(o, size)) then
     tell(o.keys, who, "")
   end
 end
