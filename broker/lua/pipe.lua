@@ -1,10 +1,10 @@
--- Pipes: one direction each; a duplex pipe is two. Its state is in meta: `capacity` and `bytes` of what is unread, and who
--- is in the middle of a message: `writer`, `reader`; `skip` where the rest of a message comes whose reader is gone. Who
--- holds an end stands in `readers` or `writers`, and who waits, in the line `reading` or `writing` and in `asked`: until
--- when it is believed to wait, the bytes it wants room for, and the number of its wait.
+-- Pipes: one direction each; a duplex pipe is two. Its state is in meta: `capacity` and `bytes` of what is unread, who is
+-- in the middle of a message (`writer`, `reader`), and `skip` where the rest of a message comes whose reader is gone. Who
+-- holds an end stands in `readers` or `writers`. Who waits stands in the line `reading` or `writing`, and in `asked`:
+-- until when it is believed to wait, the bytes that it wants room for, and the number of its wait.
 --
--- An item of `messages` begins with a byte: 1 it begins a message, 2 it ends one, 3 it is a whole one. The items of a message
--- are never mixed with others. The last ones may be those of a message that is still being written; the first ones, where
+-- An item of `messages` begins with a byte: 1 it begins a message, 2 it ends one, 3 it is a whole one. The items of two
+-- messages are never mixed. The last ones may be those of a message that is still being written; the first ones, where
 -- `reader` is set, the rest of one that is being read.
 
 local MESSAGES, READERS, WRITERS, READING, WRITING, ASKED = 4, 5, 6, 7, 8, 9

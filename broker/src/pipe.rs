@@ -1,7 +1,21 @@
 //! Pipes across hosts: two ends, messages in order, an end of file. In Python this is `multiprocessing.Pipe`.
 //!
-//! A channel is one direction; a duplex pipe is two channels. Reading order: [`end`], [`chunk`], [`sender`],
-//! [`receiver`], [`connection`], [`ticket`].
+//! A channel is one direction; a duplex pipe is two channels. Each end is passed to other processes by a [`Ticket`], and
+//! may be held by many. The file ends when nobody holds the other end any more: all have closed it, or died.
+//!
+//! ```no_run
+//! # async fn example(broker: pmq_broker::Broker) -> Result<(), Box<dyn std::error::Error>> {
+//! use pmq_broker::pipe::Shared;
+//!
+//! let (ours, theirs) = broker.pipe::<String>().await?;
+//! let ticket = theirs.share().await?; // it goes to another process as JSON
+//! let theirs = broker.open_end(&ticket).await?; // there
+//! theirs.send(&"hello".to_owned()).await?;
+//! assert_eq!(ours.recv().await?, "hello");
+//! # Ok(()) }
+//! ```
+//!
+//! Reading order of the files: `end`, `chunk`, `sender`, `receiver`, `connection`, `ticket`.
 
 mod chunk;
 mod connection;
@@ -44,7 +58,8 @@ pub struct PipeOptions {
     /// How many bytes each direction holds that nobody has read, before `send` waits; 1 MiB unless set. A longer
     /// message goes through in parts.
     pub capacity: usize,
-    /// The lease of an end; 15 s unless set, at least 1 s. After it, an end whose process crashed counts as closed.
+    /// The lease of an end; 15 s unless set, at least 1 s. An end whose process crashed counts as closed after it, and so
+    /// does one that could not reach the broker for so long.
     pub lease: Duration,
 }
 

@@ -44,7 +44,7 @@ async fn role() {
         "write too long" => {
             let end: Sender<u64> = open(&ticket).await;
             end.send(&7).await.unwrap();
-            end.send_bytes(&[1; 5_000_000]).await.unwrap();
+            end.send_bytes(&vec![1; 5_000_000]).await.unwrap();
         }
         role => panic!("{role}?"),
     }
@@ -193,8 +193,8 @@ async fn a_writer_that_waits_for_room_hears_that_the_last_reader_was_killed() {
         .unwrap();
     let mut process = peer(&fleet, "read nothing", &reader).await;
     reader.close().await.unwrap();
-    writer.send_bytes(&[0; 90_000]).await.unwrap();
-    let message = [0; 20_000];
+    writer.send_bytes(&vec![0; 90_000]).await.unwrap();
+    let message = vec![0; 20_000];
     let mut waits = Box::pin(writer.send_bytes(&message));
     let early = tokio::time::timeout(Duration::from_millis(100), &mut waits).await;
     assert!(early.is_err(), "there is no room");
@@ -308,7 +308,7 @@ async fn messages_keep_their_boundaries_and_a_poll_takes_none() {
     }
     b.send_bytes(b"no JSON").await.unwrap();
     assert!(matches!(a.recv().await, Err(RecvError::Decode(_))));
-    a.send_bytes(&[0; 1_000_000]).await.unwrap();
+    a.send_bytes(&vec![0; 1_000_000]).await.unwrap();
     let long = b.recv_bytes_max(999_999).await;
     assert!(
         matches!(

@@ -244,7 +244,7 @@ impl<'a> Twins<'a> {
                 if let Some(end) = end {
                     self.made += 1;
                     let message = message(self.made, size);
-                    self.plain.send(end, message.clone());
+                    self.plain.send(end, &message);
                     self.start(end, |handle| handle.send(message));
                 }
             }

@@ -84,7 +84,7 @@ impl Plain {
         }
     }
 
-    pub(super) fn send(&mut self, end: End, message: Bytes) {
+    pub(super) fn send(&mut self, end: End, message: &Bytes) {
         let room = ITEM - 5;
         let n = message.len().saturating_sub(1) / room;
         let items = (0..=n).map(|i| Item {
