@@ -95,6 +95,22 @@ pub enum Error {
         name: Name,
     },
 
+    /// An end of a pipe is no longer held: its lease ended, as the broker was away or this process stood still.
+    #[error(
+        "this end of pipe {name} was lost: its lease ended, so the other end takes it for closed"
+    )]
+    EndLost {
+        /// The pipe's name.
+        name: Name,
+    },
+
+    /// The ticket for an end of a pipe holds it no more.
+    #[error("the ticket for an end of pipe {name} was opened before, or not within 60 s")]
+    TicketGone {
+        /// The pipe's name.
+        name: Name,
+    },
+
     /// The object exists with another size.
     #[error("{kind} {name} has {size}, not {asked}")]
     OtherSize {
@@ -303,6 +319,10 @@ impl Error {
             Self::Changed { .. } => "try again, or hold a lock while several processes change it",
             Self::Gone { .. } => {
                 "keep a handle of it until the other process has used its own, or give it a name"
+            }
+            Self::EndLost { .. } => "make a new pipe",
+            Self::TicketGone { .. } => {
+                "share the end again, a ticket for each process that opens it"
             }
             Self::OtherSize { .. } => "use the size that it has, or another name",
             Self::TooLarge { .. } => {

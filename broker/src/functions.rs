@@ -82,6 +82,9 @@ pub const SOURCE: &str = concat!(
     "do\n",
     include_str!("../lua/array.lua"),
     "end\n",
+    "do\n",
+    include_str!("../lua/pipe.lua"),
+    "end\n",
 );
 
 /// One call of a function: its keys, then its arguments in order. It can be sent again as it is.

@@ -30,6 +30,7 @@ mod manager;
 mod map;
 mod model;
 mod outage;
+mod pipe;
 mod process;
 mod protocol;
 mod put_get;

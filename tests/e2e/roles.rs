@@ -40,6 +40,7 @@ impl Fleet {
         stand_in.spawn(as_test("roles::owner"))
     }
 
+    /// This test program, on this fleet's server; see [`as_test`].
     pub(crate) fn stand_in(&self) -> Program {
         Program::new(env::current_exe().unwrap())
             .env("PMQ_REDIS_URL", self.url())

@@ -23,6 +23,11 @@ impl Member {
         &self.0
     }
 
+    /// The same, as an array.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// The member with these bytes, or `None` where they are not 16.
     pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)

@@ -3,5 +3,6 @@
 mod dict;
 mod handles;
 mod list;
+mod pipe;
 mod queue;
 mod value;
