@@ -25,6 +25,8 @@ mod lending;
 mod liveness;
 mod lock;
 mod map;
+mod model;
+mod mutual_exclusion;
 mod outage;
 mod protocol;
 mod refusals;
