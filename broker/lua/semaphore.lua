@@ -5,6 +5,7 @@
 
 local IDLE_TTL = 172800000 -- ms: the fence of a lock that nobody uses is kept for two days; it grows with the clock anyway
 local PERSIST_AFTER = 86400000000 -- µs since the last grant
+local GRANT_LEASE = 3000 -- ms: who waits and is granted says soon that it knows, or another gets it
 local POST_LEASE = 30000 -- ms: a post is known by its caller for longer than anybody sends it again
 
 local function read_semaphore(keys, who)
@@ -63,7 +64,7 @@ local function grant(s, member, us)
   return mine
 end
 
--- Gives what is free to those who wait, in their order; who has died is passed over. Their leases stay short until they
+-- Gives what is free to those who wait, in their order; who has died is passed over. Their leases are short until they
 -- say that they know.
 local function hand_over(s, ms, us)
   local granted = {}
@@ -72,8 +73,11 @@ local function hand_over(s, ms, us)
     if not next then
       break
     end
-    local ends = redis.call("ZSCORE", s.keys[MEMBERS], next)
-    if ends and tonumber(ends) > ms then
+    local ends = tonumber(redis.call("ZSCORE", s.keys[MEMBERS], next) or 0)
+    if ends > ms then
+      if ends > ms + GRANT_LEASE then
+        redis.call("ZADD", s.keys[MEMBERS], whole(ms + GRANT_LEASE), next)
+      end
       granted[next] = grant(s, next, us)
       tell(s.keys, next, granted[next])
     else

@@ -29,6 +29,7 @@ mod logs;
 mod manager;
 mod map;
 mod model;
+mod mutual_exclusion;
 mod outage;
 mod pipe;
 mod process;

@@ -35,9 +35,6 @@ pub(crate) const ANONYMOUS_TTL: Duration = Duration::from_secs(60);
 /// Who waits asks again this often, as news may be lost; it also renews its place in the line.
 pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(2);
 
-/// The lease of who waits, as the functions give it.
-pub(crate) const WAITING_LEASE: Duration = Duration::from_secs(5);
-
 /// An object in Redis, as the functions of its kind see it. Clones are the same object.
 #[derive(Clone)]
 pub(crate) struct Object {

@@ -7,9 +7,15 @@ use tokio::time::{Instant, timeout_at};
 use super::{Permit, Semaphore, permit};
 use crate::error::Result;
 use crate::lending::while_waiting;
-use crate::object::{ASK_AGAIN, Granted, Mail, Member, WAITING_LEASE};
+use crate::object::{ASK_AGAIN, Granted, Mail, Member};
 
 use permit::Row;
+
+/// The lease of who was granted a permit while it waited, as the functions give it.
+const GRANT_LEASE: Duration = Duration::from_secs(3);
+/// So long after a call was sent, its next answer is better than old news: the lease that they tell of may be near its
+/// end.
+const OLD: Duration = Duration::from_millis(1500);
 
 enum Asked {
     Granted(Permit),
@@ -120,7 +126,7 @@ impl<'a> Place<'a> {
     async fn hear(&mut self, mail: &mut Mail, again: Duration) -> Option<Permit> {
         let until = (self.sent + again).min(self.deadline);
         let row = Row::parse(&mail.next(until).await?)?;
-        Some(self.take(row, WAITING_LEASE))
+        (self.sent.elapsed() < OLD).then(|| self.take(row, GRANT_LEASE))
     }
 
     /// Makes it a permit, whose lease at first is `first` long.
