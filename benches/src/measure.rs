@@ -32,7 +32,8 @@ pub(crate) fn all(tasks: usize, runs: usize) -> Result<Vec<Figure>> {
         runs,
     };
     let mut figures = Vec::new();
-    if std::env::var_os("ONLYQ").is_some() { return bench.queues(); }
+        return bench.queues();
+    }
     figures.extend(bench.rates()?);
     figures.extend(bench.queues()?);
     figures.push(bench.round_trip()?);
