@@ -104,6 +104,25 @@ pub(crate) fn consume_some(connection: &mut Connection, batch: usize) -> Result<
     Ok(got.map_or(0, |got| got.len()))
 }
 
+/// Pushes items onto a list and pops them, a batch at a time.
+pub(crate) async fn push_and_pop(url: &str, items: usize, batch: usize) -> Result<()> {
+    let client = redis::Client::open(url)?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let item = vec![b'x'; crate::roles::ITEM];
+    let mut got = 0;
+    while got < items {
+        let values = vec![item.as_slice(); batch];
+        let mut push = redis::cmd("RPUSH");
+        push.arg("floor:items").arg(values);
+        push.exec_async(&mut connection).await?;
+        let mut pop = redis::cmd("LPOP");
+        pop.arg("floor:items").arg(batch);
+        let popped: Vec<Vec<u8>> = pop.query_async(&mut connection).await?;
+        got += popped.len();
+    }
+    Ok(())
+}
+
 fn id_slices(ids: &[[u8; 16]]) -> Vec<&[u8]> {
     ids.iter().map(<[u8; 16]>::as_slice).collect()
 }

@@ -32,7 +32,10 @@ pub(crate) fn all(tasks: usize, runs: usize) -> Result<Vec<Figure>> {
         runs,
     };
     let mut figures = Vec::new();
+        return bench.queues();
+    }
     figures.extend(bench.rates()?);
+    figures.extend(bench.queues()?);
     figures.push(bench.round_trip()?);
     figures.push(bench.bytes_per_task()?);
     figures.push(bench.idle_commands()?);
@@ -132,6 +135,33 @@ impl Bench {
             .arg(self.tasks.to_string())
             .spawn()
             .context("could not start a role")
+    }
+
+    /// Put plus get on a plain queue by one process, beside RPUSH plus LPOP on a connection of the same type, in turn.
+    fn queues(&mut self) -> Result<Vec<Figure>> {
+        let (url, items) = (self.server.url(), self.tasks);
+        let mut figures = Vec::new();
+        for (name, batch) in [("queue_64", 64), ("queue_256", 256)] {
+            let (mut samples, mut floor) = (Vec::new(), Vec::new());
+            for _ in 0..self.runs {
+                redis::cmd("FLUSHALL").exec(&mut self.connection)?;
+                let start = Instant::now();
+                self.runtime
+                    .block_on(roles::put_and_get(&url, items, batch))?;
+                samples.push(items as f64 / start.elapsed().as_secs_f64());
+                let start = Instant::now();
+                self.runtime
+                    .block_on(floor::push_and_pop(&url, items, batch))?;
+                floor.push(items as f64 / start.elapsed().as_secs_f64());
+            }
+            figures.push(Figure {
+                name,
+                unit: "items/s",
+                pmq: median(samples),
+                floor: Some(median(floor)),
+            });
+        }
+        Ok(figures)
     }
 
     /// Submit to completion in hand with an idle worker, beside four sequential round trips on one socket.

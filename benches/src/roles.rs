@@ -10,6 +10,8 @@ use pmq_worker::Worker;
 /// Slots of the worker.
 pub(crate) const SLOTS: usize = 512;
 const CHUNK: usize = 256;
+/// Bytes of an item of a plain queue.
+pub(crate) const ITEM: usize = 100;
 
 pub(crate) async fn queue(url: &str) -> Result<TaskQueue> {
     let broker = Broker::connect(&Config::url(url)).await?;
@@ -71,5 +73,18 @@ pub(crate) async fn round_trip(
 ) -> Result<()> {
     queue.submit(&task()).await?;
     consumer.get(Duration::from_secs(10)).await?;
+    Ok(())
+}
+
+/// Puts items into a plain queue and gets them, a batch at a time.
+pub(crate) async fn put_and_get(url: &str, items: usize, batch: usize) -> Result<()> {
+    let broker = Broker::connect(&Config::url(url)).await?;
+    let queue = broker.raw_queue(&Name::new("bench")?);
+    let item = Bytes::from(vec![b'x'; ITEM]);
+    let mut got = 0;
+    while got < items {
+        queue.put_many(vec![item.clone(); batch]).await?;
+        got += queue.get_many(batch).await?.len();
+    }
     Ok(())
 }

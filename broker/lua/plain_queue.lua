@@ -1,4 +1,6 @@
--- Plain queues, those of multiprocessing. Items stand in one list, oldest first. Who finds it empty waits in the line
+-- Plain queues, those of multiprocessing. Items stand in one list, oldest first, and travel in frames: how many they are
+-- (2 bytes), then each behind its length (4 bytes). So a batch is one string all the way through; item by item Lua would
+-- take ten times as long. `size` in meta counts the items of the list. Who finds it empty waits in the line
 -- `getters`, who finds it full in the line `putters`, and each step serves both lines: the first getter is granted an
 -- item, which it collects by asking again, the first putter is granted room for one. So items are free only while no
 -- getter waits, room only while no putter does, and who comes later never overtakes. What a member was granted whose
@@ -6,42 +8,114 @@
 
 local ITEMS, GETTERS, PUTTERS, GRANTED, ROOMS, JOINERS = 4, 5, 6, 7, 8, 9
 local FIRST_ITEM = 8 -- argument of queue_put
-local SMALL = 2048 -- bytes: as many items as a call may move of this size are within its bytes
+local SMALL = 2048 -- bytes: as many frames as a call may move of this size are within its bytes
 local IDLE_QUEUE_TTL = 172800000 -- ms: the bound of a queue that is empty and unused is kept for two days
 
+local function frame_count(frame)
+  return (struct.unpack("<H", frame))
+end
+
+-- Cuts a frame behind its first n items; answers the head, the tail where there is one, and how many the head has.
+local function cut(frame, n)
+  local count, at = frame_count(frame), 3
+  if n >= count then
+    return frame, nil, count
+  end
+  for _ = 1, n do
+    if at + 3 > #frame then -- no frame of ours; it must not stand in the way
+      return frame, nil, count
+    end
+    at = at + 4 + struct.unpack("<I4", frame, at)
+  end
+  local head, tail = string.sub(frame, 3, at - 1), string.sub(frame, at)
+  return struct.pack("<H", n) .. head, struct.pack("<H", count - n) .. tail, n
+end
+
+-- How many items the list holds; a step writes it at its end.
+local function listed(o)
+  return tonumber(o.m.size) or 0
+end
+
+local function add_to_size(o, items)
+  o.m.size = math.max(listed(o) + items, 0)
+  o.resized = true
+end
+
+local function write_size(o)
+  if o.resized then
+    redis.call("HSET", o.keys[META], "size", whole(o.m.size))
+  end
+end
+
 -- Items that were put and not got.
-local function queue_size(keys)
-  return redis.call("LLEN", keys[ITEMS]) + redis.call("HLEN", keys[GRANTED])
+local function queue_size(o)
+  return listed(o) + redis.call("HLEN", o.keys[GRANTED])
 end
 
-local function serve_getters(keys)
-  local waiting = redis.call("ZCARD", keys[GETTERS])
-  local items = waiting > 0 and redis.call("LLEN", keys[ITEMS]) or 0
-  for _ = 1, math.min(waiting, items) do
-    local member = redis.call("ZPOPMIN", keys[GETTERS])[1]
-    redis.call("HSET", keys[GRANTED], member, redis.call("LPOP", keys[ITEMS]))
-    tell(keys, member, "")
+-- Puts frames to the head, in their order.
+local function push_back(o, frames)
+  for i = #frames, 1, -1 do
+    redis.call("LPUSH", o.keys[ITEMS], frames[i])
+    add_to_size(o, frame_count(frames[i]))
   end
 end
 
-local function free_room(keys, maxsize)
-  return maxsize - queue_size(keys) - redis.call("SCARD", keys[ROOMS])
+-- Takes up to n items from the head, no more bytes than a call may move, but at least one item where there is one.
+-- Answers their frames.
+local function pop_items(o, n)
+  local list, largest = o.keys[ITEMS], tonumber(o.m.largest) or SMALL
+  n = math.min(n, CHUNK)
+  if redis.call("LLEN", list) == listed(o) then -- one by one in the list, so that many come at once
+    n = math.min(n, math.max(math.floor(CHUNK_BYTES / largest), 1))
+    local frames = redis.call("LPOP", list, whole(n)) or {}
+    add_to_size(o, -#frames)
+    return frames
+  end
+  local frames, got, bytes = {}, 0, 0
+  while got < n do
+    local frame = redis.call("LPOP", list)
+    if not frame then
+      break
+    elseif got > 0 and bytes + #frame > CHUNK_BYTES then
+      redis.call("LPUSH", list, frame)
+      break
+    end
+    local head, tail, count = cut(frame, n - got)
+    if tail then
+      redis.call("LPUSH", list, tail)
+    end
+    frames[#frames + 1] = head
+    got, bytes = got + count, bytes + #head
+  end
+  add_to_size(o, -got)
+  return frames
 end
 
-local function serve_putters(keys, maxsize)
-  local waiting = redis.call("ZCARD", keys[PUTTERS])
-  for _ = 1, waiting > 0 and math.min(waiting, free_room(keys, maxsize)) or 0 do
-    local member = redis.call("ZPOPMIN", keys[PUTTERS])[1]
-    redis.call("SADD", keys[ROOMS], member)
-    tell(keys, member, "")
+local function serve_getters(o)
+  local waiting = redis.call("ZCARD", o.keys[GETTERS])
+  for _ = 1, math.min(waiting, listed(o)) do
+    local member = redis.call("ZPOPMIN", o.keys[GETTERS])[1]
+    redis.call("HSET", o.keys[GRANTED], member, pop_items(o, 1)[1])
+    tell(o.keys, member, "")
   end
 end
 
-local function serve(keys, maxsize)
-  serve_getters(keys)
-  if maxsize > 0 then
-    serve_putters(keys, maxsize)
+local function free_room(o)
+  return o.maxsize - queue_size(o) - redis.call("SCARD", o.keys[ROOMS])
+end
+
+local function serve_putters(o)
+  local waiting = o.maxsize > 0 and redis.call("ZCARD", o.keys[PUTTERS]) or 0
+  for _ = 1, waiting > 0 and math.min(waiting, free_room(o)) or 0 do
+    local member = redis.call("ZPOPMIN", o.keys[PUTTERS])[1]
+    redis.call("SADD", o.keys[ROOMS], member)
+    tell(o.keys, member, "")
   end
+end
+
+local function serve(o)
+  serve_getters(o)
+  serve_putters(o)
 end
 
 -- Takes back what a member awaits or was granted.
@@ -52,13 +126,13 @@ local function drop_from_queue(o, member)
   redis.call("SREM", o.keys[ROOMS], member)
   local item = redis.call("HGET", o.keys[GRANTED], member)
   if item then
-    redis.call("LPUSH", o.keys[ITEMS], item)
+    push_back(o, { item })
     redis.call("HDEL", o.keys[GRANTED], member)
   end
   o.dropped = true
 end
 
-local plain_queue = { fields = { "maxsize", "unfinished", "largest" }, drop = drop_from_queue }
+local plain_queue = { fields = { "maxsize", "size", "unfinished", "largest" }, drop = drop_from_queue }
 
 -- Takes the bound that the caller names, where the queue has none or is not in use; answers the refusal otherwise.
 local function adopt_maxsize(o, asked)
@@ -66,7 +140,7 @@ local function adopt_maxsize(o, asked)
   if asked == "" or asked == m.maxsize then
     return nil
   end
-  local size = queue_size(keys)
+  local size = queue_size(o)
   local others = redis.call("ZCARD", keys[MEMBERS]) - (redis.call("ZSCORE", keys[MEMBERS], o.who) and 1 or 0)
   if m.maxsize and size + others > 0 or tonumber(asked) > 0 and size > tonumber(asked) then
     return { "other", m.maxsize or "0" }
@@ -79,13 +153,13 @@ end
 -- first time that somebody uses it as a joinable queue.
 local function open_queue(o)
   local keys = o.keys
-  redis.call("ZCARD", keys[PUTTERS]) -- a wrong type fails here, before the first write
+  redis.call("LLEN", keys[ITEMS]) -- a wrong type fails here, before the first write
   local other = adopt_maxsize(o, o.args[5])
   if other then
     return other
   end
   if o.args[6] == "1" and not o.m.unfinished then
-    o.m.unfinished = queue_size(keys)
+    o.m.unfinished = queue_size(o)
     redis.call("HSET", keys[META], "unfinished", whole(o.m.unfinished))
   end
   if o.args[3] == "1" then
@@ -93,8 +167,21 @@ local function open_queue(o)
   end
   o.maxsize = tonumber(o.m.maxsize) or 0
   if o.dropped then
-    serve(keys, o.maxsize)
+    serve(o)
   end
+end
+
+-- Registers a step that begins so, and writes the size at its end.
+local function queue_step(verb, flags, body)
+  step(verb, flags, plain_queue, function(o)
+    local other = open_queue(o)
+    if other then
+      return other
+    end
+    local reply, done = body(o)
+    write_size(o)
+    return reply, done
+  end)
 end
 
 -- A place in a line; it is kept from one asking to the next, under a short lease.
@@ -106,15 +193,29 @@ local function wait_in(o, line)
   return { "wait" }
 end
 
-local function note_largest(o, last)
-  local largest = tonumber(o.m.largest) or SMALL
-  local before = largest
-  for i = FIRST_ITEM, last do
-    largest = math.max(largest, #o.args[i])
+local function note_largest(o, frames)
+  local before = tonumber(o.m.largest) or SMALL
+  local largest = before
+  for _, frame in ipairs(frames) do
+    largest = math.max(largest, #frame)
   end
   if largest > before then
     redis.call("HSET", o.keys[META], "largest", whole(largest))
   end
+end
+
+-- The frames that a call brings, cut behind `room` items; answers how many items these are.
+local function take_frames(args, room)
+  local frames, taken = {}, 0
+  for i = FIRST_ITEM, #args do
+    local head, _, count = cut(args[i], room - taken)
+    if taken == room or count == 0 then
+      break
+    end
+    frames[#frames + 1] = head
+    taken = taken + count
+  end
+  return frames, taken
 end
 
 -- queue_put: put items, as many as there is room for, or wait in line for room for one.
@@ -127,53 +228,40 @@ end
 -- ARGV[5]   maxsize: "" for whichever it has, "0" for none
 -- ARGV[6]   "1" to count unfinished items from now on
 -- ARGV[7]   "1" to wait in line, "0" not to
--- ARGV[8..] items, at most 500 and 1 MiB, but at least one; none only asks what became of the place in the line
+-- ARGV[8..] frames of items, at most 500 items and 1 MiB, but at least one item; none only asks what became of the place
+--           in the line
 -- Returns   {"ok", how many were put}, {"wait"}, {"room"} where it is its turn to send the items, {"full"},
 --           {"other", the maxsize that it has}, or {"lost"} where the member's lease has ended
 
-step("queue_put", {}, plain_queue, function(o)
-  local keys, count = o.keys, #o.args - FIRST_ITEM + 1
-  local other = open_queue(o)
-  if other then
-    return other
-  elseif count == 0 then
-    local waits = redis.call("ZSCORE", keys[PUTTERS], o.who)
+queue_step("queue_put", {}, function(o)
+  local keys, room, granted = o.keys, CHUNK, false
+  if #o.args < FIRST_ITEM then
     o.lease = WAITING_LEASE
-    return { waits and "wait" or "room" }
-  end
-  local room, granted = math.min(count, CHUNK), false
-  if o.maxsize > 0 then
+    return { redis.call("ZSCORE", keys[PUTTERS], o.who) and "wait" or "room" }
+  elseif o.maxsize > 0 then
     granted = redis.call("SISMEMBER", keys[ROOMS], o.who) == 1
-    room = math.min(room, free_room(keys, o.maxsize) + (granted and 1 or 0))
+    room = math.min(room, free_room(o) + (granted and 1 or 0))
     if room <= 0 and o.args[7] == "1" then
       return wait_in(o, PUTTERS)
     end
+  end
+  local frames, taken = take_frames(o.args, math.max(room, 0))
+  if o.maxsize > 0 then
     redis.call("ZREM", keys[PUTTERS], o.who)
-    if room <= 0 then
+    if taken == 0 then
       return { "full" }
     end
     redis.call("SREM", keys[ROOMS], o.who)
   end
-  local last = FIRST_ITEM + room - 1
-  redis.call("RPUSH", keys[ITEMS], unpack(o.args, FIRST_ITEM, last))
-  note_largest(o, last)
+  redis.call("RPUSH", keys[ITEMS], unpack(frames))
+  add_to_size(o, taken)
+  note_largest(o, frames)
   if o.m.unfinished then
-    redis.call("HSET", keys[META], "unfinished", whole(tonumber(o.m.unfinished) + room))
+    redis.call("HSET", keys[META], "unfinished", whole(tonumber(o.m.unfinished) + taken))
   end
-  serve_getters(keys)
-  return { "ok", room }, true
+  serve_getters(o)
+  return { "ok", taken }, true
 end)
-
--- Up to n items, oldest first, and no more bytes than a call may move.
-local function pop_items(o, n)
-  local largest = tonumber(o.m.largest) or SMALL
-  n = math.min(n, CHUNK, math.max(math.floor(CHUNK_BYTES / largest), 1))
-  local items = redis.call("LPOP", o.keys[ITEMS], whole(n)) or {}
-  if o.m.largest and #items < n then
-    redis.call("HDEL", o.keys[META], "largest") -- there is no item left
-  end
-  return items
-end
 
 -- queue_get: get items, oldest first, or wait in line for one. They are gone from the queue once they are returned.
 --
@@ -186,26 +274,24 @@ end
 -- ARGV[6]   "1" to count unfinished items from now on
 -- ARGV[7]   "1" to wait in line, "0" not to
 -- ARGV[8]   how many: at most 500 and 1 MiB come, but at least one where there is one
--- Returns   {"ok", items}, {"wait"}, {"empty"}, {"other", the maxsize that it has}, or {"lost"} where the member's
+-- Returns   {"ok", frames}, {"wait"}, {"empty"}, {"other", the maxsize that it has}, or {"lost"} where the member's
 --           lease has ended
 
-step("queue_get", { "allow-oom" }, plain_queue, function(o)
+queue_step("queue_get", { "allow-oom" }, function(o)
   local keys, n = o.keys, tonumber(o.args[8])
-  local other = open_queue(o)
-  if other then
-    return other
-  end
   local mine = redis.call("HGET", keys[GRANTED], o.who)
-  local items = (not mine or n > 1) and pop_items(o, mine and n - 1 or n) or {}
+  local wanted = mine and n - 1 or n
+  local frames = wanted > 0 and listed(o) > 0 and pop_items(o, wanted) or {}
   if mine then
-    table.insert(items, 1, mine)
+    table.insert(frames, 1, mine)
     redis.call("HDEL", keys[GRANTED], o.who)
   end
-  if #items > 0 then
-    if o.maxsize > 0 then
-      serve_putters(keys, o.maxsize)
-    end
-    return { "ok", items }, true
+  if o.m.largest and listed(o) == 0 then
+    redis.call("HDEL", keys[META], "largest")
+  end
+  if #frames > 0 then
+    serve_putters(o)
+    return { "ok", frames }, true
   elseif o.args[7] == "1" then
     return wait_in(o, GETTERS)
   end
@@ -226,11 +312,7 @@ end)
 -- Returns   {"ok"}, {"too many"} where fewer are unfinished, {"other", the maxsize that it has}, or {"lost"} where the
 --           member's lease has ended
 
-step("queue_task_done", { "allow-oom" }, plain_queue, function(o)
-  local other = open_queue(o)
-  if other then
-    return other
-  end
+queue_step("queue_task_done", { "allow-oom" }, function(o)
   local left = (tonumber(o.m.unfinished) or 0) - tonumber(o.args[7])
   if left < 0 then
     return { "too many" }
@@ -258,11 +340,7 @@ end)
 -- Returns   {"ok"}, {"wait"}, {"unfinished"}, {"other", the maxsize that it has}, or {"lost"} where the member's lease
 --           has ended
 
-step("queue_join", { "allow-oom" }, plain_queue, function(o)
-  local other = open_queue(o)
-  if other then
-    return other
-  end
+queue_step("queue_join", { "allow-oom" }, function(o)
   if (tonumber(o.m.unfinished) or 0) > 0 and o.args[7] == "1" then
     return wait_in(o, JOINERS)
   end
@@ -274,11 +352,10 @@ step("queue_join", { "allow-oom" }, plain_queue, function(o)
 end)
 
 -- Puts what a call got back to the head, where its caller did not hear of it; so a cancelled get loses nothing.
-local function put_back(keys, log)
+local function put_back(o, log)
   local reply = cmsgpack.unpack(string.sub(log, 5))
-  local items = type(reply[2]) == "table" and reply[2] or {}
-  for i = #items, 1, -1 do
-    redis.call("LPUSH", keys[ITEMS], items[i])
+  if type(reply[2]) == "table" then
+    push_back(o, reply[2])
   end
 end
 
@@ -291,18 +368,18 @@ end
 -- Returns   {"ok"}
 
 register("queue_leave", { "allow-oom" }, function(keys, args)
-  local m, problem = settings(keys, "maxsize", "unfinished")
+  local m, problem = settings(keys, "maxsize", "unfinished", "size")
   if not m then
     return problem
   end
-  local o = { keys = keys }
+  local o = { keys = keys, m = { size = m[4] }, maxsize = tonumber(m[2]) or 0 }
   redis.call("ZCARD", keys[MEMBERS]) -- a wrong type fails here, before the first write
   redis.call("LLEN", keys[ITEMS])
   for i = 3, #args, 2 do
     local who, number = args[i], tonumber(args[i + 1])
     local log = redis.call("HGET", keys[LOG], who)
     if number > 0 and last_number(log) == number then
-      put_back(keys, log)
+      put_back(o, log)
     end
     drop_from_queue(o, who)
     if number > 0 then
@@ -313,7 +390,8 @@ register("queue_leave", { "allow-oom" }, function(keys, args)
       redis.call("ZREM", keys[MEMBERS], who)
     end
   end
-  serve(keys, tonumber(m[2]) or 0)
+  serve(o)
+  write_size(o)
   if redis.call("ZCARD", keys[MEMBERS]) == 0 and redis.call("LLEN", keys[ITEMS]) == 0 then
     if m[2] or tonumber(m[3] or "0") > 0 then
       redis.call("PEXPIRE", keys[META], whole(IDLE_QUEUE_TTL))
@@ -331,9 +409,10 @@ end)
 -- Returns   {items that were put and not got, maxsize or 0, rooms that are granted, unfinished items}
 
 register("queue_look", { "no-writes" }, function(keys)
-  local m, problem = settings(keys, "maxsize", "unfinished")
+  local m, problem = settings(keys, "maxsize", "unfinished", "size")
   if not m then
     return problem
   end
-  return { queue_size(keys), tonumber(m[2]) or 0, redis.call("SCARD", keys[ROOMS]), tonumber(m[3]) or 0 }
+  local size = queue_size({ keys = keys, m = { size = m[4] } })
+  return { size, tonumber(m[2]) or 0, redis.call("SCARD", keys[ROOMS]), tonumber(m[3]) or 0 }
 end)

@@ -48,7 +48,8 @@ fn what_is_put_is_got_as_it_is_and_in_its_order() {
 #[test]
 fn standard_input_is_put_line_by_line() {
     let site = Site::new();
-    let lines: String = (0..1200).map(|n| format!("{n}\n")).collect();
+    let numbers: Vec<String> = (0..1200).map(|n| n.to_string()).collect();
+    let lines = numbers.join("\n") + "\n";
     let _ = site
         .pmq
         .feed(["put", "q", "-"], lines.as_bytes())

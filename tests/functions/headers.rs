@@ -16,7 +16,7 @@ fn root() -> PathBuf {
 
 /// The verbs that the library registers.
 fn registered() -> BTreeSet<String> {
-    let words = ["\nregister(\"", "\nstep(\""];
+    let words = ["\nregister(\"", "step(\""]; // a kind may have a step of its own
     let calls = words.iter().flat_map(|word| SOURCE.split(word).skip(1));
     calls
         .map(|rest| rest.split('"').next().unwrap().to_owned())
@@ -85,7 +85,7 @@ fn every_verb_has_a_header_that_names_keys_arguments_and_answer() {
 fn a_header_names_every_argument_that_its_function_reads() {
     let headers = headers();
     for (verb, header) in &headers {
-        let registers = ["register", "step"].map(|word| format!("\n{word}(\"{verb}\""));
+        let registers = ["\nregister", "step"].map(|word| format!("{word}(\"{verb}\""));
         let body = registers
             .iter()
             .find_map(|register| SOURCE.split(register).nth(1))

@@ -19,6 +19,7 @@
 
 mod error;
 mod format;
+mod frame;
 mod joinable;
 mod shared;
 mod simple;

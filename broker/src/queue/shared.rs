@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 
+use super::frame;
 use super::turn::{Ask, LEASE, Lanes, Turn, Until};
 use crate::error::{Error, Result};
 use crate::object::{Hold, Member, Object};
@@ -69,11 +70,12 @@ impl Shared {
         let mut most = CHUNK;
         while *put < items.len() {
             let chunk = first_chunk(&items[*put..], most);
+            let frames = frame::encode(chunk);
             let ask = Ask {
                 verb: "queue_put",
                 waits: true,
                 count: None,
-                items: chunk,
+                frames: &frames,
             };
             let Some(mut answer) = turn.take(&ask, until).await? else {
                 break;
@@ -99,13 +101,17 @@ impl Shared {
             verb: "queue_get",
             waits: true,
             count: Some(n),
-            items: &[],
+            frames: &[],
         };
         let Some(mut answer) = self.take(&ask, until).await? else {
             return Ok(Vec::new());
         };
-        let items = answer.items()?.into_iter();
-        items.map(|item| reply::bytes(item, ask.verb)).collect()
+        let mut items = Vec::new();
+        for value in answer.items()? {
+            let frame = reply::bytes(value, ask.verb)?;
+            frame::decode(&frame, &mut items).ok_or_else(|| reply::odd(ask.verb))?;
+        }
+        Ok(items)
     }
 
     pub(super) async fn task_done(&self, n: usize) -> Result<()> {
@@ -113,7 +119,7 @@ impl Shared {
             verb: "queue_task_done",
             waits: false,
             count: Some(n),
-            items: &[],
+            frames: &[],
         };
         self.take(&ask, Until::Now).await.map(drop)
     }
@@ -124,7 +130,7 @@ impl Shared {
             verb: "queue_join",
             waits: true,
             count: None,
-            items: &[],
+            frames: &[],
         };
         Ok(self.take(&ask, until).await?.is_some())
     }

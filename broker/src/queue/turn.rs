@@ -113,8 +113,8 @@ pub(super) struct Ask<'a> {
     pub(super) waits: bool,
     /// A number after that, where it takes one.
     pub(super) count: Option<usize>,
-    /// What it brings; left out where it only asks what became of its place in the line.
-    pub(super) items: &'a [Bytes],
+    /// The items that it brings; left out where it only asks what became of its place in the line.
+    pub(super) frames: &'a [Bytes],
 }
 
 /// What the broker knows of a turn.
@@ -148,7 +148,7 @@ impl<'a> Turn<'a> {
     /// Asks, and waits in line until it is its turn or the time is over: nothing then.
     pub(super) async fn take(&mut self, ask: &Ask<'_>, until: Until) -> Result<Option<Tagged>> {
         let wait = !matches!(until, Until::Now);
-        let first = self.send(ask, wait, ask.items).await?;
+        let first = self.send(ask, wait, ask.frames).await?;
         match self.stage {
             Stage::InLine => self.wait(ask, until).await,
             _ => self.settled(first),
@@ -162,8 +162,8 @@ impl<'a> Turn<'a> {
         let mut bring = false;
         loop {
             let (member, sent, over) = (self.lane.member, Instant::now(), until.is_over());
-            let items = if bring || over { ask.items } else { &[] };
-            bring = match self.send(ask, !over, items).await {
+            let frames = if bring || over { ask.frames } else { &[] };
+            bring = match self.send(ask, !over, frames).await {
                 Ok(answer) if self.stage == Stage::Settled => return self.settled(answer),
                 Ok(answer) => answer.tag == "room",
                 Err(error) if error.is_transient() && !over => false,
@@ -179,10 +179,12 @@ impl<'a> Turn<'a> {
     }
 
     /// Sends one call. A member that the broker has forgotten is replaced by a new one.
-    async fn send(&mut self, ask: &Ask<'_>, wait: bool, items: &[Bytes]) -> Result<Tagged> {
+    async fn send(&mut self, ask: &Ask<'_>, wait: bool, frames: &[Bytes]) -> Result<Tagged> {
         loop {
             self.stage = Stage::Unheard;
-            let value = self.over_link(&self.call(ask, wait, items), items).await?;
+            let value = self
+                .over_link(&self.call(ask, wait, frames), frames)
+                .await?;
             let answer = reply::tagged(value, ask.verb)?;
             self.stage = Stage::Settled;
             self.lane.used = Instant::now();
@@ -199,7 +201,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn call(&self, ask: &Ask<'_>, wait: bool, items: &[Bytes]) -> Call {
+    fn call(&self, ask: &Ask<'_>, wait: bool, frames: &[Bytes]) -> Call {
         let Shared { object, terms, .. } = self.shared;
         let mut call = object
             .call(ask.verb)
@@ -214,16 +216,16 @@ impl<'a> Turn<'a> {
         if let Some(count) = ask.count {
             call = call.arg(count);
         }
-        for item in items {
-            call = call.arg(item.as_ref());
+        for frame in frames {
+            call = call.arg(frame.as_ref());
         }
         call
     }
 
     /// What may be large goes beside the small calls, which then do not wait for it.
-    async fn over_link(&self, call: &Call, items: &[Bytes]) -> Result<Value> {
+    async fn over_link(&self, call: &Call, frames: &[Bytes]) -> Result<Value> {
         let broker = self.shared.object.broker();
-        let small = items.iter().map(Bytes::len).sum::<usize>() <= SMALL;
+        let small = frames.iter().map(Bytes::len).sum::<usize>() <= SMALL;
         let link = if small && call.verb != "queue_get" {
             broker.control()
         } else {

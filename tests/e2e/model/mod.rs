@@ -6,6 +6,5 @@ mod list;
 mod pipe;
 mod queue;
 mod value;
-//! Models: random operations of several clients, with crashes and expiries, beside a plain in-memory reference.
 
 mod semaphore;
