@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use super::sight::Sight;
-use super::{Facts, Handle, Phase, Process, ProcessError, Result, START_TIMEOUT, exitcode_of};
+use super::{Facts, Handle, Log, Phase, Process, ProcessError, Result, START_TIMEOUT, exitcode_of};
 use crate::completion::{Completion, Outcome};
 use crate::ids::TaskId;
 use crate::lending::while_waiting;
@@ -57,6 +57,7 @@ impl Process {
             name,
             daemon,
             tied: daemon,
+            attended: false,
             queue: handle.queue.name().clone(),
             start_timeout: START_TIMEOUT,
             phase: Phase::Started(handle),
@@ -132,6 +133,16 @@ impl Process {
         Ok(self.started()?.and_then(|handle| handle.facts.host()))
     }
 
+    /// What it prints, from the beginning until it has ended.
+    pub fn log(&self) -> Result<Log> {
+        let handle = self.handle("read the output of")?;
+        let log = handle.queue.log(handle.id).follow(true);
+        Ok(match handle.reader {
+            Some(reader) => log.read_by(reader),
+            None => log,
+        })
+    }
+
     /// Asks it to end (SIGTERM, and SIGKILL after its worker's grace, 5 s), and returns when its worker says that it
     /// has. In Python this is `Process.terminate`. Does nothing after its end.
     pub async fn terminate(&self) -> Result<()> {
@@ -181,6 +192,7 @@ impl Handle {
             queue: queue.clone(),
             id,
             facts,
+            reader: None,
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     Facts, Handle, Lineage, Parent, Phase, Process, ProcessError, Result, current_process,
 };
 use crate::broker::Broker;
-use crate::ids::TaskId;
+use crate::ids::{Incarnation, TaskId};
 use crate::lending::while_waiting;
 use crate::task_queue::{Cancelled, Look, Signal, TaskQueue};
 
@@ -30,7 +30,12 @@ impl Process {
             Phase::Closed => return Err(ProcessError::Closed),
         }
         let queue = broker.task_queue(&self.queue);
-        self.adopt(broker, &queue).await?;
+        let client = self.adopt(broker, &queue).await?;
+        let reader = self.attended.then_some(client);
+        if let Some(reader) = reader {
+            // Before it runs, so that it can't be ahead of its reader.
+            queue.log_read(self.task.id, reader, 0).await?;
+        }
         let deadline = Instant::now() + self.start_timeout;
         let mut sight = Sight::open(&queue, self.task.id).await;
         queue.submit(&self.task).await?;
@@ -44,6 +49,7 @@ impl Process {
             queue,
             id: self.task.id,
             facts: Arc::new(Facts::default()),
+            reader,
         };
         handle.facts.learn(look);
         children_of(broker).add(Child {
@@ -58,8 +64,8 @@ impl Process {
         Ok(())
     }
 
-    /// Makes it a child of this process.
-    async fn adopt(&mut self, broker: &Broker, queue: &TaskQueue) -> Result<()> {
+    /// Makes it a child of this process; answers as which client this process is the parent.
+    async fn adopt(&mut self, broker: &Broker, queue: &TaskQueue) -> Result<Incarnation> {
         let current = current_process();
         if current.daemon {
             return Err(ProcessError::DaemonicChildren);
@@ -78,7 +84,7 @@ impl Process {
                 client,
             },
         });
-        Ok(())
+        Ok(client)
     }
 
     /// Cancels what no worker has started. One that was claimed at this very moment may have ended by itself.
