@@ -83,6 +83,22 @@ async fn much_output_on_both_streams_arrives_whole_and_in_order() {
     assert!(finished.error_text() == expected("err"));
 }
 
+/// A log keeps less than that, so the command must wait for its reader.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_output_arrives_whole() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("-c 1 --allow-commands");
+    let finished = fleet
+        .pmq()
+        .run(fleet.run(&[], "seq 3000000"))
+        .expect_code(0);
+    let mut expected = (1..=3_000_000_u32).map(|i| i.to_string());
+    let text = finished.text();
+    let mut lines = text.lines();
+    assert!(lines.by_ref().eq(expected.by_ref()), "some is missing");
+    assert_eq!(finished.error_text(), "");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn output_arrives_while_it_runs() {
     let fleet = Fleet::new().await;
