@@ -10,7 +10,6 @@ use super::sight::Sight;
 use super::{Facts, Handle, Log, Phase, Process, ProcessError, Result, START_TIMEOUT, exitcode_of};
 use crate::completion::{Completion, Outcome};
 use crate::ids::TaskId;
-use crate::lending::while_waiting;
 use crate::task::{Task, Work};
 use crate::task_queue::{Look, Signal, Started, State, TaskQueue, deadline_after};
 use crate::typed;
@@ -199,7 +198,7 @@ impl Handle {
     /// How it ended, by a look; `None` while it lives.
     pub(super) async fn ended(&self) -> Result<Option<&Completion>> {
         if self.facts.ended.get().is_none() {
-            let look = self.queue.look(self.id).await?;
+            let look = Box::pin(self.queue.look(self.id)).await?;
             self.learn(look)?;
         }
         Ok(self.facts.ended.get().map(Box::as_ref))
@@ -209,7 +208,7 @@ impl Handle {
     async fn end(&self, deadline: Option<Instant>) -> Result<Option<&Completion>> {
         if self.ended().await?.is_none() {
             let mut sight = Sight::open(&self.queue, self.id).await;
-            let look = while_waiting(sight.wait(is_over, deadline, LOOK_EVERY)).await?;
+            let look = sight.wait(is_over, deadline, LOOK_EVERY).await?;
             self.learn(look)?;
         }
         Ok(self.facts.ended.get().map(Box::as_ref))

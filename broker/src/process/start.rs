@@ -12,7 +12,6 @@ use super::{
 };
 use crate::broker::Broker;
 use crate::ids::{Incarnation, TaskId};
-use crate::lending::while_waiting;
 use crate::task_queue::{Cancelled, Look, Signal, TaskQueue};
 
 /// How often a lost message costs no more than this.
@@ -30,7 +29,7 @@ impl Process {
             Phase::Closed => return Err(ProcessError::Closed),
         }
         let queue = broker.task_queue(&self.queue);
-        let client = self.adopt(broker, &queue).await?;
+        let client = Box::pin(self.adopt(broker, &queue)).await?;
         let reader = self.attended.then_some(client);
         if let Some(reader) = reader {
             // Before it runs, so that it can't be ahead of its reader.
@@ -38,12 +37,11 @@ impl Process {
         }
         let deadline = Instant::now() + self.start_timeout;
         let mut sight = Sight::open(&queue, self.task.id).await;
-        queue.submit(&self.task).await?;
+        Box::pin(queue.submit(&self.task)).await?;
         let wanted = |look: &Look| !matches!(look, Look::Waiting);
-        let started = sight.wait(wanted, Some(deadline), LOOK_EVERY);
-        let mut look = while_waiting(started).await?;
+        let mut look = sight.wait(wanted, Some(deadline), LOOK_EVERY).await?;
         if look == Look::Waiting {
-            look = self.give_up(&queue, &mut sight).await?;
+            look = Box::pin(self.give_up(&queue, &mut sight)).await?;
         }
         let handle = Handle {
             queue,
