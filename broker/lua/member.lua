@@ -30,12 +30,15 @@ end)
 -- ARGV[1]   time to live of an anonymous object (ms), or ""
 -- ARGV[2]   member (16 bytes)
 -- ARGV[3]   lease (ms)
--- Returns   {"ok"}
+-- ARGV[4]   "1" where the object must be there already; "" or nothing otherwise
+-- Returns   {"ok"}, or {"gone"}
 
 register("attach", {}, function(keys, args)
   local m, problem = settings(keys)
   if not m then
     return problem
+  elseif args[4] == "1" and not m[1] then
+    return { "gone" }
   end
   redis.call("ZCARD", keys[MEMBERS]) -- a wrong type fails here, before the first write
   redis.call("HSET", keys[META], "layout", LAYOUT)
@@ -62,5 +65,19 @@ register("detach", { "allow-oom" }, function(keys, args)
   if args[1] ~= "" and redis.call("ZCARD", keys[MEMBERS]) == 0 then
     redis.call("UNLINK", unpack(keys))
   end
+  return { "ok" }
+end)
+
+-- unlink: remove an object with all that it holds, whoever uses it.
+--
+-- KEYS      the object's keys (object)
+-- Returns   {"ok"}
+
+register("unlink", { "allow-oom" }, function(keys)
+  local m, problem = settings(keys)
+  if not m then
+    return problem
+  end
+  redis.call("UNLINK", unpack(keys))
   return { "ok" }
 end)

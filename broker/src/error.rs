@@ -108,6 +108,76 @@ pub enum Error {
         asked: u64,
     },
 
+    /// This process has closed the object. In Python this is `ValueError` of `Queue.put`, `OSError` of `Queue.empty`.
+    #[error("{kind} {name} is closed")]
+    Closed {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// An index beyond the ends. In Python this is `IndexError`.
+    #[error("index out of range in {kind} {name}")]
+    OutOfRange {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// `join_thread` before `close`. In Python this is `AssertionError`.
+    #[error("{kind} {name} is not closed")]
+    NotClosed {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// No such item, key or attribute. In Python this is `ValueError`, `KeyError` or `AttributeError`.
+    #[error("{kind} {name} has no such item")]
+    Missing {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// More items are told to be finished than were put. In Python this is `ValueError` of `JoinableQueue.task_done`.
+    #[error("task_done of queue {name} called too many times")]
+    TooManyDone {
+        /// The queue.
+        name: Name,
+    },
+
+    /// A sum beyond the integer's type. Nothing was added.
+    #[error("the sum does not fit into the integers of {kind} {name}")]
+    Overflow {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// The object changed while it was read or rewritten over several calls. Nothing was written.
+    #[error("{kind} {name} changed meanwhile")]
+    Changed {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
+    /// An anonymous object that nobody holds any more, or one that nobody has made.
+    #[error("{kind} {name} is not there")]
+    Gone {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+    },
+
     /// The data was written by a newer pmq.
     #[error("{0}")]
     NewerLayout(String),
@@ -222,6 +292,18 @@ impl Error {
             }
             Self::NotHeld { .. } => "release what you acquired, once",
             Self::NotOwner { .. } => "release it in the task or thread that acquired it",
+            Self::Closed { .. } => "open it again, or close it later",
+            Self::NotClosed { .. } => "close it first",
+            Self::TooManyDone { .. } => "call it once for each item that you got",
+            Self::OutOfRange { .. } => "ask for its length first, or catch this error as in Python",
+            Self::Missing { .. } => {
+                "ask with `contains` or `get` first, or catch this error as in Python"
+            }
+            Self::Overflow { .. } => "use a wider type, or `update`, which can wrap as you like",
+            Self::Changed { .. } => "try again, or hold a lock while several processes change it",
+            Self::Gone { .. } => {
+                "keep a handle of it until the other process has used its own, or give it a name"
+            }
             Self::OtherSize { .. } => "use the size that it has, or another name",
             Self::TooLarge { .. } => {
                 "put large data into a file or an object store and submit its name"

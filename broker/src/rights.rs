@@ -9,7 +9,7 @@ use crate::ids::Name;
 use crate::reply;
 
 /// The commands that the functions run inside, each with the arguments that follow the key.
-const INNER: [(&str, &[&str]); 42] = [
+const INNER: &[(&str, &[&str])] = &[
     ("DEL", &[]),
     ("EXISTS", &[]),
     ("HDEL", &["f"]),
@@ -23,13 +23,19 @@ const INNER: [(&str, &[&str]); 42] = [
     ("HSET", &["f", "v"]),
     ("HSTRLEN", &["f"]),
     ("LINDEX", &["0"]),
+    ("LINSERT", &["BEFORE", "p", "v"]),
     ("LLEN", &[]),
     ("LPOP", &[]),
+    ("LPOS", &["v"]),
     ("LPUSH", &["v"]),
     ("LRANGE", &["0", "0"]),
+    ("LREM", &["1", "v"]),
+    ("LSET", &["0", "v"]),
     ("LTRIM", &["0", "0"]),
     ("PEXPIRE", &["1"]),
     ("PERSIST", &[]),
+    ("RENAME", &["k"]),
+    ("RPOP", &[]),
     ("RPUSH", &["v"]),
     ("SADD", &["v"]),
     ("SCARD", &[]),

@@ -28,10 +28,12 @@ pub use pmq_broker::process::{
     active_children, at_exit, cpu_count, current_process, parent_process,
 };
 pub use pmq_broker::{
-    Broker, Completion, Config, Error, Incarnation, Lock, Name, Outcome, Password, Permit, Process,
-    ProcessError, RLock, RLockGuard, Result, Semaphore, TaskId, TaskQueue,
+    Array, Broker, Completion, Config, Dict, Error, GetError, Incarnation, JoinableQueue, List,
+    Lock, Manager, Name, Namespace, Outcome, Password, Permit, Process, ProcessError, PutError,
+    Queue, RLock, RLockGuard, RawQueue, Result, Semaphore, Shared, SimpleQueue, Slice, TaskId,
+    TaskQueue, Value,
 };
-pub use pmq_broker::{process, task_queue};
+pub use pmq_broker::{manager, process, task_queue};
 pub use pmq_worker::{
     Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,
 };

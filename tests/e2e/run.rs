@@ -75,9 +75,8 @@ async fn much_output_on_both_streams_arrives_whole_and_in_order() {
     let finished = fleet.pmq().run(fleet.run(&[], script)).expect_code(7);
     let expected = |word: &str| -> String {
         let rest = "of a line that is long enough to make a few mebibytes of them all";
-        (1..=LINES)
-            .map(|i| format!("{word} {i} {rest}\n"))
-            .collect()
+        let lines: Vec<String> = (1..=LINES).map(|i| format!("{word} {i} {rest}")).collect();
+        lines.join("\n") + "\n"
     };
     assert!(finished.text() == expected("out"));
     assert!(finished.error_text() == expected("err"));

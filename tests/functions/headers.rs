@@ -29,7 +29,7 @@ fn is_of_an_object(verb: &str) -> bool {
         "sem_", "cond_", "event_", "barrier_", "queue_", "pipe_", "list_", "dict_", "cell_",
         "array_",
     ];
-    let shared = ["renew", "attach", "detach"];
+    let shared = ["renew", "attach", "detach", "unlink", "refs"];
     let tasks = ["list_dead"];
     !tasks.contains(&verb)
         && (shared.contains(&verb) || kinds.iter().any(|kind| verb.starts_with(kind)))

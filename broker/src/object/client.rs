@@ -87,6 +87,11 @@ impl Client {
         });
     }
 
+    /// The connection of its thread.
+    pub(crate) fn link(&self) -> Arc<Link> {
+        self.link.clone()
+    }
+
     /// The thread's runtime; it starts with the first use.
     pub(crate) fn runtime(&self) -> &Runtime {
         let office = self.thread.get_or_init(Office::open);

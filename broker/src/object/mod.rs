@@ -2,9 +2,10 @@
 //!
 //! An object has a name, or is anonymous and goes with its last holder. Who uses it is a [`Member`] with a lease of its
 //! own, so that the crash of a process takes nothing with it. Reading order: [`member`], [`client`], [`inbox`],
-//! [`lease`], [`watchdog`].
+//! [`lease`], [`watchdog`], [`hold`].
 
 mod client;
+mod hold;
 mod inbox;
 mod lease;
 mod member;
@@ -24,12 +25,13 @@ use crate::keys::{Kind, ObjectKeys};
 use crate::reply::{self, Tagged};
 
 pub(crate) use client::Client;
+pub(crate) use hold::{Hold, attach};
 pub(crate) use inbox::Mail;
 pub(crate) use lease::{Granted, Lease, margin};
 pub(crate) use member::Member;
 
 /// How long the keys of an anonymous object outlive the last that its holders were heard of.
-const ANONYMOUS_TTL: Duration = Duration::from_secs(60);
+pub(crate) const ANONYMOUS_TTL: Duration = Duration::from_secs(60);
 /// Who waits asks again this often, as news may be lost; it also renews its place in the line.
 pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(2);
 

@@ -14,9 +14,11 @@ mod lock;
 mod logs;
 mod map;
 mod ps;
+mod put;
 mod queue;
 mod run;
 mod sem;
+mod size;
 mod status;
 mod submit;
 mod wait;
@@ -46,8 +48,12 @@ pub enum Command {
     Join(join::Join),
     /// Claim tasks and run them
     Worker(worker::WorkerCommand),
-    /// Get completions from a completion queue
+    /// Put items into a queue
+    Put(put::Put),
+    /// Get items from a queue, or completions from a completion queue
     Get(get::Get),
+    /// Print how many items a queue holds
+    Size(size::Size),
     /// Show queues, workers, or one task
     Status(status::Status),
     /// Wait until tasks have ended
@@ -94,7 +100,9 @@ impl Command {
             Self::Kill(command) => interruptible(command.run(context)).await,
             Self::Terminate(command) => interruptible(command.run(context)).await,
             Self::Join(command) => interruptible(command.run(context)).await,
+            Self::Put(command) => interruptible(command.run(context)).await,
             Self::Get(command) => interruptible(command.run(context)).await,
+            Self::Size(command) => interruptible(command.run(context)).await,
             Self::Status(command) => interruptible(command.run(context)).await,
             Self::Wait(command) => interruptible(command.run(context)).await,
             Self::Logs(command) => interruptible(command.run(context)).await,
