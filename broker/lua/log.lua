@@ -11,7 +11,8 @@
 -- ARGV[3]   offset where the first piece begins
 -- ARGV[4..] two a piece, at most 500 pieces and 1 MiB a call: o (standard output), e (standard error) or x (nothing
 --           follows, and no bytes); its bytes
--- Returns   {"ok", offset of the log's end, for how long it is kept from now (ms)}, or {"lost"}
+-- Returns   {"ok", offset of the log's end, for how long it is kept from now (ms)}, {"full"} while the reader for whom the
+--           process waits is half a log behind (see log_read; nothing was added), or {"lost"}
 
 local LOG_MAX, LOGS_MAX = 4194304, 268435456
 local OLDEST = 32 -- logs that one call may drop
@@ -30,6 +31,15 @@ local function log_end(key)
   end
   local offset, mark = string.match(last[1], "^(%d+)-(%d+)$")
   return tonumber(offset), mark ~= "0", true
+end
+
+-- How much the reader for whom the process waits has not read; 0 where there is none, or its lease has ended.
+local function unread(keys, id, at)
+  local row = redis.call("HGET", keys[LOG_SIZES], "reader:" .. id)
+  if not row or not live_row(keys, string.sub(row, 1, 16)) then
+    return 0
+  end
+  return at - tonumber(string.sub(row, 17))
 end
 
 -- What of the pieces lies beyond the end of the log: entries, where the log ends with them, and their bytes.
@@ -85,6 +95,9 @@ local function drop_logs(keys, ids)
   if #ids > 0 then
     redis.call("ZREM", keys[LOGS], unpack(ids))
     redis.call("HDEL", keys[LOG_SIZES], unpack(ids))
+    for _, id in ipairs(ids) do
+      redis.call("HDEL", keys[LOG_SIZES], "reader:" .. id)
+    end
   end
 end
 
@@ -110,6 +123,9 @@ register("log_append", {}, function(keys, args)
   local log_max = tonumber(m[3]) or LOG_MAX
   local key = log_key(keys, id)
   local at, over, exists = log_end(key)
+  if #args > 3 and unread(keys, id, at) > log_max / 2 then
+    return { "full" }
+  end
   local entries, bytes
   entries, at, bytes = beyond(args, at, over)
   if not exists and #entries == 0 then
@@ -129,4 +145,24 @@ register("log_append", {}, function(keys, args)
     redis.call("PEXPIRE", expiring, kept)
   end
   return { "ok", at, kept }
+end)
+
+-- log_read: say how far a reader has come for whom the process shall wait, as at a full pipe: its log loses nothing that
+-- this reader has not read, as long as the reader's lease goes on.
+--
+-- KEYS      the shard's fixed keys (lib)
+-- ARGV[1]   id
+-- ARGV[2]   the reader: a client's incarnation (16 bytes)
+-- ARGV[3]   offset up to which it has read
+-- Returns   {"ok"}
+
+register("log_read", { "allow-oom" }, function(keys, args)
+  local m, problem = settings(keys, "retention")
+  if not m then
+    return problem
+  end
+  redis.call("HLEN", keys[LOG_SIZES]) -- a wrong type fails here, before the first write
+  redis.call("HSET", keys[LOG_SIZES], "reader:" .. args[1], args[2] .. args[3])
+  redis.call("PEXPIRE", keys[LOG_SIZES], math.floor((tonumber(m[2]) or 3600000) * 5 / 4))
+  return { "ok" }
 end)

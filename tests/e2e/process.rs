@@ -4,7 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use pmq_broker::process::{
-    CurrentProcess, LOST, active_children, at_exit, cpu_count, current_process, parent_process,
+    CurrentProcess, LOST, Piece, active_children, at_exit, cpu_count, current_process,
+    parent_process,
 };
 use pmq_broker::task_queue::DEFAULT_LEASE;
 use pmq_broker::typed::Task;
@@ -226,6 +227,26 @@ async fn a_kill_whose_news_is_lost_takes_one_heartbeat() {
     let took = asked.elapsed();
     println!("kill without news: {took:?}");
     assert!(took < WITHOUT_NEWS, "{took:?}");
+    assert_eq!(process.exitcode().await.unwrap(), Some(-9));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_waits_for_who_attends_it_but_is_killed_all_the_same() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("-c 1 --allow-commands");
+    let script = "seq 3000000; touch $DIR/printed; exec sleep 600";
+    let mut process = fleet.process(script).attended(true);
+    process.start(fleet.queue.broker()).await.unwrap();
+    let mut log = process.log().unwrap();
+    let mut got = 0;
+    while got < 10_000_000 {
+        match log.next().await.unwrap() {
+            Some(Piece::Output { bytes, .. }) => got += bytes.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(!fleet.path("printed").exists(), "it waits");
+    process.kill().await.unwrap();
     assert_eq!(process.exitcode().await.unwrap(), Some(-9));
 }
 

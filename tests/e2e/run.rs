@@ -75,12 +75,27 @@ async fn much_output_on_both_streams_arrives_whole_and_in_order() {
     let finished = fleet.pmq().run(fleet.run(&[], script)).expect_code(7);
     let expected = |word: &str| -> String {
         let rest = "of a line that is long enough to make a few mebibytes of them all";
-        (1..=LINES)
-            .map(|i| format!("{word} {i} {rest}\n"))
-            .collect()
+        let lines: Vec<String> = (1..=LINES).map(|i| format!("{word} {i} {rest}")).collect();
+        lines.join("\n") + "\n"
     };
     assert!(finished.text() == expected("out"));
     assert!(finished.error_text() == expected("err"));
+}
+
+/// A log keeps less than that, so the command must wait for its reader.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_output_arrives_whole() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("-c 1 --allow-commands");
+    let finished = fleet
+        .pmq()
+        .run(fleet.run(&[], "seq 3000000"))
+        .expect_code(0);
+    let mut expected = (1..=3_000_000_u32).map(|i| i.to_string());
+    let text = finished.text();
+    let mut lines = text.lines();
+    assert!(lines.by_ref().eq(expected.by_ref()), "some is missing");
+    assert_eq!(finished.error_text(), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use redis::Value;
 
 use crate::call::{Call, texts};
-use crate::seed::{Held, finish, log_append, reclaim};
+use crate::seed::{Held, finish, join, leave, log_append, log_read, reclaim};
 use crate::shard::{Shard, id};
 use crate::state::Content;
 
@@ -226,4 +226,39 @@ fn neither_the_end_of_a_task_nor_the_loss_of_its_worker_takes_its_log() {
     for word in ["a", "b"] {
         assert_eq!(numbers(&shard, word), ["1-0"]);
     }
+}
+
+#[test]
+fn a_process_waits_for_its_reader_as_long_as_that_lives() {
+    let shard = Shard::new();
+    shard.set_meta("log_max", 100);
+    shard.call(&join("reader", ""));
+    let held = shard.running("a", "w");
+    shard.call(&log_read(&held, "reader", 0));
+    shard.call(&bytes(&held, 0, 50));
+    shard.call(&bytes(&held, 50, 30));
+    let call = bytes(&held, 80, 30);
+    assert_eq!(texts(&shard.expect_nothing(&call)), ["full"]);
+    let only_asks = log_append(&held, 80, &[]);
+    assert_eq!(end(&shard.call(&only_asks)), "80", "that it may always");
+    shard.call(&log_read(&held, "reader", 30));
+    assert_eq!(end(&shard.call(&call)), "110");
+    assert_eq!(texts(&shard.call(&bytes(&held, 110, 1))), ["full"]);
+    shard.call(&leave("reader", true));
+    assert_eq!(end(&shard.call(&bytes(&held, 110, 1))), "111");
+}
+
+#[test]
+fn a_reader_goes_with_the_log() {
+    let shard = Shard::new();
+    let old = shard.running("old", "w");
+    shard.call(&log_read(&old, "reader", 0));
+    shard.call(&bytes(&old, 0, 10));
+    shard.call(&finish(&[(&old, "o")]));
+    shard.set_meta("logs_max", 15);
+    let new = shard.running("new", "w");
+    shard.call(&bytes(&new, 0, 10));
+    let sizes = shard.state().hash("log.sizes");
+    let fields: Vec<&[u8]> = sizes.keys().map(Vec::as_slice).collect();
+    assert_eq!(fields, [b"all".as_slice(), &new.id]);
 }

@@ -144,9 +144,8 @@ impl Printer {
                 "running" => self.running(value),
                 "claims" => self.log(value),
                 "attempts" => self.attempts(value, now_ms),
-                "started" => word(value),
                 "cancels" => orders(value),
-                "log.sizes" => word(value),
+                "started" | "log.sizes" => word(value),
                 _ => self.record(field, value),
             };
             let line = format!("{} {}: {}", self.part(part), word(field), text.trim());

@@ -4,8 +4,8 @@ use pmq_broker::Task;
 
 use crate::call::Call;
 use crate::seed::{
-    by_id, cancel, claim_with, claimed, finish, heartbeat, join, leave, log_append, name, process,
-    reclaim, refuse, release, start, submit, submit_with_due, take, task,
+    by_id, cancel, claim_with, claimed, finish, heartbeat, join, leave, log_append, log_read, name,
+    process, reclaim, refuse, release, start, submit, submit_with_due, take, task,
 };
 use crate::shard::{Shard, padded, who};
 
@@ -17,7 +17,7 @@ pub(crate) struct Scenario {
 }
 
 /// Every function of a shard, in the order of the library.
-pub(crate) const SCENARIOS: [Scenario; 22] = [
+pub(crate) const SCENARIOS: [Scenario; 23] = [
     Scenario {
         verb: "submit",
         prepare: submit_some,
@@ -105,6 +105,13 @@ pub(crate) const SCENARIOS: [Scenario; 22] = [
         prepare: |shard| {
             usual(shard);
             by_id("watch", &EVERYWHERE)
+        },
+    },
+    Scenario {
+        verb: "log_read",
+        prepare: |shard| {
+            let held = usual(shard);
+            log_read(&held[3], "owner", 1)
         },
     },
     Scenario {

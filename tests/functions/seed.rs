@@ -204,6 +204,12 @@ pub(crate) fn log_append(held: &Held, offset: u64, pieces: &[(&str, &str)]) -> C
     pieces.iter().fold(call.n(offset), add)
 }
 
+/// `log_read`, by a reader for whom the process waits.
+pub(crate) fn log_read(held: &Held, reader: &str, offset: u64) -> Call {
+    let call = Call::new("log_read").arg(held.id);
+    call.arg(padded(reader)).n(offset)
+}
+
 /// A call whose only arguments are ids.
 pub(crate) fn by_id(verb: &'static str, words: &[&str]) -> Call {
     Call::new(verb).args(words.iter().map(|w| padded(w)))

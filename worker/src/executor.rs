@@ -17,7 +17,7 @@ use crate::handlers::{Context, Function, Handler, Handlers, TaskError, call, cau
 use crate::held::{Line, StopSwitch};
 use crate::lending::{Desk, Lender, Ticket};
 use crate::process::{Host, Pid, Process, say_here};
-use crate::process_log::{Chunk, ProcessLog};
+use crate::process_log::{Chunk, Close, ProcessLog};
 use crate::runner::{Answer, Request, RunnerError};
 use crate::slots::Slot;
 use crate::standing_back::StandingBack;
@@ -150,7 +150,11 @@ impl Shared {
         };
         let end = process.run(&self.host, known, self.work(task, run)).await;
         // Who sees its end can read its whole log.
-        let bytes = log.close(end.is_last(task)).await;
+        let close = Close {
+            last: end.is_last(task),
+            hurry: run.switch.why().is_some(),
+        };
+        let bytes = log.close(close).await;
         end.with_log(bytes)
     }
 

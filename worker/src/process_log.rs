@@ -29,6 +29,9 @@ const SOON: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the end of a process waits until its whole log is with the broker.
 const FLUSH: Duration = Duration::from_secs(2);
+/// Between two looks whether a reader has gone on.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// Between two tries of what the broker refuses.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -38,7 +41,7 @@ pub(crate) type Chunk = (Stream, Bytes);
 /// The log of one run.
 pub(crate) struct ProcessLog {
     chunks: mpsc::Sender<Chunk>,
-    close: oneshot::Sender<bool>,
+    close: oneshot::Sender<Close>,
     writer: JoinHandle<u64>,
 }
 
@@ -60,13 +63,22 @@ impl ProcessLog {
         self.chunks.clone()
     }
 
-    /// Waits, for at most 2 s, until the broker has everything; `last` where no other run can follow. Answers how many
-    /// bytes the log has, with those that were lost.
-    pub(crate) async fn close(self, last: bool) -> u64 {
+    /// Waits until the broker has everything: for at most 2 s where it is silent, and for a reader for whom the process
+    /// waits, unless there is hurry. Answers how many bytes the log has, with those that were lost.
+    pub(crate) async fn close(self, close: Close) -> u64 {
         // A writer that has gone has told why.
-        let _ = self.close.send(last);
+        let _ = self.close.send(close);
         self.writer.await.unwrap_or_default()
     }
+}
+
+/// How a log is closed.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Close {
+    /// No other run can follow.
+    pub(crate) last: bool,
+    /// The run was told to stop.
+    pub(crate) hurry: bool,
 }
 
 /// The run whose log it is.
@@ -84,13 +96,15 @@ struct Closing {
     last: bool,
     /// Until when there is time to write it.
     deadline: Instant,
+    /// Whether this holds for a reader that is behind as well.
+    hurry: bool,
 }
 
 struct Writer {
     target: Target,
     backlog: Backlog,
     chunks: mpsc::Receiver<Chunk>,
-    close: oneshot::Receiver<bool>,
+    close: oneshot::Receiver<Close>,
     closing: Option<Closing>,
     /// Whether it is known where the log of earlier runs ends.
     opened: bool,
@@ -102,12 +116,14 @@ struct Writer {
     paced: Instant,
     /// No call at all before this.
     barred: Instant,
+    /// How long the last wait for the reader was.
+    pause: Duration,
     /// When the log must be kept longer.
     refresh: Option<Instant>,
 }
 
 impl Writer {
-    fn new(target: Target, chunks: mpsc::Receiver<Chunk>, close: oneshot::Receiver<bool>) -> Self {
+    fn new(target: Target, chunks: mpsc::Receiver<Chunk>, close: oneshot::Receiver<Close>) -> Self {
         let now = Instant::now();
         Self {
             target,
@@ -120,6 +136,7 @@ impl Writer {
             stalled: None,
             paced: now,
             barred: now,
+            pause: Duration::ZERO,
             refresh: None,
         }
     }
@@ -137,6 +154,8 @@ impl Writer {
             }
             match self.call().await {
                 Ok(Appended::Kept { end, expires }) => self.confirm(end, expires),
+                Ok(Appended::Full) if self.is_out_of_time() => break,
+                Ok(Appended::Full) => self.wait_for_reader(),
                 Ok(Appended::Lost) => return self.backlog.end(),
                 Err(error) if self.gives_up(&error) => break,
                 Err(_) => self.barred = Instant::now() + AGAIN,
@@ -168,7 +187,7 @@ impl Writer {
         let waits = self.backlog.is_full() && !late;
         tokio::select! {
             biased;
-            last = &mut self.close, if open => self.begin_to_close(last.unwrap_or(false)),
+            close = &mut self.close, if open => self.begin_to_close(close.unwrap_or_default()),
             Some((stream, bytes)) = self.chunks.recv(), if open && !waits => {
                 self.backlog.push(stream, &bytes);
                 if late {
@@ -181,12 +200,16 @@ impl Writer {
     }
 
     /// All that was printed is in the channel.
-    fn begin_to_close(&mut self, last: bool) {
+    fn begin_to_close(&mut self, close: Close) {
         while let Ok((stream, bytes)) = self.chunks.try_recv() {
             self.backlog.push(stream, &bytes);
         }
         let deadline = Instant::now() + FLUSH;
-        self.closing = Some(Closing { last, deadline });
+        self.closing = Some(Closing {
+            last: close.last,
+            hurry: close.hurry,
+            deadline,
+        });
     }
 
     /// Makes the next call, and takes in what is printed meanwhile.
@@ -221,6 +244,7 @@ impl Writer {
 
     fn confirm(&mut self, end: u64, expires: Duration) {
         self.stalled = None;
+        self.pause = Duration::ZERO;
         if self.opened {
             self.backlog.confirm(end);
         } else {
@@ -229,6 +253,19 @@ impl Writer {
         }
         // A log that is there is kept as long as its process runs, however little that prints.
         self.refresh = (end > 0).then(|| Instant::now() + expires / 10);
+    }
+
+    /// The process waits for whoever reads its log, once the backlog is full as well.
+    fn wait_for_reader(&mut self) {
+        self.stalled = None;
+        self.pause = (self.pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        self.barred = Instant::now() + self.pause;
+    }
+
+    /// Whether the end of the process must not wait for its reader any longer.
+    fn is_out_of_time(&self) -> bool {
+        self.closing
+            .is_some_and(|closing| closing.hurry && Instant::now() >= closing.deadline)
     }
 
     /// Whether the broker has everything that there is to say.

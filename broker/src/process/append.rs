@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Stream;
 use crate::error::Result;
-use crate::ids::TaskId;
+use crate::ids::{Incarnation, TaskId};
 use crate::reply;
 use crate::task_queue::{Run, TaskQueue};
 
@@ -32,6 +32,8 @@ pub enum Appended {
         /// For how long the log is kept unless this is called again.
         expires: Duration,
     },
+    /// The reader for whom the process waits is too far behind: nothing was added, try again soon.
+    Full,
     /// This run does not hold the task any more, so its output belongs to no log.
     Lost,
 }
@@ -53,12 +55,25 @@ impl TaskQueue {
         });
         let answer = self.broker().bulk().call(&call, PATIENCE).await?;
         let mut answer = reply::tagged(answer, "write a log")?;
-        if answer.tag != "ok" {
-            return Ok(Appended::Lost);
+        match answer.tag.as_str() {
+            "ok" => {}
+            "full" => return Ok(Appended::Full),
+            _ => return Ok(Appended::Lost),
         }
         Ok(Appended::Kept {
             end: answer.number()?,
             expires: Duration::from_millis(answer.number()?),
         })
+    }
+
+    /// Says how far `reader` has read the log of a process, which waits for it as long as its lease goes on.
+    pub(super) async fn log_read(&self, id: TaskId, reader: Incarnation, at: u64) -> Result<()> {
+        let call = self
+            .call("log_read")
+            .arg(id.as_bytes().as_slice())
+            .arg(reader.as_bytes().as_slice())
+            .arg(at);
+        let control = self.broker().control();
+        control.call(&call, crate::PATIENCE).await.map(drop)
     }
 }

@@ -45,6 +45,7 @@ impl Process {
             name: default_name(&current_process().name),
             daemon: false,
             tied: false,
+            attended: false,
             queue: default_queue(),
             start_timeout: START_TIMEOUT,
             phase: Phase::Initial,
@@ -70,6 +71,14 @@ impl Process {
     #[must_use]
     pub fn tied(mut self, tied: bool) -> Self {
         self.tied = tied;
+        self
+    }
+
+    /// Sets whether it waits for this process to read its output by [`Process::log`], as at a full pipe, so that nothing
+    /// is lost; false unless set. It waits no longer than this process lives.
+    #[must_use]
+    pub fn attended(mut self, attended: bool) -> Self {
+        self.attended = attended;
         self
     }
 

@@ -7,10 +7,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use super::sight::Sight;
-use super::{Facts, Handle, Phase, Process, ProcessError, Result, START_TIMEOUT, exitcode_of};
+use super::{Facts, Handle, Log, Phase, Process, ProcessError, Result, START_TIMEOUT, exitcode_of};
 use crate::completion::{Completion, Outcome};
 use crate::ids::TaskId;
-use crate::lending::while_waiting;
 use crate::task::{Task, Work};
 use crate::task_queue::{Look, Signal, Started, State, TaskQueue, deadline_after};
 use crate::typed;
@@ -57,6 +56,7 @@ impl Process {
             name,
             daemon,
             tied: daemon,
+            attended: false,
             queue: handle.queue.name().clone(),
             start_timeout: START_TIMEOUT,
             phase: Phase::Started(handle),
@@ -132,6 +132,16 @@ impl Process {
         Ok(self.started()?.and_then(|handle| handle.facts.host()))
     }
 
+    /// What it prints, from the beginning until it has ended.
+    pub fn log(&self) -> Result<Log> {
+        let handle = self.handle("read the output of")?;
+        let log = handle.queue.log(handle.id).follow(true);
+        Ok(match handle.reader {
+            Some(reader) => log.read_by(reader),
+            None => log,
+        })
+    }
+
     /// Asks it to end (SIGTERM, and SIGKILL after its worker's grace, 5 s), and returns when its worker says that it
     /// has. In Python this is `Process.terminate`. Does nothing after its end.
     pub async fn terminate(&self) -> Result<()> {
@@ -181,13 +191,14 @@ impl Handle {
             queue: queue.clone(),
             id,
             facts,
+            reader: None,
         }
     }
 
     /// How it ended, by a look; `None` while it lives.
     pub(super) async fn ended(&self) -> Result<Option<&Completion>> {
         if self.facts.ended.get().is_none() {
-            let look = self.queue.look(self.id).await?;
+            let look = Box::pin(self.queue.look(self.id)).await?;
             self.learn(look)?;
         }
         Ok(self.facts.ended.get().map(Box::as_ref))
@@ -197,7 +208,7 @@ impl Handle {
     async fn end(&self, deadline: Option<Instant>) -> Result<Option<&Completion>> {
         if self.ended().await?.is_none() {
             let mut sight = Sight::open(&self.queue, self.id).await;
-            let look = while_waiting(sight.wait(is_over, deadline, LOOK_EVERY)).await?;
+            let look = sight.wait(is_over, deadline, LOOK_EVERY).await?;
             self.learn(look)?;
         }
         Ok(self.facts.ended.get().map(Box::as_ref))

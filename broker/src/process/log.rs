@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::broker::PATIENCE;
 use crate::connection::link::Link;
 use crate::error::Result;
-use crate::ids::TaskId;
+use crate::ids::{Incarnation, TaskId};
 use crate::reply::{self, odd};
 use crate::task_queue::{Ending, TaskQueue};
 
@@ -74,6 +74,8 @@ pub struct Log {
     id: TaskId,
     link: Link,
     follow: bool,
+    /// Who reads, where the process waits for it, and how far the broker knows it to be.
+    reader: Option<(Incarnation, u64)>,
     /// How much of the log was read.
     at: u64,
     pieces: VecDeque<Piece>,
@@ -94,6 +96,7 @@ impl TaskQueue {
             id,
             link: self.broker().waiting(LOOK_EVERY),
             follow: false,
+            reader: None,
             at: 0,
             pieces: VecDeque::new(),
             alive: None,
@@ -151,7 +154,25 @@ impl Log {
         }
     }
 
+    /// Lets the process wait for this reader, a client with a lease on its queue.
+    pub(super) fn read_by(mut self, reader: Incarnation) -> Self {
+        self.reader = Some((reader, 0));
+        self
+    }
+
+    /// All that was read is with the caller: the process may go on.
+    async fn tell(&mut self) -> Result<()> {
+        if let Some((reader, told)) = self.reader
+            && told < self.at
+        {
+            self.queue.log_read(self.id, reader, self.at).await?;
+            self.reader = Some((reader, self.at));
+        }
+        Ok(())
+    }
+
     async fn advance(&mut self) -> Result<()> {
+        self.tell().await?;
         if self.ended {
             // Requeued, it may have run again since.
             self.over = !self.read(None).await?;

@@ -39,7 +39,7 @@ pub use lineage::{Lineage, Parent};
 pub use log::{Log, Piece, Stream};
 
 use crate::completion::{Completion, Outcome};
-use crate::ids::{Name, TaskId};
+use crate::ids::{Incarnation, Name, TaskId};
 use crate::task::Task;
 use crate::task_queue::{Started, TaskQueue};
 
@@ -61,6 +61,7 @@ pub struct Process {
     name: String,
     daemon: bool,
     tied: bool,
+    attended: bool,
     queue: Name,
     start_timeout: Duration,
     phase: Phase,
@@ -80,6 +81,8 @@ struct Handle {
     queue: TaskQueue,
     id: TaskId,
     facts: Arc<Facts>,
+    /// Who it waits for to read its output, if for anybody.
+    reader: Option<Incarnation>,
 }
 
 impl std::fmt::Debug for Handle {

@@ -21,7 +21,8 @@ impl Sight {
     /// Listens for news of the process, which may not be submitted yet. Without any it still looks.
     pub(super) async fn open(queue: &TaskQueue, id: TaskId) -> Self {
         let channels = [queue.keys().ended()];
-        let news = queue.broker().control().subscribe(&channels).await;
+        // Boxed, as who joins a process must not become a large future by that.
+        let news = Box::pin(queue.broker().control().subscribe(&channels)).await;
         Self {
             queue: queue.clone(),
             id,
@@ -37,7 +38,7 @@ impl Sight {
         deadline: Option<Instant>,
         every: Duration,
     ) -> Result<Look> {
-        let mut look = self.queue.look(self.id).await?;
+        let mut look = Box::pin(self.queue.look(self.id)).await?;
         let over = || deadline.is_some_and(|deadline| deadline <= Instant::now());
         if wanted(&look) || over() {
             return Ok(look);
@@ -47,7 +48,7 @@ impl Sight {
                 let next = Instant::now() + every;
                 self.hear(deadline.map_or(next, |deadline| deadline.min(next)))
                     .await;
-                look = self.queue.look(self.id).await?;
+                look = Box::pin(self.queue.look(self.id)).await?;
             }
             Ok(look)
         })

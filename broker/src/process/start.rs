@@ -11,8 +11,7 @@ use super::{
     Facts, Handle, Lineage, Parent, Phase, Process, ProcessError, Result, current_process,
 };
 use crate::broker::Broker;
-use crate::ids::TaskId;
-use crate::lending::while_waiting;
+use crate::ids::{Incarnation, TaskId};
 use crate::task_queue::{Cancelled, Look, Signal, TaskQueue};
 
 /// How often a lost message costs no more than this.
@@ -30,20 +29,25 @@ impl Process {
             Phase::Closed => return Err(ProcessError::Closed),
         }
         let queue = broker.task_queue(&self.queue);
-        self.adopt(broker, &queue).await?;
+        let client = Box::pin(self.adopt(broker, &queue)).await?;
+        let reader = self.attended.then_some(client);
+        if let Some(reader) = reader {
+            // Before it runs, so that it can't be ahead of its reader.
+            queue.log_read(self.task.id, reader, 0).await?;
+        }
         let deadline = Instant::now() + self.start_timeout;
         let mut sight = Sight::open(&queue, self.task.id).await;
-        queue.submit(&self.task).await?;
+        Box::pin(queue.submit(&self.task)).await?;
         let wanted = |look: &Look| !matches!(look, Look::Waiting);
-        let started = sight.wait(wanted, Some(deadline), LOOK_EVERY);
-        let mut look = while_waiting(started).await?;
+        let mut look = sight.wait(wanted, Some(deadline), LOOK_EVERY).await?;
         if look == Look::Waiting {
-            look = self.give_up(&queue, &mut sight).await?;
+            look = Box::pin(self.give_up(&queue, &mut sight)).await?;
         }
         let handle = Handle {
             queue,
             id: self.task.id,
             facts: Arc::new(Facts::default()),
+            reader,
         };
         handle.facts.learn(look);
         children_of(broker).add(Child {
@@ -58,8 +62,8 @@ impl Process {
         Ok(())
     }
 
-    /// Makes it a child of this process.
-    async fn adopt(&mut self, broker: &Broker, queue: &TaskQueue) -> Result<()> {
+    /// Makes it a child of this process; answers as which client this process is the parent.
+    async fn adopt(&mut self, broker: &Broker, queue: &TaskQueue) -> Result<Incarnation> {
         let current = current_process();
         if current.daemon {
             return Err(ProcessError::DaemonicChildren);
@@ -78,7 +82,7 @@ impl Process {
                 client,
             },
         });
-        Ok(())
+        Ok(client)
     }
 
     /// Cancels what no worker has started. One that was claimed at this very moment may have ended by itself.

@@ -82,7 +82,9 @@ impl Run {
         let detach = self.detach;
         let attended = Attended {
             limit: self.timeout,
-            process: self.process(&place, cwd),
+            process: self
+                .process(&place, cwd)
+                .attended(!detach && !context.output.is_json()),
             place,
             signals,
             output: context.output,

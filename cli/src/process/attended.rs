@@ -6,7 +6,7 @@ use std::time::Duration;
 use pmq_broker::lending::while_waiting;
 use pmq_broker::process::{self, exitcode_of};
 use pmq_broker::task_queue::{Cancelled, Signal};
-use pmq_broker::{Completion, Process, TaskQueue};
+use pmq_broker::{Completion, Process};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::place::Place;
@@ -121,7 +121,7 @@ impl Attended {
         } = self;
         let (id, queue) = (process.id(), place.queue.clone());
         let deadline = limit.map(|limit| Instant::now() + limit);
-        let mut shown = pin!(show(process, &queue, *output));
+        let mut shown = pin!(show(process, *output));
         loop {
             let signal = tokio::select! {
                 shown = &mut shown => return shown.map(|()| stopped),
@@ -144,9 +144,9 @@ fn order(is_stopped: bool) -> Signal {
 }
 
 /// For a program, its output is in the one object that tells its end.
-async fn show(process: &Process, queue: &TaskQueue, output: Output) -> anyhow::Result<()> {
+async fn show(process: &Process, output: Output) -> anyhow::Result<()> {
     if !output.is_json() {
-        while_waiting(stream(queue.log(process.id()), output)).await?;
+        while_waiting(stream(process.log()?, output)).await?;
     }
     Ok(process.join().await?)
 }

@@ -7,8 +7,7 @@ use pmq_broker::process::{Log, Piece, Stream};
 use crate::output::{Output, note};
 
 /// Shows what a process prints, as it comes, until it has ended.
-pub(crate) async fn stream(log: Log, output: Output) -> anyhow::Result<()> {
-    let mut log = log.follow(true);
+pub(crate) async fn stream(mut log: Log, output: Output) -> anyhow::Result<()> {
     while let Some(piece) = log.next().await? {
         match piece {
             Piece::Output {
