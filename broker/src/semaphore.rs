@@ -13,12 +13,9 @@ use crate::broker::Broker;
 use crate::error::{Error, Result};
 use crate::ids::Name;
 use crate::keys::Kind;
-use crate::object::{ASK_AGAIN, Granted, Member, Object};
+use crate::object::{ASK_AGAIN, Granted, Member, Object, WAITING_LEASE};
 use crate::reply::{self, Tagged};
 use crate::task_queue::{DEFAULT_LEASE, deadline_after};
-
-/// The lease of who waits in line, as the functions give it.
-const WAITING_LEASE: Duration = Duration::from_secs(5);
 
 const SEMAPHORE: Kind = Kind {
     word: "semaphore",
