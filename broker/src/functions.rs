@@ -63,6 +63,12 @@ pub const SOURCE: &str = concat!(
     "do\n",
     include_str!("../lua/semaphore.lua"),
     "end\n",
+    "do\n",
+    include_str!("../lua/event.lua"),
+    "end\n",
+    "do\n",
+    include_str!("../lua/barrier.lua"),
+    "end\n",
 );
 
 /// One call of a function: its keys, then its arguments in order. It can be sent again as it is.

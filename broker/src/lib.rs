@@ -14,6 +14,7 @@
 //! In reading order: [`ids`], [`task`], [`envelope`] and [`completion`] are plain data; [`keys`] names every key;
 //! [`functions`] is the library of state changes; [`broker`] connects; [`task_queue`] calls.
 
+pub mod barrier;
 pub mod broker;
 pub mod completion;
 pub mod config;
@@ -24,6 +25,7 @@ pub mod config;
 pub mod connection;
 pub mod envelope;
 pub mod error;
+pub mod event;
 pub mod functions;
 pub mod ids;
 pub mod keys;
@@ -36,10 +38,12 @@ pub mod task;
 pub mod task_queue;
 pub mod typed;
 
+pub use barrier::Barrier;
 pub use broker::{Broker, PATIENCE};
 pub use completion::{Completion, Outcome, Report};
 pub use config::{Config, Password};
 pub use error::{Error, Result};
+pub use event::Event;
 pub use ids::{Incarnation, Name, TaskId};
 pub use lock::Lock;
 pub use semaphore::{Permit, Semaphore};

@@ -9,7 +9,7 @@ use crate::ids::Name;
 use crate::reply;
 
 /// The commands that the functions run inside, each with the arguments that follow the key.
-const INNER: [(&str, &[&str]); 35] = [
+const INNER: [(&str, &[&str]); 39] = [
     ("DEL", &[]),
     ("EXISTS", &[]),
     ("HDEL", &["f"]),
@@ -28,6 +28,7 @@ const INNER: [(&str, &[&str]); 35] = [
     ("LRANGE", &["0", "0"]),
     ("LTRIM", &["0", "0"]),
     ("PEXPIRE", &["1"]),
+    ("PERSIST", &[]),
     ("RPUSH", &["v"]),
     ("SADD", &["v"]),
     ("SCARD", &[]),
@@ -40,9 +41,12 @@ const INNER: [(&str, &[&str]); 35] = [
     ("ZADD", &["1", "v"]),
     ("ZCARD", &[]),
     ("ZMSCORE", &["v"]),
+    ("ZPOPMIN", &[]),
     ("ZRANGE", &["0", "0"]),
     ("ZRANGEBYSCORE", &["0", "0"]),
+    ("ZRANK", &["v"]),
     ("ZREM", &["v"]),
+    ("ZREMRANGEBYRANK", &["0", "0"]),
     ("ZSCORE", &["v"]),
     ("BLPOP", &["1"]),
 ];

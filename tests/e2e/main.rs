@@ -6,6 +6,8 @@
 )]
 
 mod fleet;
+mod keys;
+mod model;
 mod roles;
 mod site;
 mod store;
@@ -13,10 +15,12 @@ mod store;
 mod admin;
 mod attempts;
 mod bad_input;
+mod barrier;
 mod cancel;
 mod commands;
 mod consumers;
 mod delays;
+mod event;
 mod faults;
 mod get;
 mod leases;
