@@ -7,7 +7,7 @@ local IDLE_TTL = 172800000 -- ms: the fence of a lock that nobody uses is kept f
 local PERSIST_AFTER = 86400000000 -- µs since the last grant
 
 local function read_semaphore(keys, who)
-  local m, problem = settings(keys, "n", "extra", "held", "fence", "abandoned", who)
+  local m, problem = settings(keys, "n", "extra", "held", "fence", "abandoned", who, "conditions")
   if not m then
     return nil, problem
   end
@@ -19,6 +19,7 @@ local function read_semaphore(keys, who)
     fence = tonumber(m[5]) or 0,
     abandoned = m[6],
     mine = m[7],
+    conditions = m[8],
   }
 end
 
@@ -56,16 +57,18 @@ local function grant(s, member, us, deadline)
 end
 
 -- Gives what is free to those who wait, in their order. Their leases stay short until they say that they know.
-local function hand_over(s, us)
+local function hand_over(s, ms, us)
   local granted = {}
   while free_permits(s) > 0 do
-    local next = redis.call("ZPOPMIN", s.keys[WAITERS])
-    if not next[1] then
+    local next = redis.call("ZPOPMIN", s.keys[WAITERS])[1]
+    if not next then
       break
     end
-    us = us or select(2, clock())
-    granted[next[1]] = grant(s, next[1], us)
-    tell(s.keys, next[1], granted[next[1]])
+    local ends = redis.call("ZSCORE", s.keys[MEMBERS], next)
+    if ends and tonumber(ends) > ms then
+      granted[next] = grant(s, next, us)
+      tell(s.keys, next, granted[next])
+    end
   end
   return granted
 end
@@ -74,16 +77,52 @@ local function write_counts(s)
   redis.call("HSET", s.keys[META], "held", whole(s.held), "extra", whole(s.extra))
 end
 
--- Takes back what members held or awaited whose lease has ended.
+-- Puts the first sleepers of a condition (see condition) into the line, at most `n`; those whose lease has ended are
+-- passed over. Answers how many, and whether some are left. The log keeps who was notified until it gives the lock back.
+local function wake_sleepers(s, condition, n, ms)
+  local sleepers, woken = part(s.keys, "sleepers:" .. condition), 0
+  for _ = 1, CHUNK do
+    local who = woken < n and redis.call("ZPOPMIN", sleepers)[1]
+    if not who then
+      break
+    end
+    local ends = redis.call("ZSCORE", s.keys[MEMBERS], who)
+    if ends and tonumber(ends) > ms then
+      redis.call("ZADD", s.keys[WAITERS], next_ticket(s.keys[WAITERS], ms * 1000), who)
+      redis.call("HSET", s.keys[LOG], who, condition)
+      woken = woken + 1
+    end
+  end
+  return woken, redis.call("EXISTS", sleepers) == 1
+end
+
+-- The conditions whose notification these members have got, false for the others.
+local function notified_by(s, members)
+  local conditions = s.conditions and members[1] and redis.call("HMGET", s.keys[LOG], unpack(members)) or {}
+  for _, condition in ipairs(conditions) do
+    if condition then
+      redis.call("EXISTS", part(s.keys, "sleepers:" .. condition)) -- while its slot moves, this fails before the first write
+    end
+  end
+  return conditions
+end
+
+-- Takes back what members held or awaited whose lease has ended. What a condition told them it tells the next.
 local function sweep_semaphore(s, who, ms)
-  for _, member in ipairs(ended_members(s.keys, ms)) do
+  local ended = ended_members(s.keys, ms)
+  local conditions = notified_by(s, ended)
+  for i, member in ipairs(ended) do
     if member ~= who then
       redis.call("ZREM", s.keys[MEMBERS], member)
       redis.call("ZREM", s.keys[WAITERS], member)
+      redis.call("HDEL", s.keys[LOG], member)
       if redis.call("HDEL", s.keys[META], member) == 1 then
         s.held = s.held - 1
         s.abandoned = "1"
         redis.call("HSET", s.keys[META], "held", whole(s.held), "abandoned", "1")
+      end
+      if conditions[i] then
+        wake_sleepers(s, conditions[i], 1, ms)
       end
     end
   end
@@ -92,6 +131,9 @@ end
 -- Ends the caller's row; the fence of an idle one is kept for a while.
 local function quit(s, who)
   redis.call("ZREM", s.keys[MEMBERS], who)
+  if s.conditions then
+    redis.call("HDEL", s.keys[LOG], who)
+  end
   if s.held == 0 then
     redis.call("PEXPIRE", s.keys[META], whole(IDLE_TTL))
   end
@@ -127,7 +169,7 @@ register("sem_acquire", {}, function(keys, args)
   if free_permits(s) <= 0 then
     redis.call("ZCARD", keys[WAITERS]) -- a wrong type fails here, before the first write
     sweep_semaphore(s, who, ms)
-    local mine = hand_over(s, us)[who]
+    local mine = hand_over(s, ms, us)[who]
     if mine then
       return parse_grant(mine)
     end
@@ -171,7 +213,7 @@ register("sem_release", { "allow-oom" }, function(keys, args)
       s.extra = s.extra - 1
     end
     write_counts(s)
-    hand_over(s)
+    hand_over(s, clock())
   end
   quit(s, who)
   keep_alive(keys, args[1])
@@ -220,7 +262,7 @@ register("sem_post", { "allow-oom" }, function(keys, args)
     s.extra = s.extra + 1
   end
   write_counts(s)
-  hand_over(s)
+  hand_over(s, clock())
   keep_alive(keys, args[1])
   return { "ok" }
 end)

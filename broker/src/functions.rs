@@ -62,6 +62,7 @@ pub const SOURCE: &str = concat!(
     "end\n",
     "do\n",
     include_str!("../lua/semaphore.lua"),
+    include_str!("../lua/condition.lua"),
     "end\n",
     "do\n",
     include_str!("../lua/event.lua"),

@@ -17,6 +17,7 @@
 pub mod barrier;
 pub mod broker;
 pub mod completion;
+pub mod condition;
 pub mod config;
 #[expect(
     clippy::disallowed_types,
@@ -41,6 +42,7 @@ pub mod typed;
 pub use barrier::Barrier;
 pub use broker::{Broker, PATIENCE};
 pub use completion::{Completion, Outcome, Report};
+pub use condition::Condition;
 pub use config::{Config, Password};
 pub use error::{Error, Result};
 pub use event::Event;

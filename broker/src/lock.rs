@@ -67,4 +67,8 @@ impl Lock {
     pub async fn force_release(&self) -> Result<()> {
         self.0.post("lock").await
     }
+
+    pub(crate) fn semaphore(&self) -> &Semaphore {
+        &self.0
+    }
 }

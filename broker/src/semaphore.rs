@@ -1,6 +1,7 @@
 //! Semaphores across hosts: permits under leases, granted to who waits first. A lock is one of a single permit.
 
 mod permit;
+mod sleeper;
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 
 pub use permit::Permit;
 use permit::Row;
+pub(crate) use sleeper::Sleeper;
 
 use crate::broker::Broker;
 use crate::error::{Error, Result};

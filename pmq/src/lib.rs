@@ -25,8 +25,8 @@
 
 pub use pmq_broker::task_queue;
 pub use pmq_broker::{
-    Barrier, Broker, Completion, Config, Error, Event, Incarnation, Name, Outcome, Password,
-    Result, TaskId, TaskQueue,
+    Barrier, Broker, Completion, Condition, Config, Error, Event, Incarnation, Name, Outcome,
+    Password, Result, TaskId, TaskQueue,
 };
 pub use pmq_worker::{
     Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,

@@ -18,6 +18,7 @@ mod bad_input;
 mod barrier;
 mod cancel;
 mod commands;
+mod condition;
 mod consumers;
 mod delays;
 mod event;

@@ -1,5 +1,7 @@
 //! A permit that is held: its fence, its lease, its end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::object::{Granted, Lease, Member, Object};
@@ -35,11 +37,11 @@ pub(super) fn release(object: &Object, member: Member, leak: bool) -> Call {
 ///
 /// Dropping it releases it in the background; [`Permit::release`] returns when that is done.
 pub struct Permit {
-    object: Object,
-    member: Member,
+    pub(super) object: Object,
+    pub(super) member: Member,
     row: Row,
     lease: Lease,
-    released: bool,
+    released: AtomicBool,
 }
 
 impl Permit {
@@ -49,7 +51,7 @@ impl Permit {
             object,
             member,
             row,
-            released: false,
+            released: AtomicBool::new(false),
         }
     }
 
@@ -80,37 +82,46 @@ impl Permit {
 
     /// Gives it back. [`Error::GrantLost`] says that it had been lost before, or may have been: the broker was away just
     /// then. In Python this is `release`.
-    pub async fn release(mut self) -> Result<()> {
+    pub async fn release(self) -> Result<()> {
         self.end(false).await
     }
 
     /// Leaves it taken without a holder, as a process does in Python that ends while it holds a lock: only
     /// [`Semaphore::release`](super::Semaphore::release) or [`Lock::force_release`](crate::Lock::force_release) frees
     /// it, from any process.
-    pub async fn leak(mut self) -> Result<()> {
+    pub async fn leak(self) -> Result<()> {
         self.end(true).await
     }
 
-    async fn end(&mut self, leak: bool) -> Result<()> {
+    async fn end(&self, leak: bool) -> Result<()> {
         let lost = self.is_lost();
         let answer = self
             .object
             .send(&release(&self.object, self.member, leak))
             .await?;
-        self.released = true;
+        self.forget();
         if lost || answer.tag != "ok" {
-            return Err(Error::GrantLost {
-                kind: self.object.word(),
-                name: self.object.name().clone(),
-            });
+            return Err(self.lost_error());
         }
         Ok(())
+    }
+
+    /// Has nothing to give back any more.
+    pub(super) fn forget(&self) {
+        self.released.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lost_error(&self) -> Error {
+        Error::GrantLost {
+            kind: self.object.word(),
+            name: self.object.name().clone(),
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if !self.released {
+        if !self.released.load(Ordering::Relaxed) {
             let call = release(&self.object, self.member, false);
             self.object.client().farewell(call);
         }

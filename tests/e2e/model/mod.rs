@@ -1,6 +1,7 @@
 //! Model tests: random operations of several clients, with crashes, against a plain reference in memory.
 
 mod barrier;
+mod condition;
 mod event;
 
 use std::future::Future;
