@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use pmq_broker::Event;
-use pmq_tests::RedisServer;
 use pmq_tests::program::Running;
+use pmq_tests::{RedisServer, eventually};
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, SOON};
 use crate::keys::Keys;
 use crate::roles::{as_test, broker, queue};
 
@@ -107,11 +107,15 @@ async fn lost_news_delay_a_waiter_but_do_not_lose_it() {
     let server = RedisServer::start();
     let stage = Stage::on(&server).await;
     let waiter = stage.waiter().await;
+    let event = &stage.event;
+    assert!(!event.is_set().await.unwrap());
     // Without its subscription the waiter hears nothing of the set.
     let mut kill = redis::cmd("CLIENT");
     kill.arg(&["KILL", "TYPE", "pubsub"]);
-    kill.exec(&mut server.connection()).unwrap();
-    let event = &stage.event;
+    eventually("it listens, and no more", SOON, || {
+        let killed: u32 = kill.query(&mut server.connection()).unwrap();
+        (killed == 1).then_some(())
+    });
     event.set().await.unwrap();
     event.clear().await.unwrap();
     let _ = waiter.wait_for_line("woken");
