@@ -1,10 +1,12 @@
 -- Semaphores; a lock is one of a single permit. Its state is in meta: `n` permits, `extra` (posted, less those leaked),
--- `held`, the last `fence`, `abandoned`, and a field for each holder: its fence, and "!" where it got what a dead one
--- held. Who waits is in the line `waiters`, and is granted a permit in the step that frees one. Permits are free only
--- while nobody waits, so an uncontended call looks at nothing else.
+-- `held`, the last `fence`, `abandoned`, the fence of the last that was `taken` by force, and a field for each holder:
+-- its fence, and "!" where it got what a dead one held. Who waits is in the line `waiters`, and is granted a permit in
+-- the step that frees one. Permits are free only while nobody waits, so an uncontended call looks at nothing else.
 
 local IDLE_TTL = 172800000 -- ms: the fence of a lock that nobody uses is kept for two days; it grows with the clock anyway
 local PERSIST_AFTER = 86400000000 -- µs since the last grant
+local GRANT_LEASE = 3000 -- ms: who waits and is granted says soon that it knows, or another gets it
+local POST_LEASE = 30000 -- ms: a post is known by its caller for longer than anybody sends it again
 
 local function read_semaphore(keys, who)
   local m, problem = settings(keys, "n", "extra", "held", "fence", "abandoned", who, "conditions")
@@ -13,6 +15,7 @@ local function read_semaphore(keys, who)
   end
   return {
     keys = keys,
+    new = not m[1],
     n = tonumber(m[2]),
     extra = tonumber(m[3]) or 0,
     held = tonumber(m[4]) or 0,
@@ -31,13 +34,22 @@ local function waits(s)
   return redis.call("ZRANGE", s.keys[WAITERS], "0", "0")[1]
 end
 
+-- Whether it has, or may be given, so many permits: the number is free while nobody uses it.
+local function has_size(s, n)
+  if s.n and s.n ~= n and (s.held > 0 or s.extra ~= 0 or waits(s)) then
+    return false
+  end
+  s.n = n
+  return true
+end
+
 -- What a holder's field says: its fence, and whether it got what a dead one held.
 local function parse_grant(grant)
   return { "ok", string.match(grant, "%d+"), string.find(grant, "!", 1, true) and "1" or "0" }
 end
 
--- Makes a member a holder; answers its field.
-local function grant(s, member, us, deadline)
+-- Makes a member, whose row stands, a holder; answers its field.
+local function grant(s, member, us)
   local before = s.fence
   s.fence = math.max(before + 1, us)
   s.held = s.held + 1
@@ -50,13 +62,11 @@ local function grant(s, member, us, deadline)
   if us - before > PERSIST_AFTER then
     redis.call("PERSIST", s.keys[META])
   end
-  if deadline then
-    redis.call("ZADD", s.keys[MEMBERS], deadline, member)
-  end
   return mine
 end
 
--- Gives what is free to those who wait, in their order. Their leases stay short until they say that they know.
+-- Gives what is free to those who wait, in their order; who has died is passed over. Their leases are short until they
+-- say that they know.
 local function hand_over(s, ms, us)
   local granted = {}
   while free_permits(s) > 0 do
@@ -64,17 +74,16 @@ local function hand_over(s, ms, us)
     if not next then
       break
     end
-    local ends = redis.call("ZSCORE", s.keys[MEMBERS], next)
-    if ends and tonumber(ends) > ms then
+    local ends = tonumber(redis.call("ZSCORE", s.keys[MEMBERS], next) or 0)
+    if ends > ms then
+      if ends > ms + GRANT_LEASE then
+        redis.call("ZADD", s.keys[MEMBERS], whole(ms + GRANT_LEASE), next)
+      end
       granted[next] = grant(s, next, us)
       tell(s.keys, next, granted[next])
-    end
+    end -- else the sweep ends its row
   end
   return granted
-end
-
-local function write_counts(s)
-  redis.call("HSET", s.keys[META], "held", whole(s.held), "extra", whole(s.extra))
 end
 
 -- Puts the first sleepers of a condition (see condition) into the line, at most `n`; those whose lease has ended are
@@ -128,18 +137,16 @@ local function sweep_semaphore(s, who, ms)
   end
 end
 
--- Ends the caller's row; the fence of an idle one is kept for a while.
-local function quit(s, who)
-  redis.call("ZREM", s.keys[MEMBERS], who)
-  if s.conditions then
-    redis.call("HDEL", s.keys[LOG], who)
-  end
-  if s.held == 0 then
+-- Lets one that nobody uses go after a while; one whose permits were posted or leaked stays as it is.
+local function settle(s, waiting)
+  if s.extra ~= 0 then
+    redis.call("PERSIST", s.keys[META])
+  elseif s.held == 0 and waiting == 0 then
     redis.call("PEXPIRE", s.keys[META], whole(IDLE_TTL))
   end
 end
 
--- sem_acquire: take a permit, or a place in the line for one. Asked again, it answers what became of it.
+-- sem_acquire: take a permit, or a place in the line for one. Asked again, it answers what became of it, and renews it.
 --
 -- KEYS      the object's keys (object): meta, members, log, waiters
 -- ARGV[1]   time to live of an anonymous object (ms), or ""
@@ -155,27 +162,31 @@ register("sem_acquire", {}, function(keys, args)
   local s, problem = read_semaphore(keys, who)
   if not s then
     return problem
-  elseif s.mine then
-    return parse_grant(s.mine)
-  end
-  s.n = s.n or n
-  if s.n ~= n then
-    if s.held > 0 or s.extra ~= 0 or waits(s) then
-      return { "other", whole(s.n) }
-    end
-    s.n = n
   end
   local ms, us = clock()
-  if free_permits(s) <= 0 then
-    redis.call("ZCARD", keys[WAITERS]) -- a wrong type fails here, before the first write
-    sweep_semaphore(s, who, ms)
-    local mine = hand_over(s, ms, us)[who]
-    if mine then
-      return parse_grant(mine)
-    end
+  local deadline = whole(ms + tonumber(args[3]))
+  if s.mine then
+    redis.call("ZADD", keys[MEMBERS], deadline, who)
+    keep_alive(keys, args[1])
+    return parse_grant(s.mine)
+  elseif not has_size(s, n) then
+    return { "other", whole(s.n) }
+  elseif s.new then
+    redis.call("UNLINK", keys[MEMBERS], keys[LOG], keys[WAITERS]) -- of one that was lost with its meta
   end
-  if free_permits(s) > 0 then
-    local mine = grant(s, who, us, whole(ms + tonumber(args[3])))
+  local mine
+  if free_permits(s) <= 0 then
+    redis.call("ZCARD", keys[WAITERS]) -- wrong types fail here, before the first write
+    redis.call("HLEN", keys[LOG])
+    sweep_semaphore(s, who, ms)
+    if args[5] == "1" then
+      redis.call("ZADD", keys[MEMBERS], whole(ms + WAITING_LEASE), who)
+    end
+    mine = hand_over(s, ms, us)[who]
+  end
+  if mine or free_permits(s) > 0 then
+    redis.call("ZADD", keys[MEMBERS], deadline, who)
+    mine = mine or grant(s, who, us)
     keep_alive(keys, args[1])
     return parse_grant(mine)
   elseif args[5] == "0" then
@@ -184,7 +195,10 @@ register("sem_acquire", {}, function(keys, args)
   if not redis.call("ZSCORE", keys[WAITERS], who) then
     redis.call("ZADD", keys[WAITERS], next_ticket(keys[WAITERS], us), who)
   end
-  redis.call("ZADD", keys[MEMBERS], whole(ms + WAITING_LEASE), who)
+  if s.held == 0 then -- no grant has written these
+    redis.call("HSET", keys[META], "layout", LAYOUT, "n", whole(n))
+    redis.call("PERSIST", keys[META])
+  end
   keep_alive(keys, args[1])
   local ends = waits(s) == who and next_member_end(keys)
   return { "wait", ends and whole(math.max(ends - ms, 1)) or "" }
@@ -195,38 +209,83 @@ end)
 -- KEYS      the object's keys (object): meta, members, log, waiters
 -- ARGV[1]   time to live of an anonymous object (ms), or ""
 -- ARGV[2]   member (16 bytes)
--- ARGV[3]   "1" to leave the permit taken, so that only sem_post frees it; "0" to give it back
--- Returns   {"ok"}, or {"gone"} where it holds no permit (any more)
+-- ARGV[3]   "back"; "leak" to leave the permit taken, so that only sem_post frees it; or "unused" where nobody has
+--           learned of it, so that the next one is told of the dead holder
+-- ARGV[4]   its fence, "0" where it is not known
+-- Returns   {"ok"}; {"gone"} where it has none (any more), as after a first try; {"taken"} where sem_post took it
 
 register("sem_release", { "allow-oom" }, function(keys, args)
-  local who = args[2]
+  local who, how = args[2], args[3]
   local s, problem = read_semaphore(keys, who)
   if not s then
     return problem
   end
-  redis.call("ZCARD", keys[MEMBERS]) -- a wrong type fails here, before the first write
-  redis.call("ZREM", keys[WAITERS], who)
-  if s.mine then
-    redis.call("HDEL", keys[META], who)
-    s.held = s.held - 1
-    if args[3] == "1" then
-      s.extra = s.extra - 1
+  local waiting = redis.call("ZCARD", keys[WAITERS]) -- wrong types fail here or with the first write
+  redis.call("ZREM", keys[MEMBERS], who)
+  if not s.mine then
+    if waiting > 0 then
+      waiting = waiting - redis.call("ZREM", keys[WAITERS], who)
     end
-    write_counts(s)
+    settle(s, waiting)
+    return { redis.call("HGET", keys[META], "taken") == args[4] and "taken" or "gone" }
+  end
+  redis.call("HDEL", keys[META], who)
+  if s.conditions then
+    redis.call("HDEL", keys[LOG], who)
+  end
+  s.held = s.held - 1
+  redis.call("HSET", keys[META], "held", whole(s.held))
+  if how == "leak" then
+    s.extra = redis.call("HINCRBY", keys[META], "extra", "-1")
+  elseif how == "unused" and string.find(s.mine, "!", 1, true) then
+    s.abandoned = "1"
+    redis.call("HSET", keys[META], "abandoned", "1")
+  end
+  if waiting > 0 then
     hand_over(s, clock())
   end
-  quit(s, who)
+  settle(s, waiting)
   keep_alive(keys, args[1])
-  return { s.mine and "ok" or "gone" }
+  return { "ok" }
 end)
 
--- sem_post: free a permit, whoever holds it. Of a lock the holder loses it; of a semaphore one more is free.
+-- The holder that loses its permit to a post: one whose lease has ended, else the one that has held it longest.
+local function loser(s, ms)
+  for _, member in ipairs(ended_members(s.keys, ms)) do
+    if redis.call("HEXISTS", s.keys[META], member) == 1 then
+      return member, true
+    end
+  end
+  local fields, oldest, first = redis.call("HGETALL", s.keys[META]), nil, math.huge
+  for i = 1, #fields, 2 do
+    local fence = #fields[i] == 16 and tonumber(string.match(fields[i + 1], "%d+"))
+    if fence and fence < first then
+      oldest, first = fields[i], fence
+    end
+  end
+  return oldest, false
+end
+
+local function take_away(s, member, is_dead)
+  local fence = string.match(redis.call("HGET", s.keys[META], member), "%d+")
+  redis.call("ZREM", s.keys[MEMBERS], member)
+  redis.call("HDEL", s.keys[META], member)
+  s.held = s.held - 1
+  redis.call("HSET", s.keys[META], "held", whole(s.held), "taken", fence)
+  if is_dead then
+    s.abandoned = "1"
+    redis.call("HSET", s.keys[META], "abandoned", "1")
+  end
+end
+
+-- sem_post: free a permit, whoever holds it. It is one that was leaked, else, where they are bounded, one that somebody
+-- holds and so loses; else there is one permit more.
 --
 -- KEYS      the object's keys (object): meta, members, log, waiters
 -- ARGV[1]   time to live of an anonymous object (ms), or ""
 -- ARGV[2]   the caller (16 bytes), a new one for each call
 -- ARGV[3]   how many permits there are in all
--- ARGV[4]   "lock"; "bounded" to refuse more than those; or "semaphore"
+-- ARGV[4]   "1" where there may not be more than those, as for a lock, else "0"
 -- Returns   {"ok"}, {"unheld"} where all are free, or {"other", how many permits there are}
 
 register("sem_post", { "allow-oom" }, function(keys, args)
@@ -236,38 +295,35 @@ register("sem_post", { "allow-oom" }, function(keys, args)
     return problem
   elseif redis.call("HEXISTS", keys[LOG], who) == 1 then
     return { "ok" }
-  end
-  if s.n and s.n ~= n then
+  elseif not has_size(s, n) then
     return { "other", whole(s.n) }
   end
-  s.n = n
-  if args[4] ~= "semaphore" and free_permits(s) >= n then
+  local is_full = args[4] == "1" and s.extra >= 0
+  if is_full and s.held == 0 then
     return { "unheld" }
   end
-  redis.call("ZCARD", keys[WAITERS]) -- a wrong type fails here, before the first write
-  local holders = redis.call("ZRANGE", keys[MEMBERS], "0", "-1")
+  redis.call("ZCARD", keys[WAITERS]) -- wrong types fail here or with the first write
+  local ms, us = clock()
+  local member, is_dead
+  if is_full then
+    member, is_dead = loser(s, ms)
+  end
+  redis.call("ZADD", keys[MEMBERS], whole(ms + POST_LEASE), who)
   redis.call("HSET", keys[LOG], who, "1")
-  redis.call("PEXPIRE", keys[LOG], "60000")
   redis.call("HSET", keys[META], "layout", LAYOUT, "n", whole(n))
-  local taken = false
-  if args[4] == "lock" and s.held > 0 then
-    for _, member in ipairs(holders) do
-      if redis.call("HDEL", keys[META], member) == 1 then
-        redis.call("ZREM", keys[MEMBERS], member)
-        s.held, taken = s.held - 1, true
-      end
-    end
+  if member then
+    take_away(s, member, is_dead)
+  else
+    s.extra = redis.call("HINCRBY", keys[META], "extra", "1")
   end
-  if not taken then
-    s.extra = s.extra + 1
-  end
-  write_counts(s)
-  hand_over(s, clock())
+  sweep_semaphore(s, who, ms)
+  hand_over(s, ms, us)
+  settle(s, 0)
   keep_alive(keys, args[1])
   return { "ok" }
 end)
 
--- sem_look: how it stands.
+-- sem_look: how it stands. What dead members hold counts as free.
 --
 -- KEYS      the object's keys (object): meta, members, log, waiters
 -- Returns   {n or "", permits that are free or "", held, waiting}
@@ -276,6 +332,9 @@ register("sem_look", { "no-writes" }, function(keys)
   local s, problem = read_semaphore(keys, "n")
   if not s then
     return problem
+  end
+  for _, member in ipairs(ended_members(keys, (clock()))) do
+    s.held = s.held - redis.call("HEXISTS", keys[META], member)
   end
   local free = s.n and whole(free_permits(s)) or ""
   return { s.n and whole(s.n) or "", free, whole(s.held), whole(redis.call("ZCARD", keys[WAITERS])) }

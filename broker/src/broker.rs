@@ -35,7 +35,7 @@ pub struct Broker {
 struct Inner {
     namespace: Name,
     fleet: FleetKeys,
-    control: Link,
+    control: Arc<Link>,
     heartbeat: Link,
     bulk: Link,
     registered: Mutex<HashSet<Name>>,
@@ -76,7 +76,7 @@ impl Broker {
                 fleet: FleetKeys::new(namespace),
                 heartbeat: control.sibling(HEARTBEAT_RESPONSE),
                 bulk: control.sibling(BULK_RESPONSE),
-                control,
+                control: Arc::new(control),
                 registered: Mutex::default(),
                 report,
                 client: OnceLock::new(),
@@ -259,7 +259,7 @@ impl Broker {
         &self.inner.namespace
     }
 
-    pub(crate) fn control(&self) -> &Link {
+    pub(crate) fn control(&self) -> &Arc<Link> {
         &self.inner.control
     }
 

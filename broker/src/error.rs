@@ -87,6 +87,14 @@ pub enum Error {
         name: Name,
     },
 
+    /// A release of a reentrant lock by somebody who does not own it. In Python this is `AssertionError` of
+    /// `RLock.release`.
+    #[error("rlock {name} is not owned by this task")]
+    NotOwner {
+        /// Its name.
+        name: Name,
+    },
+
     /// The object exists with another size.
     #[error("{kind} {name} has {size}, not {asked}")]
     OtherSize {
@@ -241,6 +249,7 @@ impl Error {
                 "stop what it guarded; writes that carry its fence can be told from those of the next holder"
             }
             Self::NotHeld { .. } => "release what you acquired, once",
+            Self::NotOwner { .. } => "release it in the task or thread that acquired it",
             Self::OtherSize { .. } => "use the size that it has, or another name",
             Self::NotAcquired { .. } => {
                 "pass the permit of the condition's own lock, while it is held"

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use crate::broker::Broker;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::Name;
 use crate::semaphore::{Permit, Semaphore};
 
@@ -22,7 +24,8 @@ impl Broker {
         Lock(Semaphore::for_lock(self, Some(name)))
     }
 
-    /// A new lock without a name of its own.
+    /// A new lock without a name of its own: it goes with the last process that has a handle of it. Another process
+    /// opens it by its [`Lock::name`].
     #[must_use]
     pub fn anonymous_lock(&self) -> Lock {
         Lock(Semaphore::for_lock(self, None))
@@ -30,10 +33,14 @@ impl Broker {
 }
 
 impl Lock {
-    /// Sets the lease; 15 s unless set. A crashed holder's lock is free again after it.
+    /// Sets the lease; 15 s unless set, at least 1 s, at most a day. A crashed holder's lock is free again after it.
     #[must_use]
     pub fn with_lease(self, lease: Duration) -> Self {
         Self(self.0.with_lease(lease))
+    }
+
+    pub(crate) fn semaphore(&self) -> &Semaphore {
+        &self.0
     }
 
     /// What another process opens it by.
@@ -42,7 +49,8 @@ impl Lock {
         self.0.name()
     }
 
-    /// Waits until it is ours. In Python this is `Lock.acquire()`.
+    /// Waits until it is ours, behind those who wait already. Dropping the future gives the place up. In Python this is
+    /// `Lock.acquire()`.
     pub async fn acquire(&self) -> Result<Permit> {
         self.0.acquire().await
     }
@@ -62,13 +70,33 @@ impl Lock {
         self.0.locked().await
     }
 
-    /// Frees it, whoever holds it, which Python's `Lock.release` does from any process. The holder loses it.
-    /// [`Error::NotHeld`](crate::Error::NotHeld) where nobody does.
-    pub async fn force_release(&self) -> Result<()> {
-        self.0.post("lock").await
+    /// How many wait in line for it now.
+    pub async fn waiting(&self) -> Result<u64> {
+        self.0.waiting().await
     }
 
-    pub(crate) fn semaphore(&self) -> &Semaphore {
-        &self.0
+    /// Frees it, whoever holds it or left it held, which Python's `Lock.release` does from any process. A live holder
+    /// loses it, and learns that within a fifth of its lease. [`Error::NotHeld`](crate::Error::NotHeld) where nobody
+    /// holds it: Python's `ValueError`.
+    pub async fn force_release(&self) -> Result<()> {
+        self.0.release().await
+    }
+
+    pub(crate) fn lost_error(&self) -> Error {
+        self.0.lost_error()
+    }
+}
+
+/// A lock is a semaphore of one permit, bounded.
+impl From<Lock> for Semaphore {
+    fn from(lock: Lock) -> Self {
+        lock.0
+    }
+}
+
+/// As its name, by which another process opens it.
+impl Serialize for Lock {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
     }
 }

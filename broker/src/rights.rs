@@ -9,13 +9,14 @@ use crate::ids::Name;
 use crate::reply;
 
 /// The commands that the functions run inside, each with the arguments that follow the key.
-const INNER: [(&str, &[&str]); 39] = [
+const INNER: [(&str, &[&str]); 40] = [
     ("DEL", &[]),
     ("EXISTS", &[]),
     ("HDEL", &["f"]),
     ("HEXISTS", &["f"]),
     ("HGET", &["f"]),
     ("HGETALL", &[]),
+    ("HINCRBY", &["f", "1"]),
     ("HLEN", &[]),
     ("HMGET", &["f"]),
     ("HSCAN", &["0"]),

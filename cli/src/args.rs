@@ -15,7 +15,7 @@ Precedence: flags, then PMQ_REDIS_URL (PMQ_REDIS_USERNAME, PMQ_REDIS_PASSWORD_FI
 PMQ_NAMESPACE), then the configuration file (--config, $PMQ_CONFIG, or pmq/pmq.toml in $XDG_CONFIG_HOME or \
 ~/.config), then the local broker.
 
-Exit codes: 0 ok; 1 failed; 2 usage; 69 no broker or no worker; 75 empty, full or busy: try again; 124 timed out; \
+Exit codes: 0 ok; 1 failed; 2 usage; 69 no broker or no worker; 75 empty, full or busy: try again; 76 a lock was lost; 124 timed out; \
 130 interrupted; `wait` and `submit --wait` exit with the task's own code, 128+n where signal n ended it.
 
 Example:

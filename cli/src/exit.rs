@@ -19,6 +19,8 @@ impl Exit {
     pub const UNAVAILABLE: Self = Self(69);
     /// Empty, full or busy: the same call may succeed later.
     pub const TRY_AGAIN: Self = Self(75);
+    /// What was held while a command ran was lost.
+    pub const LOST: Self = Self(76);
     /// The time was up.
     pub const TIMED_OUT: Self = Self(124);
     /// Ctrl-C.
@@ -43,6 +45,24 @@ impl Exit {
     #[must_use]
     pub const fn of_jobs(code: u8) -> Self {
         Self(code)
+    }
+
+    /// The code of a command that was run here: its own, or 128 and the signal that ended it.
+    #[must_use]
+    pub fn of_command(exit: pmq_worker::child::Exit) -> Self {
+        Self::of_command_code(exit.shell_code())
+    }
+
+    /// The code that a shell shows for a command.
+    #[must_use]
+    pub fn of_command_code(code: i32) -> Self {
+        Self(u8::try_from(code).unwrap_or(1))
+    }
+
+    /// The code of a command that gave up on this signal.
+    #[must_use]
+    pub fn of_signal(signal: tokio::signal::unix::SignalKind) -> Self {
+        Self::of_command_code(128 + signal.as_raw_value())
     }
 
     /// The number.

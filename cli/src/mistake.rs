@@ -12,6 +12,11 @@ pub(crate) fn hint(error: &clap::Error) -> Option<&'static str> {
         {
             Some("put `--` before the command: pmq submit -- CMD ARG...")
         }
+        (ErrorKind::UnknownArgument, ContextValue::String(word))
+            if (of("lock") || of("sem")) && !word.starts_with('-') =>
+        {
+            Some("put `--` before the command: pmq lock NAME -- CMD ARG...")
+        }
         (ErrorKind::MissingRequiredArgument, ContextValue::Strings(missing))
             if missing.iter().any(|name| name.contains("ID")) && (of("cancel") || of("dead")) =>
         {
@@ -35,6 +40,12 @@ mod tests {
     #[test]
     fn what_was_meant_is_said() {
         assert!(hint_for("pmq submit echo hi").is_some_and(|hint| hint.contains("`--`")));
+        for line in ["pmq lock deploy echo hi", "pmq sem -n 2 s echo"] {
+            assert!(
+                hint_for(line).is_some_and(|hint| hint.contains("`--`")),
+                "{line}"
+            );
+        }
         for line in ["pmq cancel", "pmq dead requeue", "pmq dead purge --yes"] {
             assert!(
                 hint_for(line).is_some_and(|hint| hint.contains("--all")),

@@ -23,10 +23,11 @@
 //! # Ok(()) }
 //! ```
 
+pub use pmq_broker::lending::while_waiting;
 pub use pmq_broker::task_queue;
 pub use pmq_broker::{
-    Barrier, Broker, Completion, Condition, Config, Error, Event, Incarnation, Name, Outcome,
-    Password, Result, TaskId, TaskQueue,
+    Barrier, Broker, Completion, Condition, Config, Error, Event, Incarnation, Lock, Name, Outcome,
+    Password, Permit, RLock, RLockGuard, Result, Semaphore, TaskId, TaskQueue,
 };
 pub use pmq_worker::{
     Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,

@@ -8,12 +8,13 @@ use std::process;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pmq_broker::{Broker, Config, Name};
+use pmq_broker::task_queue::Ending;
+use pmq_broker::{Broker, Config, Name, Outcome, Task, TaskQueue};
 use pmq_tests::program::Running;
 use pmq_tests::{Program, eventually};
 use pmq_worker::{Context, TaskError, Worker};
 
-use crate::fleet::{Fleet, SOON, name, sh};
+use crate::fleet::{Fleet, LONG, SOON, name, sh};
 
 const QUEUE: &str = "PMQ_TEST_QUEUE";
 const DIRECTORY: &str = "PMQ_TEST_DIRECTORY";
@@ -68,7 +69,9 @@ pub(crate) fn directory() -> PathBuf {
 #[ignore = "is the worker process of other tests"]
 async fn worker() {
     let Some(queue) = queue() else { return };
-    let mut worker = Worker::new(broker().await);
+    let broker = broker().await;
+    let tasks = broker.task_queue(&queue);
+    let mut worker = Worker::new(broker);
     worker.options.queues = vec![queue];
     worker.options.completions = Some(name("done"));
     worker.options.lease = Duration::from_secs(1);
@@ -86,6 +89,7 @@ async fn worker() {
             block_for_file(&body);
             Ok(Bytes::new())
         })
+        .handle_bytes("descend", move |_, body| descend(tasks.clone(), body))
         .handle_bytes("poison", poison);
     worker.run(std::future::pending()).await.unwrap();
 }
@@ -93,6 +97,18 @@ async fn worker() {
 /// Writes its line to the record, and that is all.
 async fn record(context: Context, _body: Bytes) -> Result<Bytes, TaskError> {
     note(&context, "");
+    Ok(Bytes::new())
+}
+
+/// Waits for a child, which waits for its own, as many as it is told.
+async fn descend(queue: TaskQueue, depth: Bytes) -> Result<Bytes, TaskError> {
+    let depth: u32 = std::str::from_utf8(&depth).unwrap().parse().unwrap();
+    if depth > 0 {
+        let child = Task::handler("descend", (depth - 1).to_string());
+        queue.submit(&child).await.unwrap();
+        let endings = queue.wait(&[child.id], LONG).await.unwrap();
+        assert!(matches!(&endings[..], [Ending::Ended(end)] if end.outcome == Outcome::Ok));
+    }
     Ok(Bytes::new())
 }
 

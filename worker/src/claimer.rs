@@ -61,7 +61,7 @@ impl ClaimLoop {
         Self {
             lines: lines.to_vec(),
             claimers: lines.iter().map(claimer).collect(),
-            slots: Slots::new(options.slots),
+            slots: Slots::new(options.slots, bells.freed.clone()),
             executor,
             waiter: Waiter::for_tasks(lines.iter().map(|line| &line.queue), LONGEST_WAIT),
             bells,
@@ -90,7 +90,11 @@ impl ClaimLoop {
     }
 
     /// Waits for a free slot; `None` once the worker shall stop. The pulse goes on meanwhile.
-    async fn free_slots(&self) -> Option<FreeSlots> {
+    async fn free_slots(&mut self) -> Option<FreeSlots> {
+        if self.slots.none_is_free() {
+            // A lender took back the slot for which the token came.
+            self.give_token_back();
+        }
         loop {
             self.bells.pulse.beat();
             tokio::select! {

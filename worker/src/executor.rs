@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pmq_broker::task_queue::{Claim, How};
-use pmq_broker::{Completion, Report, Task, Work, envelope};
+use pmq_broker::{Completion, Report, Task, Work, envelope, lending};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
@@ -15,6 +15,7 @@ use crate::end::{End, chain};
 use crate::finisher::Post;
 use crate::handlers::{Context, Handler, Handlers, TaskError, caught};
 use crate::held::{Line, StopSwitch};
+use crate::lending::{Desk, Lender, Ticket};
 use crate::runner::{Answer, Request, RunnerError};
 use crate::slots::Slot;
 use crate::standing_back::StandingBack;
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) handlers: Handlers,
     pub(crate) commands: Commands,
     pub(crate) guard: Guard,
+    /// Where commands may lend their slots.
+    pub(crate) desk: Option<Desk>,
     /// Where handlers run: their program's own runtime.
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) finishers: Vec<(Arc<Line>, mpsc::Sender<Post>)>,
@@ -50,6 +53,7 @@ struct Run {
     line: Arc<Line>,
     switch: StopSwitch,
     slot: usize,
+    lender: Arc<Lender>,
     since: Instant,
 }
 
@@ -67,13 +71,15 @@ impl Executor {
             since,
         } = assignment;
         let switch = line.hold(&claim);
+        let (slot, lender) = (slot.number, Lender::new(slot));
         let executor = self.0.clone();
         self.0.runtime.spawn(async move {
             let run = Run {
                 claim,
                 line,
                 switch,
-                slot: slot.number,
+                slot,
+                lender: lender.clone(),
                 since,
             };
             let end = match caught(executor.execute(&run)).await {
@@ -88,7 +94,7 @@ impl Executor {
                 Some(standing_back) => standing_back.end(),
                 None => {}
             }
-            drop(slot);
+            lender.end();
         });
     }
 }
@@ -136,7 +142,7 @@ impl Shared {
                 };
                 let limit = limit(task);
                 let body = task.body.clone();
-                let answer = function(context, body);
+                let answer = lending::with_lender(run.lender.clone(), function(context, body));
                 tokio::select! {
                     biased;
                     answer = answer => answer.map_or_else(End::from, End::ok),
@@ -204,10 +210,13 @@ impl Shared {
             queue: run.line.queue.name(),
             slot: run.slot,
         };
+        let ticket = self.desk.as_ref().map(|desk| desk.admit(&run.lender));
         let mut command = self.commands.prepare(argv, &task.details, &around);
         if !task.body.is_empty() && matches!(task.work, Work::Command(_)) {
             command.stdin = Some(task.body.clone());
         }
+        let lending = ticket.iter().flat_map(Ticket::variables);
+        command.program.env.extend(lending);
         command.interrupt = run.switch.interrupt.clone();
         let ended = tokio::select! {
             ended = command.run(&self.guard, run.switch.stop.clone()) => ended,

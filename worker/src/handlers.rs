@@ -70,6 +70,12 @@ impl Handlers {
         self.0.insert(name.to_owned(), handler);
     }
 
+    pub(crate) fn has_template(&self) -> bool {
+        self.0
+            .values()
+            .any(|handler| matches!(handler, Handler::Template(_)))
+    }
+
     pub(crate) fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.0.keys().map(String::as_str).collect();
         names.sort_unstable();

@@ -28,6 +28,7 @@ mod handlers;
 mod health;
 mod heartbeat;
 mod held;
+mod lending;
 mod options;
 mod reclaimer;
 pub mod runner;

@@ -19,6 +19,7 @@ use crate::handlers::Handlers;
 use crate::health::Pulse;
 use crate::heartbeat::{Heart, Presence, listen};
 use crate::held::{Line, Why};
+use crate::lending::Socket;
 use crate::standing_back::StandingBack;
 use crate::worker::{Tally, Worker, WorkerError};
 use crate::{Options, reclaimer};
@@ -86,6 +87,7 @@ pub(crate) struct Staff {
     presence: Arc<Presence>,
     claiming: JoinHandle<Result<(), pmq_broker::Error>>,
     stuck: JoinHandle<()>,
+    _socket: Option<Socket>,
     /// They are ended when all work is done.
     roles: Vec<AbortHandle>,
 }
@@ -119,6 +121,9 @@ impl Staff {
         ]);
 
         let stuck = tokio::spawn(bells.pulse.clone().watch(options.health.clone()));
+        let socket = (options.commands.allowed || handlers.has_template())
+            .then(open_socket)
+            .flatten();
         let worker = options.name.as_str().into();
         let commands = options.commands.clone();
         let executor = Executor::new(Shared {
@@ -126,6 +131,7 @@ impl Staff {
             handlers,
             commands,
             guard,
+            desk: socket.as_ref().map(Socket::desk),
             runtime,
             finishers,
             standing_back: (!options.burst).then(StandingBack::default),
@@ -139,6 +145,7 @@ impl Staff {
             presence,
             claiming,
             stuck,
+            _socket: socket,
             roles,
         }
     }
@@ -195,6 +202,14 @@ impl Staff {
             freed.await;
         }
     }
+}
+
+/// A worker without it works on; its commands wait in their slots.
+fn open_socket() -> Option<Socket> {
+    let opened = Socket::open();
+    opened
+        .inspect_err(|error| tracing::warn!(target: "pmq", %error, "commands can't lend their slots while they wait for other tasks: no socket could be made"))
+        .ok()
 }
 
 /// They end when the last run has.

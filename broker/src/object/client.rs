@@ -10,6 +10,7 @@ use super::Object;
 use super::inbox::{Inbox, Mail};
 use super::lease::{Granted, Lease, Renewal};
 use super::member::{CLIENT, Member};
+use super::watchdog::Watchdog;
 use crate::connection::link::Link;
 use crate::functions::Call;
 use crate::ids::Name;
@@ -27,6 +28,7 @@ pub(crate) struct Client {
     made: AtomicU64,
     link: Arc<Link>,
     inbox: Inbox,
+    watchdog: OnceLock<Arc<Watchdog>>,
     thread: OnceLock<Office>,
     farewells: Arc<Farewells>,
 }
@@ -40,6 +42,7 @@ impl Client {
             id,
             made: AtomicU64::new(0),
             link,
+            watchdog: OnceLock::new(),
             thread: OnceLock::new(),
             farewells: Arc::default(),
         }
@@ -59,15 +62,22 @@ impl Client {
     pub(crate) fn keep(&self, object: &Object, member: Member, granted: Granted) -> Lease {
         let renewal = Renewal {
             link: self.link.clone(),
-            call: object.call("renew"),
+            keys: object.keys.clone(),
+            ttl: object.ttl.clone(),
             member,
         };
-        Lease::start(self.runtime(), renewal, granted)
+        let start = || Watchdog::start(self.runtime());
+        Lease::start(self.watchdog.get_or_init(start), renewal, granted)
     }
 
     /// Makes a last call for something that was dropped. A program that ends waits up to 1 s for it.
     pub(crate) fn farewell(&self, call: Call) {
-        let (link, farewells) = (self.link.clone(), self.farewells.clone());
+        self.farewell_over(self.link.clone(), call);
+    }
+
+    /// Makes it over another connection than its own.
+    pub(super) fn farewell_over(&self, link: Arc<Link>, call: Call) {
+        let farewells = self.farewells.clone();
         farewells.add();
         self.runtime().spawn(async move {
             if let Err(error) = link.call(&call, FAREWELL * 5).await {

@@ -2,18 +2,20 @@
 //!
 //! An object has a name, or is anonymous and goes with its last holder. Who uses it is a [`Member`] with a lease of its
 //! own, so that the crash of a process takes nothing with it. Reading order: [`member`], [`client`], [`inbox`],
-//! [`lease`], [`handle`].
+//! [`lease`], [`handle`], [`watchdog`].
 
 mod client;
 mod handle;
 mod inbox;
 mod lease;
 mod member;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
+use tokio::time::Instant;
 
 use crate::broker::{Broker, PATIENCE};
 use crate::error::Result;
@@ -25,7 +27,7 @@ use crate::reply::{self, Tagged};
 pub(crate) use client::Client;
 pub(crate) use handle::{Caller, Handle};
 pub(crate) use inbox::Mail;
-pub(crate) use lease::{Granted, Lease};
+pub(crate) use lease::{Granted, Lease, margin};
 pub(crate) use member::Member;
 
 /// How long the keys of an anonymous object outlive the last that its holders were heard of.
@@ -116,8 +118,21 @@ impl Object {
         reply::tagged(self.send_raw(call).await?, call.verb)
     }
 
+    /// Sends a call that is of no use after `deadline`.
+    pub(crate) async fn send_until(&self, call: &Call, deadline: Instant) -> Result<Tagged> {
+        let patience = PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
+        reply::tagged(self.broker.control().call(call, patience).await?, call.verb)
+    }
+
     /// Sends a call with an answer of another shape.
     pub(crate) async fn send_raw(&self, call: &Call) -> Result<Value> {
         self.broker.control().call(call, PATIENCE).await
+    }
+
+    /// Takes back, in the background, what a call of this handle may still be about to do: it was dropped on its way.
+    /// The same connection keeps the order of the two.
+    pub(crate) fn recall(&self, call: Call) {
+        let control = self.broker.control().clone();
+        self.client().farewell_over(control, call);
     }
 }

@@ -1,10 +1,12 @@
 //! A permit that is held: its fence, its lease, its end.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::functions::Call;
-use crate::object::{Granted, Lease, Member, Object};
+use crate::object::{Granted, Lease, Member, Object, margin};
 
 /// What a grant says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +27,16 @@ impl Row {
     }
 }
 
-/// The call that gives a permit back, or leaves it taken.
-pub(super) fn release(object: &Object, member: Member, leak: bool) -> Call {
-    object
-        .call("sem_release")
-        .arg(member.as_bytes())
-        .arg(if leak { "1" } else { "0" })
+/// The call that gives a permit "back", "leak"s it, or gives one back "unused"; its fence is to be added.
+pub(super) fn release(object: &Object, member: Member, how: &'static str) -> Call {
+    object.call("sem_release").arg(member.as_bytes()).arg(how)
+}
+
+pub(super) fn lost_error(object: &Object) -> Error {
+    Error::GrantLost {
+        kind: object.word(),
+        name: object.name().clone(),
+    }
 }
 
 /// A permit of a semaphore, or a lock that is held. It is renewed until it is released or dropped.
@@ -80,27 +86,41 @@ impl Permit {
         self.lease.is_lost()
     }
 
-    /// Gives it back. [`Error::GrantLost`] says that it had been lost before, or may have been: the broker was away just
-    /// then. In Python this is `release`.
+    /// How much earlier than the broker a holder ends a lease of this length: the time in which what it guards can be
+    /// stopped before another gets it. 2 s, or a fifth of a shorter lease than 10 s.
+    #[must_use]
+    pub fn margin(lease: Duration) -> Duration {
+        margin(lease)
+    }
+
+    /// Gives it back, and returns when that is done. [`Error::GrantLost`] says that it had been lost before. In Python
+    /// this is `release`.
+    ///
+    /// Where the broker can't be reached it goes on trying for 10 s; the permit is free at the latest when its lease has
+    /// ended.
     pub async fn release(self) -> Result<()> {
-        self.end(false).await
+        self.give_back().await
+    }
+
+    pub(crate) async fn give_back(&self) -> Result<()> {
+        self.end("back").await
     }
 
     /// Leaves it taken without a holder, as a process does in Python that ends while it holds a lock: only
     /// [`Semaphore::release`](super::Semaphore::release) or [`Lock::force_release`](crate::Lock::force_release) frees
-    /// it, from any process.
+    /// it, from any process, whenever.
     pub async fn leak(self) -> Result<()> {
-        self.end(true).await
+        self.end("leak").await
     }
 
-    async fn end(&self, leak: bool) -> Result<()> {
-        let lost = self.is_lost();
-        let answer = self
-            .object
-            .send(&release(&self.object, self.member, leak))
-            .await?;
+    /// That the permit is not there (any more) is no error: a first try whose answer was lost has given it back.
+    async fn end(&self, how: &'static str) -> Result<()> {
+        let lost_before = self.is_lost();
+        let call = release(&self.object, self.member, how).arg(self.row.fence);
+        let answer = self.object.send(&call).await?;
         self.forget();
-        if lost || answer.tag != "ok" {
+        let lost = answer.tag == "taken" || lost_before || how == "leak" && self.is_lost();
+        if lost {
             return Err(self.lost_error());
         }
         Ok(())
@@ -112,19 +132,26 @@ impl Permit {
     }
 
     pub(crate) fn lost_error(&self) -> Error {
-        Error::GrantLost {
-            kind: self.object.word(),
-            name: self.object.name().clone(),
-        }
+        lost_error(&self.object)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.released.load(Ordering::Relaxed) {
-            let call = release(&self.object, self.member, false);
+            let call = release(&self.object, self.member, "back").arg(self.row.fence);
             self.object.client().farewell(call);
         }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Permit");
+        debug.field(self.object.word(), self.object.name());
+        debug
+            .field("fence", &self.row.fence)
+            .finish_non_exhaustive()
     }
 }
 

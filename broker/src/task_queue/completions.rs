@@ -11,6 +11,7 @@ use crate::broker::PATIENCE;
 use crate::completion::Completion;
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, Name};
+use crate::lending::while_waiting;
 use crate::reply;
 
 /// The longest single wait, so that a lost token costs no more than this.
@@ -65,14 +66,20 @@ impl Consumer {
     }
 
     /// Gets up to `n` completions as soon as there is one, waiting up to `timeout`; none where it passed.
+    ///
+    /// A task that waits for others lends its slot meanwhile.
     pub async fn get_many(&mut self, n: usize, timeout: Duration) -> Result<Vec<Completion>> {
         let deadline = deadline_after(timeout);
+        let got = self.get_many_nowait(n).await?;
+        if !got.is_empty() || timeout.is_zero() {
+            return Ok(got);
+        }
+        while_waiting(self.get_many_until(n, deadline)).await
+    }
+
+    async fn get_many_until(&mut self, n: usize, deadline: Instant) -> Result<Vec<Completion>> {
         loop {
-            let got = self.get_many_nowait(n).await?;
             let left = deadline.saturating_duration_since(Instant::now());
-            if !got.is_empty() || left.is_zero() {
-                return Ok(got);
-            }
             match self.waiter.wait(left.min(LONGEST_WAIT)).await {
                 Ok(Some(_)) => {}
                 Ok(None) => self.take_back().await,
@@ -80,6 +87,10 @@ impl Consumer {
                     tracing::debug!(target: "pmq", %error, "waiting for completions");
                     tokio::time::sleep(Duration::from_millis(100).min(left)).await;
                 }
+            }
+            let got = self.get_many_nowait(n).await?;
+            if !got.is_empty() || Instant::now() >= deadline {
+                return Ok(got);
             }
         }
     }

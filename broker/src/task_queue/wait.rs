@@ -12,6 +12,7 @@ use crate::completion::Completion;
 use crate::connection::link::Subscription;
 use crate::error::Result;
 use crate::ids::TaskId;
+use crate::lending::while_waiting;
 use crate::reply;
 
 /// News may be lost, so waiters also look this often.
@@ -46,15 +47,31 @@ impl TaskQueue {
     }
 
     /// Waits until all of these tasks have ended, or `timeout` passes. In Python this is `AsyncResult.wait`.
+    ///
+    /// A task that waits for others lends its slot meanwhile.
     pub async fn wait(&self, ids: &[TaskId], timeout: Duration) -> Result<Vec<Ending>> {
         let deadline = deadline_after(timeout);
-        let mut news = self
+        let news = self
             .broker
             .control()
             .subscribe(&[self.keys.ended()])
             .await
             .ok();
         let mut endings = self.watch(ids).await?;
+        if endings.contains(&Ending::Living) {
+            let ends = while_waiting(self.wait_for_living(ids, &mut endings, news));
+            timeout_at(deadline, ends).await.unwrap_or(Ok(()))?;
+        }
+        Ok(endings)
+    }
+
+    /// Replaces the endings of those that live, until none does.
+    async fn wait_for_living(
+        &self,
+        ids: &[TaskId],
+        endings: &mut [Ending],
+        mut news: Option<Subscription>,
+    ) -> Result<()> {
         let mut living: HashMap<TaskId, usize> = ids
             .iter()
             .copied()
@@ -62,8 +79,8 @@ impl TaskQueue {
             .filter(|(_, i)| endings[*i] == Ending::Living)
             .collect();
         let mut look = Instant::now() + LOOK_EVERY;
-        while !living.is_empty() && Instant::now() < deadline {
-            let heard = hear(&mut news, look.min(deadline)).await;
+        while !living.is_empty() {
+            let heard = hear(&mut news, look).await;
             let mut asked: Vec<TaskId> = heard
                 .into_iter()
                 .filter(|id| living.contains_key(id))
@@ -80,7 +97,7 @@ impl TaskQueue {
                 }
             }
         }
-        Ok(endings)
+        Ok(())
     }
 }
 

@@ -8,8 +8,10 @@ mod functions;
 mod generate;
 mod get;
 mod local;
+mod lock;
 mod map;
 mod queue;
+mod sem;
 mod status;
 mod submit;
 mod wait;
@@ -43,6 +45,10 @@ pub enum Command {
     /// List, requeue and purge dead letters
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Run a command while a lock is held
+    Lock(lock::Lock),
+    /// Run a command while a permit of a semaphore is held
+    Sem(sem::Sem),
     /// Manage the local broker
     #[command(subcommand)]
     Local(local::Local),
@@ -72,6 +78,9 @@ impl Command {
             Self::Cancel(command) => interruptible(command.run(context)).await,
             Self::Queue(command) => interruptible(command.run(context)).await,
             Self::Dead(command) => interruptible(command.run(context)).await,
+            // These two pass signals on to their command.
+            Self::Lock(command) => command.run(context).await,
+            Self::Sem(command) => command.run(context).await,
             Self::Local(command) => interruptible(command.run(context)).await,
             Self::Functions(command) => interruptible(command.run(context)).await,
             Self::Doctor(command) => interruptible(command.run(context)).await,

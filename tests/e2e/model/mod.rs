@@ -3,6 +3,7 @@
 mod barrier;
 mod condition;
 mod event;
+mod semaphore;
 
 use std::future::Future;
 use std::sync::OnceLock;

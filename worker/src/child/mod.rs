@@ -1,5 +1,6 @@
 //! Child processes: commands that run once, and the guard that kills them with their worker.
 
+mod attached;
 mod capture;
 mod command;
 mod deadline;
@@ -12,6 +13,7 @@ mod program;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use attached::Attached;
 pub use capture::{Captured, Stream};
 pub use command::{Command, Stop};
 pub(crate) use deadline::until;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use pmq_broker::lending;
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
@@ -85,6 +86,9 @@ impl Program {
         command
             .args(arguments)
             .env_remove("PMQ_REDIS_PASSWORD")
+            // Where this worker is a command itself, what it runs has slots of its own.
+            .env_remove(lending::SOCKET)
+            .env_remove(lending::TOKEN)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .env(MARK, guard.worker())
             .current_dir(directory.path())

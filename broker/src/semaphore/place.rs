@@ -1,0 +1,157 @@
+//! A place in the line for a permit, from the first call to the grant.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Permit, Semaphore, permit};
+use crate::error::Result;
+use crate::lending::while_waiting;
+use crate::object::{ASK_AGAIN, Granted, Mail, Member};
+
+use permit::Row;
+
+/// The lease of who was granted a permit while it waited, as the functions give it.
+const GRANT_LEASE: Duration = Duration::from_secs(3);
+/// So long after a call was sent, its next answer is better than old news: the lease that they tell of may be near its
+/// end.
+const OLD: Duration = Duration::from_millis(1500);
+
+enum Asked {
+    Granted(Permit),
+    /// Not now; ask again after this time.
+    Wait(Duration),
+}
+
+/// A place in the line. Dropping it gives it up, with what was granted meanwhile.
+pub(super) struct Place<'a> {
+    semaphore: &'a Semaphore,
+    member: Member,
+    deadline: Instant,
+    sent: Instant,
+    /// A call is under way.
+    asking: bool,
+    /// It may have a row in Redis.
+    stands: bool,
+}
+
+impl<'a> Place<'a> {
+    /// A place that is given up at `deadline`.
+    pub(super) fn new(semaphore: &'a Semaphore, deadline: Instant) -> Self {
+        Self {
+            semaphore,
+            member: semaphore.object.client().member(),
+            deadline,
+            sent: Instant::now(),
+            asking: false,
+            stands: false,
+        }
+    }
+
+    /// Takes a permit if one is free.
+    pub(super) async fn look(mut self) -> Result<Option<Permit>> {
+        match self.ask(false).await? {
+            Asked::Granted(permit) => Ok(Some(permit)),
+            Asked::Wait(_) => {
+                self.stands = false;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Waits for its turn. Nothing where the time is over.
+    pub(super) async fn wait(mut self) -> Result<Option<Permit>> {
+        if let Asked::Granted(permit) = self.ask(true).await? {
+            return Ok(Some(permit));
+        }
+        while_waiting(self.stand()).await
+    }
+
+    /// Stands in line: hears of its turn, or asks again.
+    async fn stand(&mut self) -> Result<Option<Permit>> {
+        let client = self.semaphore.object.client();
+        let Ok(mut mail) = timeout_at(self.deadline, client.mail(self.member)).await else {
+            return Ok(None);
+        };
+        loop {
+            let again = match self.ask(true).await {
+                Ok(Asked::Granted(permit)) => return Ok(Some(permit)),
+                Ok(Asked::Wait(again)) => again,
+                Err(error) if error.is_transient() => ASK_AGAIN,
+                Err(error) => return Err(error),
+            };
+            if let Some(permit) = self.hear(&mut mail, again).await {
+                return Ok(Some(permit));
+            }
+            if Instant::now() >= self.deadline {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn ask(&mut self, wait: bool) -> Result<Asked> {
+        let Semaphore { object, lease, .. } = self.semaphore;
+        let call = object
+            .call("sem_acquire")
+            .arg(self.member.as_bytes())
+            .arg(lease.as_millis() as u64)
+            .arg(self.semaphore.permits)
+            .arg(if wait { "1" } else { "0" });
+        self.sent = Instant::now();
+        (self.asking, self.stands) = (true, true);
+        let answer = object.send_until(&call, self.deadline).await;
+        self.asking = false;
+        let mut answer = answer?;
+        match answer.tag.as_str() {
+            "ok" => {
+                let row = Row {
+                    fence: answer.number()?,
+                    abandoned: answer.text()? == "1",
+                };
+                Ok(Asked::Granted(self.take(row, *lease)))
+            }
+            "other" => {
+                self.stands = false;
+                Err(self.semaphore.other(&mut answer)?)
+            }
+            "wait" => {
+                let first = answer.text()?.parse().map(Duration::from_millis);
+                Ok(Asked::Wait(first.unwrap_or(ASK_AGAIN).min(ASK_AGAIN)))
+            }
+            _ => Ok(Asked::Wait(ASK_AGAIN)),
+        }
+    }
+
+    /// Waits for the news of its grant, until it had better ask again.
+    async fn hear(&mut self, mail: &mut Mail, again: Duration) -> Option<Permit> {
+        let until = (self.sent + again).min(self.deadline);
+        let row = Row::parse(&mail.next(until).await?)?;
+        (self.sent.elapsed() < OLD).then(|| self.take(row, GRANT_LEASE))
+    }
+
+    /// Makes it a permit, whose lease at first is `first` long.
+    fn take(&mut self, row: Row, first: Duration) -> Permit {
+        self.stands = false;
+        let granted = Granted {
+            lease: self.semaphore.lease,
+            first,
+            sent: self.sent,
+        };
+        Permit::new(self.semaphore.object.clone(), self.member, row, granted)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.stands {
+            return;
+        }
+        let object = &self.semaphore.object;
+        let call = permit::release(object, self.member, "unused").arg("0");
+        if self.asking {
+            object.recall(call);
+        } else {
+            object.client().farewell(call);
+        }
+    }
+}
