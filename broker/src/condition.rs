@@ -9,6 +9,7 @@ use crate::broker::Broker;
 use crate::error::Result;
 use crate::ids::Name;
 use crate::lock::Lock;
+use crate::rlock::RLock;
 use crate::semaphore::{Permit, Sleeper};
 use crate::task_queue::{CHUNK, deadline_after};
 
@@ -47,6 +48,14 @@ impl Lock {
             lock: self.clone(),
             name: name.clone(),
         }
+    }
+}
+
+impl RLock {
+    /// The condition of this name under this lock. In Python this is `Condition(rlock)`.
+    #[must_use]
+    pub fn condition(&self, name: &Name) -> Condition {
+        self.lock().condition(name)
     }
 }
 
@@ -136,6 +145,26 @@ impl Condition {
         Sleeper::new(semaphore, &self.name, permit)
             .sleep(deadline)
             .await
+    }
+
+    /// As [`Condition::wait`], under an [`RLock`] that the caller owns: gives up all of its levels, and takes them back.
+    pub async fn wait_levels(&self, lock: &RLock) -> Result<()> {
+        self.wait_levels_timeout(lock, Duration::MAX)
+            .await
+            .map(drop)
+    }
+
+    /// As [`Condition::wait_timeout`], likewise.
+    pub async fn wait_levels_timeout(&self, lock: &RLock, timeout: Duration) -> Result<bool> {
+        let (before, levels) = lock.part()?;
+        let (permit, notified) = self.sleep(&before, deadline_after(timeout)).await?;
+        lock.own(permit, levels);
+        Ok(notified)
+    }
+
+    /// As [`Condition::notify`], likewise.
+    pub async fn notify_levels(&self, lock: &RLock, n: usize) -> Result<()> {
+        self.notify(&*lock.held()?, n).await
     }
 
     /// Wakes the `n` that have slept longest, or all if they are fewer. They go on when the permit is released. In Python

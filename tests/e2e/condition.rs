@@ -224,3 +224,28 @@ async fn whoever_does_not_hold_the_lock_is_refused() {
         assert!(matches!(refused, Some(Error::GrantLost { .. })));
     }
 }
+
+#[tokio::test]
+async fn a_wait_gives_up_all_levels_of_an_rlock_and_takes_them_back() {
+    let stage = Stage::new().await;
+    let lock = stage.fleet.queue.broker().rlock(stage.fleet.queue.name());
+    let condition = lock.condition(stage.condition.name());
+    let outer = lock.acquire().await.unwrap();
+    let inner = lock.acquire().await.unwrap();
+    let notify = async {
+        stage.keys.wait_for_line(&stage.sleepers, 1).await;
+        stage.notify(1).await;
+    };
+    let (woken, ()) = tokio::join!(condition.wait_levels(&lock), notify);
+    woken.unwrap();
+    assert_eq!(lock.levels(), 2);
+    condition.notify_levels(&lock, 1).await.unwrap();
+    let soon = Duration::from_millis(10);
+    assert!(!condition.wait_levels_timeout(&lock, soon).await.unwrap());
+    assert!(!inner.is_lost() && !outer.is_lost());
+    inner.release().await.unwrap();
+    outer.release().await.unwrap();
+    assert!(!lock.locked().await.unwrap());
+    let refused = condition.wait_levels(&lock).await;
+    assert!(matches!(refused, Err(Error::NotOwner { .. })));
+}
