@@ -36,6 +36,10 @@ impl Lock {
         Self(self.0.with_lease(lease))
     }
 
+    pub(crate) fn semaphore(&self) -> &Semaphore {
+        &self.0
+    }
+
     /// What another process opens it by.
     #[must_use]
     pub fn name(&self) -> &Name {
@@ -66,9 +70,5 @@ impl Lock {
     /// [`Error::NotHeld`](crate::Error::NotHeld) where nobody does.
     pub async fn force_release(&self) -> Result<()> {
         self.0.post("lock").await
-    }
-
-    pub(crate) fn semaphore(&self) -> &Semaphore {
-        &self.0
     }
 }

@@ -8,12 +8,17 @@ use super::Semaphore;
 use super::permit::{Permit, Row};
 use crate::error::{Error, Result};
 use crate::ids::Name;
-use crate::object::{ASK_AGAIN, Granted, Mail, Member, Object, WAITING_LEASE};
+use crate::object::{ASK_AGAIN, Granted, Mail, Member, Object};
 use crate::reply::Tagged;
 use crate::task_queue::deadline_after;
 
 /// Between tries to take the lock again while the broker refuses.
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
+
+/// The lease of a grant at first, from the last call on. It is shorter than what the functions give.
+const GRANT_LEASE: Duration = Duration::from_secs(3);
+/// News of a grant that this process got so late are as good as none: it stood still, and may have lost it.
+const OLD: Duration = Duration::from_millis(1500);
 
 enum Asked {
     Granted(Permit),
@@ -126,14 +131,14 @@ impl<'a> Sleeper<'a> {
     async fn hear(&mut self, mail: &mut Mail, deadline: Instant) -> Option<Permit> {
         let until = (self.sent + ASK_AGAIN).min(deadline);
         let row = Row::parse(&mail.next(until).await?)?;
-        Some(self.take(row))
+        (self.sent.elapsed() < OLD).then(|| self.take(row))
     }
 
     fn take(&mut self, row: Row) -> Permit {
         self.stands = false;
         let granted = Granted {
             lease: self.semaphore.lease,
-            first: WAITING_LEASE.min(self.semaphore.lease),
+            first: GRANT_LEASE.min(self.semaphore.lease),
             sent: self.sent,
         };
         Permit::new(self.object().clone(), self.member, row, granted)
