@@ -98,7 +98,7 @@ local function wake_sleepers(s, condition, n, ms)
     local ends = redis.call("ZSCORE", s.keys[MEMBERS], who)
     if ends and tonumber(ends) > ms then
       redis.call("ZADD", s.keys[WAITERS], next_ticket(s.keys[WAITERS], ms * 1000), who)
-      redis.call("HSET", s.keys[LOG], who, condition)
+      redis.call("HSET", s.keys[LOG], who, ":" .. condition)
       woken = woken + 1
     end
   end
@@ -108,9 +108,10 @@ end
 -- The conditions whose notification these members have got, false for the others.
 local function notified_by(s, members)
   local conditions = s.conditions and members[1] and redis.call("HMGET", s.keys[LOG], unpack(members)) or {}
-  for _, condition in ipairs(conditions) do
-    if condition then
-      redis.call("EXISTS", part(s.keys, "sleepers:" .. condition)) -- while its slot moves, this fails before the first write
+  for i, entry in ipairs(conditions) do
+    conditions[i] = entry and string.match(entry, "^:(.*)") or false -- posts are in the log as well
+    if conditions[i] then
+      redis.call("EXISTS", part(s.keys, "sleepers:" .. conditions[i])) -- while its slot moves, this fails before the first write
     end
   end
   return conditions
