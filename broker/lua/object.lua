@@ -22,6 +22,24 @@ local function tell(keys, member, word)
   redis.call("PUBLISH", namespace .. ":client:" .. string.sub(member, 1, 10), member .. word)
 end
 
+-- Tells several members one word (at most 255 bytes), in one message a process.
+local function tell_all(keys, members, word)
+  local processes, of = {}, {}
+  for _, member in ipairs(members) do
+    local process = string.sub(member, 1, 10)
+    if not of[process] then
+      of[process] = {}
+      processes[#processes + 1] = process
+    end
+    table.insert(of[process], member)
+  end
+  local namespace = string.match(keys[META], "^[^:]*")
+  for _, process in ipairs(processes) do
+    local message = "*" .. string.char(#word) .. word .. table.concat(of[process])
+    redis.call("PUBLISH", namespace .. ":client:" .. process, message)
+  end
+end
+
 -- The members whose lease has ended, at most 50 a call.
 local function ended_members(keys, ms)
   return redis.call("ZRANGEBYSCORE", keys[MEMBERS], "-inf", whole(ms), "LIMIT", "0", SWEEP)

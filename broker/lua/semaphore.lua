@@ -9,7 +9,7 @@ local GRANT_LEASE = 3000 -- ms: who waits and is granted says soon that it knows
 local POST_LEASE = 30000 -- ms: a post is known by its caller for longer than anybody sends it again
 
 local function read_semaphore(keys, who)
-  local m, problem = settings(keys, "n", "extra", "held", "fence", "abandoned", who)
+  local m, problem = settings(keys, "n", "extra", "held", "fence", "abandoned", who, "conditions")
   if not m then
     return nil, problem
   end
@@ -22,6 +22,7 @@ local function read_semaphore(keys, who)
     fence = tonumber(m[5]) or 0,
     abandoned = m[6],
     mine = m[7],
+    conditions = m[8],
   }
 end
 
@@ -80,16 +81,47 @@ local function hand_over(s, ms, us)
       end
       granted[next] = grant(s, next, us)
       tell(s.keys, next, granted[next])
-    else
-      redis.call("ZREM", s.keys[MEMBERS], next)
-    end
+    end -- else the sweep ends its row
   end
   return granted
 end
 
--- Takes back what members held or awaited whose lease has ended.
+-- Puts the first sleepers of a condition (see condition) into the line, at most `n`; those whose lease has ended are
+-- passed over. Answers how many, and whether some are left. The log keeps who was notified until it gives the lock back.
+local function wake_sleepers(s, condition, n, ms)
+  local sleepers, woken = part(s.keys, "sleepers:" .. condition), 0
+  for _ = 1, CHUNK do
+    local who = woken < n and redis.call("ZPOPMIN", sleepers)[1]
+    if not who then
+      break
+    end
+    local ends = redis.call("ZSCORE", s.keys[MEMBERS], who)
+    if ends and tonumber(ends) > ms then
+      redis.call("ZADD", s.keys[WAITERS], next_ticket(s.keys[WAITERS], ms * 1000), who)
+      redis.call("HSET", s.keys[LOG], who, ":" .. condition)
+      woken = woken + 1
+    end
+  end
+  return woken, redis.call("EXISTS", sleepers) == 1
+end
+
+-- The conditions whose notification these members have got, false for the others.
+local function notified_by(s, members)
+  local conditions = s.conditions and members[1] and redis.call("HMGET", s.keys[LOG], unpack(members)) or {}
+  for i, entry in ipairs(conditions) do
+    conditions[i] = entry and string.match(entry, "^:(.*)") or false -- posts are in the log as well
+    if conditions[i] then
+      redis.call("EXISTS", part(s.keys, "sleepers:" .. conditions[i])) -- while its slot moves, this fails before the first write
+    end
+  end
+  return conditions
+end
+
+-- Takes back what members held or awaited whose lease has ended. What a condition told them it tells the next.
 local function sweep_semaphore(s, who, ms)
-  for _, member in ipairs(ended_members(s.keys, ms)) do
+  local ended = ended_members(s.keys, ms)
+  local conditions = notified_by(s, ended)
+  for i, member in ipairs(ended) do
     if member ~= who then
       redis.call("ZREM", s.keys[MEMBERS], member)
       redis.call("ZREM", s.keys[WAITERS], member)
@@ -98,6 +130,9 @@ local function sweep_semaphore(s, who, ms)
         s.held = s.held - 1
         s.abandoned = "1"
         redis.call("HSET", s.keys[META], "held", whole(s.held), "abandoned", "1")
+      end
+      if conditions[i] then
+        wake_sleepers(s, conditions[i], 1, ms)
       end
     end
   end
@@ -196,6 +231,9 @@ register("sem_release", { "allow-oom" }, function(keys, args)
     return { redis.call("HGET", keys[META], "taken") == args[4] and "taken" or "gone" }
   end
   redis.call("HDEL", keys[META], who)
+  if s.conditions then
+    redis.call("HDEL", keys[LOG], who)
+  end
   s.held = s.held - 1
   redis.call("HSET", keys[META], "held", whole(s.held))
   if how == "leak" then

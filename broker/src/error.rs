@@ -194,6 +194,34 @@ pub enum Error {
         name: Name,
     },
 
+    /// A call of a condition without its lock. In Python this is `AssertionError`.
+    #[error("must acquire {kind} {name} before using {call}()")]
+    NotAcquired {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+        /// The call.
+        call: &'static str,
+    },
+
+    /// The barrier is broken, or was while this party waited. In Python this is `BrokenBarrierError`.
+    #[error("barrier {name} is broken")]
+    BrokenBarrier {
+        /// Its name.
+        name: Name,
+    },
+
+    /// The action of a barrier failed in this process, which broke the barrier.
+    #[error("the action of barrier {name} failed")]
+    BarrierAction {
+        /// Its name.
+        name: Name,
+        /// The action's error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// The data was written by a newer pmq.
     #[error("{0}")]
     NewerLayout(String),
@@ -325,6 +353,12 @@ impl Error {
                 "share the end again, a ticket for each process that opens it"
             }
             Self::OtherSize { .. } => "use the size that it has, or another name",
+            Self::NotAcquired { .. } => {
+                "pass the permit of the condition's own lock, while it is held"
+            }
+            Self::BrokenBarrier { .. } | Self::BarrierAction { .. } => {
+                "a party timed out, died, failed or aborted; reset the barrier to use it again"
+            }
             Self::TooLarge { .. } => {
                 "put large data into a file or an object store and submit its name"
             }

@@ -14,8 +14,10 @@
 //! In reading order: [`ids`], [`task`], [`envelope`] and [`completion`] are plain data; [`keys`] names every key;
 //! [`functions`] is the library of state changes; [`broker`] connects; [`task_queue`] calls; [`process`] reads what processes print.
 
+pub mod barrier;
 pub mod broker;
 pub mod completion;
+pub mod condition;
 pub mod config;
 #[expect(
     clippy::disallowed_types,
@@ -24,6 +26,7 @@ pub mod config;
 pub mod connection;
 pub mod envelope;
 pub mod error;
+pub mod event;
 pub mod functions;
 pub mod ids;
 pub mod keys;
@@ -42,10 +45,13 @@ pub mod task;
 pub mod task_queue;
 pub mod typed;
 
+pub use barrier::Barrier;
 pub use broker::{Broker, PATIENCE};
 pub use completion::{Completion, Outcome, Report};
+pub use condition::Condition;
 pub use config::{Config, Password};
 pub use error::{Error, Result};
+pub use event::Event;
 pub use ids::{Incarnation, Name, TaskId};
 pub use lock::Lock;
 pub use manager::{Array, Dict, List, Manager, Namespace, Shared, Slice, Value};

@@ -39,6 +39,10 @@ impl Lock {
         Self(self.0.with_lease(lease))
     }
 
+    pub(crate) fn semaphore(&self) -> &Semaphore {
+        &self.0
+    }
+
     /// What another process opens it by.
     #[must_use]
     pub fn name(&self) -> &Name {

@@ -55,7 +55,9 @@ const INNER: &[(&str, &[&str])] = &[
     ("ZPOPMIN", &[]),
     ("ZRANGE", &["0", "0"]),
     ("ZRANGEBYSCORE", &["0", "0"]),
+    ("ZRANK", &["v"]),
     ("ZREM", &["v"]),
+    ("ZREMRANGEBYRANK", &["0", "0"]),
     ("ZSCORE", &["v"]),
     ("BLPOP", &["1"]),
 ];

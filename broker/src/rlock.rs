@@ -45,7 +45,7 @@ struct Owned {
     permit: Arc<Permit>,
 }
 
-/// The levels that [`RLock::release_all`] gave back.
+/// The levels that [`RLock::part`] parted from their permit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Levels {
     levels: u32,
@@ -153,26 +153,26 @@ impl RLock {
         self.lock.force_release().await
     }
 
-    /// Gives all levels of the caller back, to take them again later: what a condition does while it waits.
-    pub(crate) async fn release_all(&self) -> Result<Levels> {
+    /// Parts the caller's levels from what they are held by: what a condition does while it waits. None are owned then.
+    pub(crate) fn part(&self) -> Result<(Arc<Permit>, Levels)> {
         let is_mine = |owned: &mut Owned| owned.owner == Owner::current();
-        let owned = self
-            .state()
-            .take_if(is_mine)
-            .ok_or_else(|| self.not_owner())?;
+        let owned = self.state().take_if(is_mine);
+        let owned = owned.ok_or_else(|| self.not_owner())?;
         let levels = Levels {
             levels: owned.levels,
             turn: owned.turn,
         };
-        owned.permit.give_back().await?;
-        Ok(levels)
+        Ok((owned.permit, levels))
     }
 
-    /// Takes them again. The guards that were there before hold them again.
-    pub(crate) async fn acquire_all(&self, levels: Levels) -> Result<()> {
-        let permit = self.lock.acquire().await?;
-        self.own(permit, levels);
-        Ok(())
+    /// What the caller's levels are held by.
+    pub(crate) fn held(&self) -> Result<Arc<Permit>> {
+        let permit = self.mine(|owned| owned.permit.clone());
+        permit.ok_or_else(|| self.not_owner())
+    }
+
+    pub(crate) fn lock(&self) -> &Lock {
+        &self.lock
     }
 
     /// One level more, where the caller owns it.
@@ -197,7 +197,7 @@ impl RLock {
         self.guard(turn)
     }
 
-    fn own(&self, permit: Permit, Levels { levels, turn }: Levels) {
+    pub(crate) fn own(&self, permit: Permit, Levels { levels, turn }: Levels) {
         // Where an owner was left, it has lost what the broker has now granted anew.
         *self.state() = Some(Owned {
             owner: Owner::current(),

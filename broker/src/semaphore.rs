@@ -2,6 +2,7 @@
 
 mod permit;
 mod place;
+mod sleeper;
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 pub use permit::Permit;
 use place::Place;
+pub(crate) use sleeper::Sleeper;
 
 use crate::broker::{Broker, PATIENCE};
 use crate::error::{Error, Result};

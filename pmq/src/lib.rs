@@ -28,10 +28,10 @@ pub use pmq_broker::process::{
     active_children, at_exit, cpu_count, current_process, parent_process,
 };
 pub use pmq_broker::{
-    Array, Broker, Completion, Config, Connection, Dict, Error, GetError, Incarnation,
-    JoinableQueue, List, Lock, Manager, Name, Namespace, Outcome, Password, Permit, Process,
-    ProcessError, PutError, Queue, RLock, RLockGuard, RawQueue, Result, Semaphore, Shared,
-    SimpleQueue, Slice, TaskId, TaskQueue, Value,
+    Array, Barrier, Broker, Completion, Condition, Config, Connection, Dict, Error, Event,
+    GetError, Incarnation, JoinableQueue, List, Lock, Manager, Name, Namespace, Outcome, Password,
+    Permit, Process, ProcessError, PutError, Queue, RLock, RLockGuard, RawQueue, Result, Semaphore,
+    Shared, SimpleQueue, Slice, TaskId, TaskQueue, Value,
 };
 pub use pmq_broker::{PipeOptions, Receiver, RecvError, SendError, Sender, Ticket};
 pub use pmq_broker::{manager, pipe, process, task_queue};

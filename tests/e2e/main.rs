@@ -6,6 +6,8 @@
 )]
 
 mod fleet;
+mod keys;
+mod model;
 mod roles;
 mod site;
 mod store;
@@ -13,10 +15,13 @@ mod store;
 mod admin;
 mod attempts;
 mod bad_input;
+mod barrier;
 mod cancel;
 mod commands;
+mod condition;
 mod consumers;
 mod delays;
+mod event;
 mod examples;
 mod faults;
 mod get;
@@ -28,7 +33,6 @@ mod lock;
 mod logs;
 mod manager;
 mod map;
-mod model;
 mod mutual_exclusion;
 mod outage;
 mod pipe;

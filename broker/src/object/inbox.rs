@@ -83,12 +83,35 @@ async fn listen(link: Arc<Link>, channel: String, boxes: Boxes, up: watch::Sende
     }
 }
 
+/// A message is a member and its word; or, for several members, this byte, the word's length, the word and the members.
+const SEVERAL: u8 = b'*';
+const MEMBER: usize = 16;
+
 fn deliver(boxes: &Boxes, message: Vec<u8>) {
     let message = Bytes::from(message);
-    let member = message.get(..16).and_then(Member::from_slice);
-    if let Some(mail) = member.and_then(|member| lock(boxes).get(&member).cloned()) {
-        let _ = mail.send(message.slice(16..));
+    let Some((members, word)) = parse(&message) else {
+        return;
+    };
+    let boxes = lock(boxes);
+    for member in members.chunks_exact(MEMBER).filter_map(Member::from_slice) {
+        if let Some(mail) = boxes.get(&member) {
+            let _ = mail.send(word.clone());
+        }
     }
+}
+
+/// The members that a message is for, and its word.
+fn parse(message: &Bytes) -> Option<(Bytes, Bytes)> {
+    let word = match *message.first()? {
+        SEVERAL => 2..2 + usize::from(*message.get(1)?),
+        _ => MEMBER..message.len(),
+    };
+    let members = match word.start {
+        MEMBER => 0..MEMBER,
+        _ => word.end..message.len(),
+    };
+    (word.start <= word.end && word.end <= message.len())
+        .then(|| (message.slice(members), message.slice(word)))
 }
 
 /// The mail of one member.
@@ -114,4 +137,32 @@ impl Drop for Mail {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(message: &'static [u8]) -> Option<(Bytes, Bytes)> {
+        parse(&Bytes::from_static(message))
+    }
+
+    #[test]
+    fn a_message_is_for_one_member_or_for_several() {
+        let one = parsed(b"abcdefghij000001word").unwrap();
+        assert_eq!(
+            (&one.0[..], &one.1[..]),
+            (&b"abcdefghij000001"[..], &b"word"[..])
+        );
+        let two = parsed(b"*\x02okabcdefghij000001abcdefghij000002").unwrap();
+        assert_eq!((two.0.len(), &two.1[..]), (32, &b"ok"[..]));
+    }
+
+    #[test]
+    fn a_message_that_is_cut_off_is_for_nobody() {
+        assert_eq!(parsed(b""), None);
+        assert_eq!(parsed(b"abc"), None);
+        assert_eq!(parsed(b"*"), None);
+        assert_eq!(parsed(b"*\x09ok"), None);
+    }
 }

@@ -2,9 +2,10 @@
 //!
 //! An object has a name, or is anonymous and goes with its last holder. Who uses it is a [`Member`] with a lease of its
 //! own, so that the crash of a process takes nothing with it. Reading order: [`member`], [`client`], [`inbox`],
-//! [`lease`], [`watchdog`], [`hold`].
+//! [`lease`], [`watchdog`], [`handle`], [`hold`].
 
 mod client;
+mod handle;
 mod hold;
 mod inbox;
 mod lease;
@@ -25,6 +26,7 @@ use crate::keys::{Kind, ObjectKeys};
 use crate::reply::{self, Tagged};
 
 pub(crate) use client::Client;
+pub(crate) use handle::{Caller, Handle};
 pub(crate) use hold::{Hold, attach};
 pub(crate) use inbox::Mail;
 pub(crate) use lease::{Granted, Lease, margin};
@@ -34,6 +36,9 @@ pub(crate) use member::Member;
 pub(crate) const ANONYMOUS_TTL: Duration = Duration::from_secs(60);
 /// Who waits asks again this often, as news may be lost; it also renews its place in the line.
 pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// The lease of who waits, as the functions give it.
+pub(crate) const WAITING_LEASE: Duration = Duration::from_secs(5);
 
 /// An object in Redis, as the functions of its kind see it. Clones are the same object.
 #[derive(Clone)]

@@ -43,8 +43,8 @@ pub(super) fn lost_error(object: &Object) -> Error {
 ///
 /// Dropping it releases it in the background; [`Permit::release`] returns when that is done.
 pub struct Permit {
-    object: Object,
-    member: Member,
+    pub(super) object: Object,
+    pub(super) member: Member,
     row: Row,
     lease: Lease,
     released: AtomicBool,
@@ -118,12 +118,17 @@ impl Permit {
         let lost_before = self.is_lost();
         let call = release(&self.object, self.member, how).arg(self.row.fence);
         let answer = self.object.send(&call).await?;
-        self.released.store(true, Ordering::Relaxed);
+        self.forget();
         let lost = answer.tag == "taken" || lost_before || how == "leak" && self.is_lost();
         if lost {
             return Err(self.lost_error());
         }
         Ok(())
+    }
+
+    /// Has nothing to give back any more.
+    pub(super) fn forget(&self) {
+        self.released.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn lost_error(&self) -> Error {

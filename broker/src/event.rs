@@ -1,0 +1,167 @@
+//! A flag that processes on any host set, clear and wait for. In Python this is `multiprocessing.Event`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::broker::Broker;
+use crate::error::Result;
+use crate::ids::Name;
+use crate::keys::Kind;
+use crate::object::{ASK_AGAIN, Caller, Handle, Object, WAITING_LEASE};
+use crate::task_queue::deadline_after;
+
+const EVENT: Kind = Kind {
+    word: "event",
+    parts: &["meta", "members", "log", "waiters"],
+};
+
+/// A flag; unset at first. Clones are the same event.
+///
+/// Whoever waits when it is set is woken, also where it is cleared again at once. (Python's `Event.wait` may answer
+/// `False` then.)
+#[derive(Clone)]
+pub struct Event(Arc<Handle>);
+
+impl Broker {
+    /// The event of this name.
+    #[must_use]
+    pub fn event(&self, name: &Name) -> Event {
+        Event::over(Object::attached(self, EVENT, name))
+    }
+
+    /// A new event without a name of its own, which lives as long as some process uses it.
+    #[must_use]
+    pub fn anonymous_event(&self) -> Event {
+        Event::over(Object::anonymous(self, EVENT))
+    }
+}
+
+impl Event {
+    fn over(object: Object) -> Self {
+        Self(Arc::new(Handle::new(object)))
+    }
+
+    /// What another process opens it by.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        self.0.object().name()
+    }
+
+    /// Sets it, and wakes everybody who waits. In Python this is `Event.set`.
+    pub async fn set(&self) -> Result<()> {
+        let mut set = "1";
+        loop {
+            let mut answer = self.0.step("event_set", |call| call.arg(set)).await?;
+            if answer.text()? == "0" {
+                return Ok(());
+            }
+            set = "0"; // the others, whether or not somebody has cleared it meanwhile
+        }
+    }
+
+    /// Clears it. In Python this is `Event.clear`.
+    pub async fn clear(&self) -> Result<()> {
+        self.0.step("event_clear", |call| call).await.map(drop)
+    }
+
+    /// Whether it is set. In Python this is `Event.is_set`.
+    pub async fn is_set(&self) -> Result<bool> {
+        let object = self.0.held().await?;
+        let answer = object.send(&object.look("event_look")).await?;
+        Ok(answer.tag == "set")
+    }
+
+    /// Waits until it is set. In Python this is `Event.wait()`.
+    pub async fn wait(&self) -> Result<()> {
+        while !self.wait_timeout(Duration::MAX).await? {}
+        Ok(())
+    }
+
+    /// Waits up to `timeout` until it is set; whether it is. In Python this is `Event.wait(timeout)`.
+    pub async fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
+        let deadline = deadline_after(timeout);
+        let mut waiter = Waiter::new(self.0.held().await?);
+        if waiter.ask(!timeout.is_zero()).await? {
+            return Ok(true);
+        }
+        if timeout.is_zero() {
+            return Ok(false);
+        }
+        waiter.wait(deadline).await
+    }
+}
+
+/// Somebody who waits. Dropping it ends that.
+struct Waiter<'a> {
+    object: &'a Object,
+    caller: Caller,
+    /// How often the event had been set when it began to wait, as text; nothing before it is known.
+    since: String,
+    sent: Instant,
+    in_line: bool,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(object: &'a Object) -> Self {
+        Self {
+            object,
+            caller: Caller {
+                member: object.client().member(),
+                number: 1,
+            },
+            since: String::new(),
+            sent: Instant::now(),
+            in_line: true,
+        }
+    }
+
+    /// Whether the event is set, or was since.
+    async fn ask(&mut self, wait: bool) -> Result<bool> {
+        self.sent = Instant::now();
+        let mut answer = self.object.send(&self.call(wait)).await?;
+        self.in_line = answer.tag == "wait";
+        if self.in_line {
+            self.since = answer.text()?;
+        }
+        Ok(answer.tag == "set")
+    }
+
+    fn call(&self, wait: bool) -> crate::functions::Call {
+        self.caller
+            .call(self.object, "event_wait", WAITING_LEASE.as_millis())
+            .arg(&self.since)
+            .arg(if wait { "1" } else { "0" })
+    }
+
+    async fn wait(&mut self, deadline: Instant) -> Result<bool> {
+        let mut mail = self.object.client().mail(self.caller.member).await;
+        loop {
+            match self.ask(true).await {
+                Err(error) if error.is_transient() => {}
+                asked => {
+                    if asked? {
+                        return Ok(true);
+                    }
+                }
+            }
+            let again = (self.sent + ASK_AGAIN).min(deadline);
+            if mail.next(again).await.is_some_and(|word| !word.is_empty()) {
+                self.in_line = false;
+                return Ok(true);
+            }
+            if Instant::now() >= deadline {
+                return self.ask(false).await;
+            }
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if self.in_line {
+            self.object.client().farewell(self.call(false));
+        }
+    }
+}
