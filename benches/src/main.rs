@@ -3,9 +3,12 @@
 //!
 //!     cargo run --release -p pmq-benches            all figures, as a table
 //!     cargo run --release -p pmq-benches -- --json  the same as one object
+//!     cargo run --release -p pmq-benches -- locks   those of locks alone
 
 #[expect(clippy::disallowed_types, reason = "the floor is raw Redis")]
 mod floor;
+#[expect(clippy::disallowed_types, reason = "the floor is raw Redis")]
+mod locks;
 mod measure;
 mod roles;
 mod table;
@@ -43,6 +46,8 @@ enum Role {
     FloorProduce { url: String, tasks: usize },
     #[command(hide = true)]
     FloorWork { url: String, tasks: usize },
+    /// Measure locks alone.
+    Locks,
 }
 
 fn main() -> Result<()> {
@@ -56,6 +61,10 @@ fn main() -> Result<()> {
         Some(Role::Work { url, tasks }) => runtime()?.block_on(roles::work(&url, tasks)),
         Some(Role::FloorProduce { url, tasks }) => {
             floor::produce(&mut floor::connect(&url)?, tasks)
+        }
+        Some(Role::Locks) => {
+            let server = pmq_tests::RedisServer::builder().tcp(true).start();
+            table::print(&locks::all(&server.url())?, arguments.json)
         }
         Some(Role::FloorWork { url, tasks }) => floor::work(&mut floor::connect(&url)?, tasks),
     }

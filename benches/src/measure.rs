@@ -8,6 +8,7 @@ use pmq_tests::RedisServer;
 use redis::Connection;
 
 use crate::floor;
+use crate::locks;
 use crate::roles;
 use crate::runtime;
 use crate::table::Figure;
@@ -38,6 +39,7 @@ pub(crate) fn all(tasks: usize, runs: usize) -> Result<Vec<Figure>> {
     figures.push(bench.bytes_per_task()?);
     figures.push(bench.idle_commands()?);
     figures.push(bench.worker_growth()?);
+    figures.extend(locks::all(&bench.server.url())?);
     Ok(figures)
 }
 
@@ -312,7 +314,7 @@ fn wait(children: Vec<Child>) -> Result<()> {
     Ok(())
 }
 
-fn median(mut samples: Vec<f64>) -> f64 {
+pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples[samples.len() / 2]
 }

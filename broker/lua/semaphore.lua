@@ -1,15 +1,16 @@
 -- Semaphores; a lock is one of a single permit. Its state is in meta: `n` permits, `extra` (posted, less those leaked),
 -- `held`, the last `fence`, `abandoned`, the fence of the last that was `taken` by force, and a field for each holder:
 -- its fence, and "!" where it got what a dead one held. Who waits is in the line `waiters`, and is granted a permit in
--- the step that frees one. Permits are free only while nobody waits, so an uncontended call looks at nothing else.
+-- the step that frees one. Permits are free only while nobody waits, and `line` says whether somebody may, so an
+-- uncontended call looks at nothing else.
 
-local IDLE_TTL = 172800000 -- ms: the fence of a lock that nobody uses is kept for two days; it grows with the clock anyway
-local PERSIST_AFTER = 86400000000 -- µs since the last grant
+local IDLE_TTL = 172800000 -- ms: one that nobody uses goes within two days; its fence grows with the clock anyway
+local PROLONG_AFTER = 86400000000 -- µs since the last grant; so every use prolongs it, but few pay for that
 local GRANT_LEASE = 3000 -- ms: who waits and is granted says soon that it knows, or another gets it
 local POST_LEASE = 30000 -- ms: a post is known by its caller for longer than anybody sends it again
 
 local function read_semaphore(keys, who)
-  local m, problem = settings(keys, "n", "extra", "held", "fence", "abandoned", who, "conditions")
+  local m, problem = settings(keys, "n", "extra", "held", "fence", "abandoned", "line", who, "conditions")
   if not m then
     return nil, problem
   end
@@ -21,8 +22,9 @@ local function read_semaphore(keys, who)
     held = tonumber(m[4]) or 0,
     fence = tonumber(m[5]) or 0,
     abandoned = m[6],
-    mine = m[7],
-    conditions = m[8],
+    line = m[7],
+    mine = m[8],
+    conditions = m[9],
   }
 end
 
@@ -59,8 +61,8 @@ local function grant(s, member, us)
     redis.call("HDEL", s.keys[META], "abandoned")
     s.abandoned = nil
   end
-  if us - before > PERSIST_AFTER then
-    redis.call("PERSIST", s.keys[META])
+  if us - before > PROLONG_AFTER and s.extra == 0 then
+    redis.call("PEXPIRE", s.keys[META], whole(IDLE_TTL))
   end
   return mine
 end
@@ -72,6 +74,7 @@ local function hand_over(s, ms, us)
   while free_permits(s) > 0 do
     local next = redis.call("ZPOPMIN", s.keys[WAITERS])[1]
     if not next then
+      redis.call("HDEL", s.keys[META], "line")
       break
     end
     local ends = tonumber(redis.call("ZSCORE", s.keys[MEMBERS], next) or 0)
@@ -101,6 +104,10 @@ local function wake_sleepers(s, condition, n, ms)
       redis.call("HSET", s.keys[LOG], who, ":" .. condition)
       woken = woken + 1
     end
+  end
+  if woken > 0 then
+    redis.call("HSET", s.keys[META], "line", "1")
+    s.line = "1"
   end
   return woken, redis.call("EXISTS", sleepers) == 1
 end
@@ -138,11 +145,11 @@ local function sweep_semaphore(s, who, ms)
   end
 end
 
--- Lets one that nobody uses go after a while; one whose permits were posted or leaked stays as it is.
-local function settle(s, waiting)
+-- One whose permits were posted or leaked stays as it is; else it goes when nobody has used it for long.
+local function settle(s)
   if s.extra ~= 0 then
     redis.call("PERSIST", s.keys[META])
-  elseif s.held == 0 and waiting == 0 then
+  else
     redis.call("PEXPIRE", s.keys[META], whole(IDLE_TTL))
   end
 end
@@ -196,8 +203,10 @@ register("sem_acquire", {}, function(keys, args)
   if not redis.call("ZSCORE", keys[WAITERS], who) then
     redis.call("ZADD", keys[WAITERS], next_ticket(keys[WAITERS], us), who)
   end
-  if s.held == 0 then -- no grant has written these
-    redis.call("HSET", keys[META], "layout", LAYOUT, "n", whole(n))
+  if not s.line then
+    redis.call("HSET", keys[META], "layout", LAYOUT, "n", whole(n), "line", "1")
+  end
+  if s.held == 0 then -- nobody else prolongs it
     redis.call("PERSIST", keys[META])
   end
   keep_alive(keys, args[1])
@@ -221,13 +230,12 @@ register("sem_release", { "allow-oom" }, function(keys, args)
   if not s then
     return problem
   end
-  local waiting = redis.call("ZCARD", keys[WAITERS]) -- wrong types fail here or with the first write
+  if s.line or not s.mine then
+    redis.call("ZCARD", keys[WAITERS]) -- wrong types fail here or with the first write
+  end
   redis.call("ZREM", keys[MEMBERS], who)
   if not s.mine then
-    if waiting > 0 then
-      waiting = waiting - redis.call("ZREM", keys[WAITERS], who)
-    end
-    settle(s, waiting)
+    redis.call("ZREM", keys[WAITERS], who)
     return { redis.call("HGET", keys[META], "taken") == args[4] and "taken" or "gone" }
   end
   redis.call("HDEL", keys[META], who)
@@ -238,14 +246,14 @@ register("sem_release", { "allow-oom" }, function(keys, args)
   redis.call("HSET", keys[META], "held", whole(s.held))
   if how == "leak" then
     s.extra = redis.call("HINCRBY", keys[META], "extra", "-1")
+    settle(s)
   elseif how == "unused" and string.find(s.mine, "!", 1, true) then
     s.abandoned = "1"
     redis.call("HSET", keys[META], "abandoned", "1")
   end
-  if waiting > 0 then
+  if s.line then
     hand_over(s, clock())
   end
-  settle(s, waiting)
   keep_alive(keys, args[1])
   return { "ok" }
 end)
@@ -319,7 +327,7 @@ register("sem_post", { "allow-oom" }, function(keys, args)
   end
   sweep_semaphore(s, who, ms)
   hand_over(s, ms, us)
-  settle(s, 0)
+  settle(s)
   keep_alive(keys, args[1])
   return { "ok" }
 end)
