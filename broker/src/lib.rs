@@ -27,6 +27,7 @@ pub mod error;
 pub mod functions;
 pub mod ids;
 pub mod keys;
+pub mod pool;
 mod reply;
 pub mod rights;
 pub mod task;
@@ -38,6 +39,7 @@ pub use completion::{Completion, Outcome, Report};
 pub use config::{Config, Password};
 pub use error::{Error, Result};
 pub use ids::{Incarnation, Name, TaskId};
+pub use pool::{AsyncResult, Pool, PoolError};
 pub use task::{Details, Due, Retry, Task, Work};
 pub use task_queue::TaskQueue;
 

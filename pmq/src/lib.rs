@@ -23,11 +23,11 @@
 //! # Ok(()) }
 //! ```
 
-pub use pmq_broker::task_queue;
 pub use pmq_broker::{
-    Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Result, TaskId,
-    TaskQueue,
+    AsyncResult, Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Pool,
+    PoolError, Result, TaskId, TaskQueue,
 };
+pub use pmq_broker::{pool, task_queue};
 pub use pmq_worker::{
     Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,
 };

@@ -23,6 +23,7 @@ mod leases;
 mod liveness;
 mod map;
 mod outage;
+mod pool;
 mod protocol;
 mod refusals;
 mod runners;

@@ -17,7 +17,7 @@ use crate::fleet::{Fleet, SOON, name, sh};
 
 const QUEUE: &str = "PMQ_TEST_QUEUE";
 const DIRECTORY: &str = "PMQ_TEST_DIRECTORY";
-const SLOTS: &str = "PMQ_TEST_SLOTS";
+pub(crate) const SLOTS: &str = "PMQ_TEST_SLOTS";
 const SCRIPT: &str = "PMQ_TEST_SCRIPT";
 
 impl Fleet {
@@ -38,7 +38,8 @@ impl Fleet {
         stand_in.spawn(as_test("roles::owner"))
     }
 
-    fn stand_in(&self) -> Program {
+    /// This test program, told where the fleet is.
+    pub(crate) fn stand_in(&self) -> Program {
         Program::new(env::current_exe().unwrap())
             .env("PMQ_REDIS_URL", self.url())
             .env(QUEUE, self.queue.name().as_str())
@@ -47,19 +48,19 @@ impl Fleet {
 }
 
 /// The arguments with which a test program runs one test that is ignored otherwise.
-fn as_test(name: &str) -> [&str; 4] {
+pub(crate) fn as_test(name: &str) -> [&str; 4] {
     ["--exact", "--ignored", "--nocapture", name]
 }
 
-async fn broker() -> Broker {
+pub(crate) async fn broker() -> Broker {
     Broker::connect(&Config::from_env().unwrap()).await.unwrap()
 }
 
-fn queue() -> Option<Name> {
+pub(crate) fn queue() -> Option<Name> {
     Some(name(&env::var(QUEUE).ok()?))
 }
 
-fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     env::var_os(DIRECTORY).unwrap().into()
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use crate::child::Guard;
+use crate::chunk::Pools;
 use crate::commands::{Commands, Surroundings, is_workers_trouble};
 use crate::end::{End, chain};
 use crate::finisher::Post;
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) finishers: Vec<(Arc<Line>, mpsc::Sender<Post>)>,
     /// Not in a burst, which ends soon anyway.
     pub(crate) standing_back: Option<StandingBack>,
+    pub(crate) pools: Pools,
 }
 
 /// A claimed task and the slot that it fills.
@@ -45,10 +47,10 @@ pub(crate) struct Assignment {
 }
 
 /// One run under way.
-struct Run {
+pub(crate) struct Run {
     claim: Claim,
     line: Arc<Line>,
-    switch: StopSwitch,
+    pub(crate) switch: StopSwitch,
     slot: usize,
     since: Instant,
 }
@@ -111,14 +113,22 @@ impl Shared {
         {
             return End::failed(How::Dead, "it expired before it ran");
         }
-        let end = match &task.work {
-            Work::Handler(name) => self.handle(name, &task, run).await,
-            Work::Command(argv) if self.commands.allowed => self.command(argv.clone(), &task, run).await,
+        let end = match &task.details.chunk {
+            Some(chunk) => self.chunk(chunk, &task, run).await,
+            None => self.work(&task, run).await,
+        };
+        end.after_stop(run.switch.why()).checked(&task)
+    }
+
+    /// Does what one task says.
+    pub(crate) async fn work(&self, task: &Task, run: &Run) -> End {
+        match &task.work {
+            Work::Handler(name) => self.handle(name, task, run).await,
+            Work::Command(argv) if self.commands.allowed => self.command(argv.clone(), task, run).await,
             Work::Command(_) => End::Refused(
                 "no worker of this queue allows commands; start one with `pmq worker --allow-commands`, or name a task of its [tasks.NAME]".into(),
             ),
-        };
-        end.after_stop(run.switch.why()).checked(&task)
+        }
     }
 
     async fn handle(&self, name: &str, task: &Task, run: &Run) -> End {

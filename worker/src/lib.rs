@@ -19,6 +19,7 @@
 //! only what the worker holds (`held.rs`) and send each other messages.
 
 pub mod child;
+mod chunk;
 mod claimer;
 mod commands;
 mod end;

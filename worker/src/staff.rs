@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::child::Guard;
+use crate::chunk::Pools;
 use crate::claimer::ClaimLoop;
 use crate::executor::{Executor, Shared};
 use crate::finisher::{BACKLOG, Finisher, Post};
@@ -129,6 +130,7 @@ impl Staff {
             runtime,
             finishers,
             standing_back: (!options.burst).then(StandingBack::default),
+            pools: Pools::default(),
         });
         let claiming =
             tokio::spawn(ClaimLoop::new(&lines, &options, executor, bells.clone()).run());

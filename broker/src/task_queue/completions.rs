@@ -176,7 +176,7 @@ impl Consumer {
 pub struct Owner {
     queue: TaskQueue,
     who: Incarnation,
-    _renewal: Renewal,
+    renewal: Renewal,
 }
 
 impl TaskQueue {
@@ -197,7 +197,7 @@ impl TaskQueue {
         Ok(Owner {
             queue: self.clone(),
             who,
-            _renewal: Renewal::start(self.clone(), who, DEFAULT_LEASE),
+            renewal: Renewal::start(self.clone(), who, DEFAULT_LEASE),
         })
     }
 }
@@ -207,6 +207,11 @@ impl Owner {
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         self.who
+    }
+
+    /// Resolves when its lease has ended although it lives: its tasks are being dropped.
+    pub async fn lost(&mut self) {
+        self.renewal.lost().await;
     }
 
     /// Leaves: its private completion queue goes at once.

@@ -35,6 +35,14 @@ impl Renewal {
     }
 }
 
+impl Renewal {
+    /// Until it is too late to renew.
+    pub(super) async fn lost(&mut self) {
+        // It ends for no other reason, unless its runtime does.
+        let _ = (&mut self.0).await;
+    }
+}
+
 impl Drop for Renewal {
     fn drop(&mut self) {
         self.0.abort();
