@@ -62,7 +62,9 @@ impl Submitter {
     }
 
     async fn cancel(&self) -> Result<(), Error> {
-        let ids = self.core.under_way();
+        let mut ids = self.core.under_way();
+        // The newest first: what runs is stopped when nothing waits any more that could take its place.
+        ids.sort_unstable_by(|a, b| b.cmp(a));
         let answers = self.core.queue.cancel(&ids, Signal::Terminate).await?;
         for (id, answer) in ids.into_iter().zip(answers) {
             if answer != Cancelled::Stopping
