@@ -27,10 +27,16 @@ pub use pmq_broker::{
     AsyncResult, Broker, Completion, Config, Error, Incarnation, Name, Outcome, Password, Pool,
     PoolError, Result, TaskId, TaskQueue,
 };
+mod crew;
+mod pool_worker;
+mod program;
+
 pub use pmq_broker::{pool, task_queue};
 pub use pmq_worker::{
     Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,
 };
+
+pub use program::{Parent, Program, ProgramError};
 
 /// A task as it is submitted, with all its options; [`Task::call`] makes one.
 pub use pmq_broker::Task as Submission;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::Options;
 use crate::executor::{Assignment, Executor};
 use crate::held::Line;
+use crate::lane::Lane;
 use crate::slots::{FreeSlots, Slots};
 use crate::staff::Bells;
 
@@ -33,6 +34,9 @@ pub(crate) struct ClaimLoop {
     away: bool,
     burst: bool,
     lease: Duration,
+    lane: Lane,
+    /// How many tasks it may claim yet.
+    left: usize,
 }
 
 /// What asking all queues gave.
@@ -61,7 +65,7 @@ impl ClaimLoop {
         Self {
             lines: lines.to_vec(),
             claimers: lines.iter().map(claimer).collect(),
-            slots: Slots::new(options.slots),
+            slots: Slots::new(options.slots + options.ahead),
             executor,
             waiter: Waiter::for_tasks(lines.iter().map(|line| &line.queue), LONGEST_WAIT),
             bells,
@@ -69,13 +73,23 @@ impl ClaimLoop {
             away: false,
             burst: options.burst,
             lease: options.lease,
+            lane: Lane::new(options.slots, 0),
+            left: options.max_tasks.unwrap_or(usize::MAX),
         }
+    }
+
+    /// Claims as far ahead as this lane allows.
+    pub(crate) fn ahead(mut self, lane: Lane) -> Self {
+        self.lane = lane;
+        self
     }
 
     /// Gets tasks until there are none (burst), the worker shall stop, or the broker refuses it.
     pub(crate) async fn run(mut self) -> Result<(), Error> {
         let bell = self.bells.freed.clone();
-        while let Some(mut free) = self.free_slots().await {
+        while self.left > 0
+            && let Some(mut free) = self.free_slots().await
+        {
             // Listened for before it asks, so that no end of a run is missed.
             let freed = bell.notified();
             match self.get_nowait(&mut free).await {
@@ -96,9 +110,22 @@ impl ClaimLoop {
             tokio::select! {
                 biased;
                 () = self.bells.shutdown.cancelled() => return None,
-                free = self.slots.free() => return Some(free),
+                free = self.usable_slots() => return Some(free),
                 () = sleep(LONGEST_WAIT) => {}
             }
+        }
+    }
+
+    async fn usable_slots(&self) -> FreeSlots {
+        loop {
+            // Listened for before it asks, so that no free slot is missed.
+            let room = self.lane.room();
+            let free = self.slots.free().await;
+            if self.lane.usable(free.len()) > 0 {
+                return free;
+            }
+            drop(free);
+            room.await;
         }
     }
 
@@ -107,7 +134,8 @@ impl ClaimLoop {
         let mut longest = LONGEST_WAIT.min(self.lease / 3);
         longest -= longest.mul_f64(fastrand::f64() * 0.2);
         for i in 0..self.lines.len() {
-            let n = free.len().min(CLAIM_AT_MOST);
+            let usable = self.lane.usable(free.len());
+            let n = usable.min(CLAIM_AT_MOST).min(self.left);
             let ask = Ask {
                 n,
                 suspect: !self.slots.has_suspect(),
@@ -122,7 +150,9 @@ impl ClaimLoop {
             }
             self.woken.take_if(|queue| *queue == i);
             let wait = claimed.wait;
-            if self.start(i, claimed, free) > 0 || wait == Some(Duration::ZERO) {
+            let started = self.start(i, claimed, free);
+            self.left -= started;
+            if started > 0 || wait == Some(Duration::ZERO) {
                 self.give_token_back();
                 return Ok(Got::Tasks);
             }

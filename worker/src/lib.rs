@@ -29,6 +29,7 @@ mod handlers;
 mod health;
 mod heartbeat;
 mod held;
+mod lane;
 mod options;
 mod reclaimer;
 pub mod runner;

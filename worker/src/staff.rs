@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pmq_broker::task_queue::Signal;
-use pmq_broker::{Incarnation, Name, TaskQueue};
+use pmq_broker::{Broker, Incarnation, TaskQueue};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -20,6 +20,7 @@ use crate::handlers::Handlers;
 use crate::health::Pulse;
 use crate::heartbeat::{Heart, Presence, listen};
 use crate::held::{Line, Why};
+use crate::lane::Lane;
 use crate::standing_back::StandingBack;
 use crate::worker::{Tally, Worker, WorkerError};
 use crate::{Options, reclaimer};
@@ -100,8 +101,7 @@ impl Staff {
             ..
         } = worker;
         let (broker, bells, tally) = (broker.apart(), Bells::new(), Arc::new(Tally::default()));
-        let line = |name: &Name| Arc::new(Line::new(broker.task_queue(name), bells.freed.clone()));
-        let lines: Vec<Arc<Line>> = options.queues.iter().map(line).collect();
+        let lines = lines(&broker, &options, &bells);
         let finishers = start_finishers(&lines, &tally);
 
         let presence = Arc::new(Presence {
@@ -122,6 +122,7 @@ impl Staff {
         let stuck = tokio::spawn(bells.pulse.clone().watch(options.health.clone()));
         let worker = options.name.as_str().into();
         let commands = options.commands.clone();
+        let lane = Lane::new(options.slots, options.ahead);
         let executor = Executor::new(Shared {
             worker,
             handlers,
@@ -131,9 +132,10 @@ impl Staff {
             finishers,
             standing_back: (!options.burst).then(StandingBack::default),
             pools: Pools::default(),
+            lane: lane.clone(),
         });
-        let claiming =
-            tokio::spawn(ClaimLoop::new(&lines, &options, executor, bells.clone()).run());
+        let claiming = ClaimLoop::new(&lines, &options, executor, bells.clone());
+        let claiming = tokio::spawn(claiming.ahead(lane).run());
         Self {
             lines,
             tally,
@@ -197,6 +199,18 @@ impl Staff {
             freed.await;
         }
     }
+}
+
+fn lines(broker: &Broker, options: &Options, bells: &Bells) -> Vec<Arc<Line>> {
+    let mut incarnation = options.incarnation;
+    let line = |name| {
+        let line = Line::new(broker.task_queue(name), bells.freed.clone());
+        Arc::new(match incarnation.take() {
+            Some(incarnation) => line.served_as(incarnation),
+            None => line,
+        })
+    };
+    options.queues.iter().map(line).collect()
 }
 
 /// They end when the last run has.
