@@ -51,6 +51,7 @@ local function new_ending(keys, ms, values, at)
     watched = redis.call("SCARD", keys[WATCHERS]) > 0,
     named = redis.call("SCARD", keys[NAMES]),
     orders = {},
+    owners = {},
     ids = {},
     records = {},
     posts = {},
@@ -61,7 +62,7 @@ end
 -- Adds one task's end: its completion goes to the completion queue `options` names, else into its record.
 local function add_ending(ending, id, options, completion)
   local name = options.completions
-  if options.owner and not live_row(ending.keys, options.owner) then
+  if options.owner and not lives(ending.owners, ending.keys, options.owner) then
     name = nil -- nobody is left to read it
   end
   if name and not ending.posts[name] then
