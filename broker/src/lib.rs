@@ -24,6 +24,7 @@ pub mod config;
 pub mod connection;
 pub mod envelope;
 pub mod error;
+pub mod fleet;
 pub mod functions;
 pub mod ids;
 pub mod keys;

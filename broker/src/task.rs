@@ -106,6 +106,10 @@ pub struct Chunk {
     /// What each worker process does before its first chunk of the pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initializer: Option<Initializer>,
+    /// Where several chunks travel together: how many items each has; 0 for one chunk alone. A worker that has been at
+    /// them for 5 ms ends after the chunk that it is in, with fewer results than items, and others run the rest.
+    #[serde(skip_serializing_if = "is_zero_u32")]
+    pub size: u32,
 }
 
 /// What prepares a worker process for the chunks of a pool. In Python these are `initializer` and `initargs`.
@@ -118,7 +122,7 @@ pub struct Initializer {
     /// Its argument.
     pub args: serde_json::Value,
     /// After how many chunks of the pool it runs again; 0 for never.
-    #[serde(default, skip_serializing_if = "is_never")]
+    #[serde(default, skip_serializing_if = "is_zero_u32")]
     pub every: u32,
 }
 
@@ -134,7 +138,7 @@ fn is_zero(n: &u64) -> bool {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"
 )]
-fn is_never(n: &u32) -> bool {
+fn is_zero_u32(n: &u32) -> bool {
     *n == 0
 }
 

@@ -19,8 +19,6 @@ use crate::ProgramError;
 pub(crate) const POOL_WORKER: &str = "PMQ_POOL_WORKER";
 /// What makes it a worker of the fleet: a queue, or several with commas between.
 const SERVE: &str = "PMQ_SERVE";
-/// How far ahead a worker of a pool claims while tasks are short.
-const AHEAD: usize = 128;
 /// A handler that does not end when it is dropped is killed with its process.
 const KILL_AFTER: Duration = Duration::from_secs(4);
 /// A chunk may take as long as it likes, also the last one of a process that is replaced.
@@ -77,7 +75,6 @@ impl PoolWorker {
         worker.options.grace = GRACE;
         worker.options.incarnation = Some(self.incarnation);
         worker.options.max_tasks = self.max_tasks.map(|n| n as usize);
-        worker.options.ahead = if self.max_tasks.is_some() { 0 } else { AHEAD };
         let orphaned = end_of_input();
         let ends = [orphaned.clone(), orphaned.clone()].map(CancellationToken::cancelled_owned);
         let [stop, hurry] = ends;

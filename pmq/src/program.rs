@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use pmq_broker::pool::PoolBuilder;
-use pmq_broker::{Broker, Config, Error, Pool, PoolError};
+use pmq_broker::{Broker, Config, Error, Pool, PoolError, fleet};
 use pmq_worker::{Worker, WorkerError};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::JoinSet;
@@ -136,6 +137,15 @@ impl Parent {
     #[must_use]
     pub fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// How many tasks can run at once: the CPUs of this machine where the broker is local, otherwise the slots of the
+    /// fleet that is up; at least 1. In Python this is `multiprocessing.cpu_count`.
+    pub async fn cpu_count(&self) -> Result<usize, Error> {
+        if self.is_local {
+            return Ok(thread::available_parallelism().map_or(1, usize::from));
+        }
+        Ok(fleet::slots(&self.broker, None).await?.max(1))
     }
 
     /// A pool of `n` processes: of its own where the broker is local, of the fleet otherwise. In Python this is

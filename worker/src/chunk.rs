@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pmq_broker::task::{BODY_LIMIT, Chunk, Initializer};
@@ -14,6 +15,8 @@ use crate::end::End;
 use crate::executor::{Run, Shared};
 use crate::handlers::caught;
 
+/// A worker that has been at several chunks for so long leaves the rest to others.
+const ENOUGH: Duration = Duration::from_millis(5);
 /// So many pools are remembered; a worker that runs for months serves many.
 const POOLS: usize = 1000;
 
@@ -40,8 +43,11 @@ impl Shared {
                 return End::failed(How::FailedForGood, reason);
             }
         };
-        let mut answer = vec![b'['];
-        for item in &items {
+        let (mut answer, size, began) = (vec![b'['], chunk.size as usize, Instant::now());
+        for (i, item) in items.iter().enumerate() {
+            if size > 0 && i > 0 && i % size == 0 && began.elapsed() >= ENOUGH {
+                break;
+            }
             let args = task.body.slice_ref(item.get().as_bytes());
             match self.item(call(task, args), run).await {
                 Called::Item(json) => {

@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep};
 use crate::Options;
 use crate::executor::{Assignment, Executor};
 use crate::held::Line;
-use crate::lane::Lane;
 use crate::slots::{FreeSlots, Slots};
 use crate::staff::Bells;
 
@@ -34,7 +33,6 @@ pub(crate) struct ClaimLoop {
     away: bool,
     burst: bool,
     lease: Duration,
-    lane: Lane,
     /// How many tasks it may claim yet.
     left: usize,
 }
@@ -65,7 +63,7 @@ impl ClaimLoop {
         Self {
             lines: lines.to_vec(),
             claimers: lines.iter().map(claimer).collect(),
-            slots: Slots::new(options.slots + options.ahead),
+            slots: Slots::new(options.slots),
             executor,
             waiter: Waiter::for_tasks(lines.iter().map(|line| &line.queue), LONGEST_WAIT),
             bells,
@@ -73,15 +71,8 @@ impl ClaimLoop {
             away: false,
             burst: options.burst,
             lease: options.lease,
-            lane: Lane::new(options.slots, 0),
             left: options.max_tasks.unwrap_or(usize::MAX),
         }
-    }
-
-    /// Claims as far ahead as this lane allows.
-    pub(crate) fn ahead(mut self, lane: Lane) -> Self {
-        self.lane = lane;
-        self
     }
 
     /// Gets tasks until there are none (burst), the worker shall stop, or the broker refuses it.
@@ -110,22 +101,9 @@ impl ClaimLoop {
             tokio::select! {
                 biased;
                 () = self.bells.shutdown.cancelled() => return None,
-                free = self.usable_slots() => return Some(free),
+                free = self.slots.free() => return Some(free),
                 () = sleep(LONGEST_WAIT) => {}
             }
-        }
-    }
-
-    async fn usable_slots(&self) -> FreeSlots {
-        loop {
-            // Listened for before it asks, so that no free slot is missed.
-            let room = self.lane.room();
-            let free = self.slots.free().await;
-            if self.lane.usable(free.len()) > 0 {
-                return free;
-            }
-            drop(free);
-            room.await;
         }
     }
 
@@ -134,8 +112,7 @@ impl ClaimLoop {
         let mut longest = LONGEST_WAIT.min(self.lease / 3);
         longest -= longest.mul_f64(fastrand::f64() * 0.2);
         for i in 0..self.lines.len() {
-            let usable = self.lane.usable(free.len());
-            let n = usable.min(CLAIM_AT_MOST).min(self.left);
+            let n = free.len().min(CLAIM_AT_MOST).min(self.left);
             let ask = Ask {
                 n,
                 suspect: !self.slots.has_suspect(),

@@ -16,7 +16,6 @@ use crate::end::{End, chain};
 use crate::finisher::Post;
 use crate::handlers::{Context, Handler, Handlers, TaskError, caught};
 use crate::held::{Line, StopSwitch};
-use crate::lane::Lane;
 use crate::runner::{Answer, Request, RunnerError};
 use crate::slots::Slot;
 use crate::standing_back::StandingBack;
@@ -36,7 +35,6 @@ pub(crate) struct Shared {
     /// Not in a burst, which ends soon anyway.
     pub(crate) standing_back: Option<StandingBack>,
     pub(crate) pools: Pools,
-    pub(crate) lane: Lane,
 }
 
 /// A claimed task and the slot that it fills.
@@ -80,7 +78,10 @@ impl Executor {
                 slot: slot.number,
                 since,
             };
-            let end = executor.run(&run).await;
+            let end = match caught(executor.execute(&run)).await {
+                Ok(end) => end,
+                Err(panic) => End::failed(How::Failed, format!("the handler panicked: {panic}")),
+            };
             let refused = matches!(end, End::Refused(_));
             // Only then the slot is free: what can't be committed holds up what would come after it.
             executor.post(run, end).await;
@@ -90,23 +91,11 @@ impl Executor {
                 None => {}
             }
             drop(slot);
-            executor.lane.freed();
         });
     }
 }
 
 impl Shared {
-    /// Runs it when its turn comes.
-    async fn run(&self, run: &Run) -> End {
-        let Some(_turn) = self.lane.turn(&run.switch.stop).await else {
-            return End::Released.after_stop(run.switch.why());
-        };
-        match caught(self.execute(run)).await {
-            Ok(end) => end,
-            Err(panic) => End::failed(How::Failed, format!("the handler panicked: {panic}")),
-        }
-    }
-
     async fn execute(&self, run: &Run) -> End {
         if run.claim.is_orphan() {
             return End::failed(How::Cancelled, "whoever owned it is gone");

@@ -29,7 +29,6 @@ mod handlers;
 mod health;
 mod heartbeat;
 mod held;
-mod lane;
 mod options;
 mod reclaimer;
 pub mod runner;

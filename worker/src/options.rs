@@ -30,8 +30,6 @@ pub struct Options {
     pub commands: Commands,
     /// How others see that its claim loop turns.
     pub health: Health,
-    /// How many tasks it may claim before there is a free slot, while tasks are short; none unless set.
-    pub ahead: usize,
     /// After how many tasks it ends; never unless set.
     pub max_tasks: Option<usize>,
     /// Who it is on its first queue, for those who know when it dies; somebody new unless set.
@@ -59,7 +57,6 @@ impl Default for Options {
             grace: Duration::from_secs(25),
             commands: Commands::default(),
             health: Health::default(),
-            ahead: 0,
             max_tasks: None,
             incarnation: None,
         }

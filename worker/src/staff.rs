@@ -20,7 +20,6 @@ use crate::handlers::Handlers;
 use crate::health::Pulse;
 use crate::heartbeat::{Heart, Presence, listen};
 use crate::held::{Line, Why};
-use crate::lane::Lane;
 use crate::standing_back::StandingBack;
 use crate::worker::{Tally, Worker, WorkerError};
 use crate::{Options, reclaimer};
@@ -122,7 +121,6 @@ impl Staff {
         let stuck = tokio::spawn(bells.pulse.clone().watch(options.health.clone()));
         let worker = options.name.as_str().into();
         let commands = options.commands.clone();
-        let lane = Lane::new(options.slots, options.ahead);
         let executor = Executor::new(Shared {
             worker,
             handlers,
@@ -132,10 +130,9 @@ impl Staff {
             finishers,
             standing_back: (!options.burst).then(StandingBack::default),
             pools: Pools::default(),
-            lane: lane.clone(),
         });
-        let claiming = ClaimLoop::new(&lines, &options, executor, bells.clone());
-        let claiming = tokio::spawn(claiming.ahead(lane).run());
+        let claiming =
+            tokio::spawn(ClaimLoop::new(&lines, &options, executor, bells.clone()).run());
         Self {
             lines,
             tally,

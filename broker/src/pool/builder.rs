@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::mpsc::unbounded_channel;
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use super::window::Window;
 use super::{Pool, PoolError, leftover};
 use crate::broker::Broker;
 use crate::error::Result;
+use crate::fleet;
 use crate::ids::Name;
 use crate::task::{Chunk, Initializer};
 use crate::typed::Task;
@@ -99,12 +100,13 @@ impl PoolBuilder {
         };
         let queue = self.broker.task_queue(&name);
         // Where the fleet has more slots, only this process can keep the number.
-        let ahead = (1..=self.processes).contains(&slots(&self.broker, &name).await?);
+        let ahead = (1..=self.processes).contains(&fleet::slots(&self.broker, Some(&name)).await?);
         let parts = Parts {
             queue,
             chunk,
             processes: self.processes,
             window: Window::new(self.processes, ahead),
+            may_travel_together: self.max_tasks_per_child.is_none(),
             tasks: None,
         };
         Ok(start(parts).await?.0)
@@ -133,6 +135,7 @@ impl PoolBuilder {
             chunk,
             processes: self.processes,
             window: Window::new(self.processes, true),
+            may_travel_together: self.max_tasks_per_child.is_none(),
             tasks: Some(tasks),
         };
         let (pool, core) = start(parts).await?;
@@ -157,6 +160,7 @@ impl PoolBuilder {
         };
         Ok(Chunk {
             initializer: Some(initializer),
+            ..Chunk::default()
         })
     }
 }
@@ -186,19 +190,4 @@ async fn start(parts: Parts) -> Result<(Pool, Arc<Core>), PoolError> {
     };
     tokio::spawn(submitter.run());
     Ok((Pool::with_parts(core.clone(), outbox), core))
-}
-
-/// How many tasks of a queue its live workers can run at once.
-async fn slots(broker: &Broker, queue: &Name) -> Result<usize> {
-    #[derive(Deserialize)]
-    struct About {
-        queues: Vec<String>,
-        slots: usize,
-    }
-    let workers = broker.fleet().await?;
-    let abouts = workers
-        .iter()
-        .filter_map(|text| serde_json::from_str::<About>(text).ok());
-    let serving = abouts.filter(|about| about.queues.iter().any(|name| name == queue.as_str()));
-    Ok(serving.map(|about| about.slots).sum())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::WeakUnboundedSender;
 use tokio::time::sleep;
 
-use super::core::{Core, Flight, Phase, Settled};
+use super::core::{Core, Flight, Phase};
 use crate::completion::Completion;
 use crate::ids::TaskId;
 use crate::task_queue::{CHUNK, Consumer};
@@ -38,7 +38,7 @@ impl Collector {
     async fn collect(&mut self) {
         loop {
             match self.consumer.get_many(CHUNK, LONGEST_WAIT).await {
-                Ok(completions) => self.settle(completions).await,
+                Ok(completions) => self.settle(&completions).await,
                 Err(error) if error.is_transient() => {
                     tracing::debug!(target: "pmq", %error, "could not get completions; trying again");
                     sleep(Duration::from_millis(fastrand::u64(50..500))).await;
@@ -48,14 +48,15 @@ impl Collector {
         }
     }
 
-    async fn settle(&self, completions: Vec<Completion>) {
+    async fn settle(&self, completions: &[Completion]) {
         let mut buried = Vec::new();
         for completion in completions {
-            let id = completion.id;
-            match self.core.settle(completion) {
-                Settled::Ended => {}
-                Settled::Buried => buried.push(id),
-                Settled::Again(flight) => self.send_again(flight),
+            let settled = self.core.settle(completion);
+            if settled.is_buried {
+                buried.push(completion.id);
+            }
+            for flight in settled.again {
+                self.send_again(flight);
             }
         }
         self.purge(&buried).await;

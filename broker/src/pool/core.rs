@@ -9,11 +9,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, watch};
 
 use super::PoolError;
+use super::batch::{self, Pace};
 use super::chunk::Done;
 use super::window::{Place, Window};
 use crate::completion::{Completion, Outcome};
 use crate::ids::{Incarnation, Name, TaskId};
-use crate::task::{Chunk, Retry, Task};
+use crate::task::{Chunk, Task};
 use crate::task_queue::TaskQueue;
 
 /// So many failures of the initializer in a row end the pool, where Python would start workers for ever.
@@ -41,6 +42,8 @@ pub(super) struct Flight {
     pub(super) items: usize,
     pub(super) body: Bytes,
     pub(super) reply: UnboundedSender<Done>,
+    /// Whether it travels alone, because it did not arrive in company.
+    pub(super) alone: bool,
     /// Held until it has ended.
     pub(super) place: Place,
 }
@@ -58,14 +61,13 @@ impl Flight {
     }
 }
 
-/// What became of a chunk whose completion came.
-pub(super) enum Settled {
-    /// Its call has the answer.
-    Ended,
-    /// It is a dead letter, which its pool removes.
-    Buried,
-    /// Its worker's initializer failed: it is to be sent again.
-    Again(Flight),
+/// What is left to do after a completion.
+#[derive(Default)]
+pub(super) struct Settled {
+    /// Chunks that are to be sent again.
+    pub(super) again: Vec<Flight>,
+    /// Whether a dead letter is left.
+    pub(super) is_buried: bool,
 }
 
 /// The heart of a pool.
@@ -77,9 +79,13 @@ pub(super) struct Core {
     pub(super) chunk: Chunk,
     pub(super) processes: usize,
     pub(super) window: Window,
+    /// Whether several short chunks may be one task; not where tasks are counted.
+    pub(super) may_travel_together: bool,
     /// The tasks that its workers know, where they are its own.
     pub(super) tasks: Option<HashSet<String>>,
-    flights: Mutex<HashMap<TaskId, Flight>>,
+    /// By their task; several may travel in one.
+    flights: Mutex<HashMap<TaskId, Vec<Flight>>>,
+    pace: Mutex<Pace>,
     landed: Notify,
     phase: watch::Sender<Phase>,
     failure: OnceLock<PoolError>,
@@ -92,6 +98,7 @@ pub(super) struct Parts {
     pub(super) chunk: Chunk,
     pub(super) processes: usize,
     pub(super) window: Window,
+    pub(super) may_travel_together: bool,
     pub(super) tasks: Option<HashSet<String>>,
 }
 
@@ -104,8 +111,10 @@ impl Core {
             chunk: parts.chunk,
             processes: parts.processes,
             window: parts.window,
+            may_travel_together: parts.may_travel_together,
             tasks: parts.tasks,
             flights: Mutex::default(),
+            pace: Mutex::default(),
             landed: Notify::new(),
             phase: watch::channel(Phase::Running).0,
             failure: OnceLock::new(),
@@ -114,40 +123,65 @@ impl Core {
     }
 
     /// The tasks for these chunks, which are under way from now on. They run once, unless their worker is lost.
-    pub(super) fn launch(&self, flights: impl Iterator<Item = Flight>) -> Vec<Task> {
+    pub(super) fn launch(&self, flights: Vec<Flight>) -> Vec<Task> {
+        let most = if self.window.is_ahead() && self.may_travel_together {
+            let fair = flights.len().div_ceil(2 * self.processes);
+            lock(&self.pace).together().min(fair)
+        } else {
+            1
+        };
         let mut under_way = self.flights();
-        let launch = |flight: Flight| {
-            let mut task = Task::handler(flight.name, flight.body.clone());
-            task.owner = Some(self.owner);
-            task.completions = Some(self.completions.clone());
-            task.keep = false;
-            task.retry = Retry {
-                attempts: 1,
-                ..Retry::default()
-            };
-            task.details.chunk = Some(self.chunk.clone());
-            under_way.insert(task.id, flight);
+        let mut launch = |flights: Vec<Flight>| {
+            let task = self.task(&flights);
+            under_way.insert(task.id, flights);
             task
         };
-        flights.map(launch).collect()
+        batch::together(flights, most)
+            .into_iter()
+            .map(&mut launch)
+            .collect()
     }
 
-    /// Takes a chunk off the list of those under way; tells who waits for the last one.
-    pub(super) fn land(&self, id: TaskId) -> Option<Flight> {
+    fn task(&self, flights: &[Flight]) -> Task {
+        let mut task = Task::handler(flights[0].name, batch::body(flights));
+        task.owner = Some(self.owner);
+        task.completions = Some(self.completions.clone());
+        task.keep = false;
+        task.retry.attempts = 1;
+        let mut chunk = self.chunk.clone();
+        if flights.len() > 1 {
+            // Lost with their worker, they go on one by one, so that one which kills it does not take the others along.
+            task.retry.crashes = 1;
+            chunk.size = flights[0].items as u32;
+        }
+        task.details.chunk = Some(chunk);
+        task
+    }
+
+    /// Takes the chunks of a task off the list of those under way; tells who waits for the last one.
+    pub(super) fn land(&self, id: TaskId) -> Vec<Flight> {
         let mut under_way = self.flights();
-        let flight = under_way.remove(&id);
+        let flights = under_way.remove(&id).unwrap_or_default();
         if under_way.is_empty() {
+            lock(&self.pace).rest();
             self.landed.notify_waiters();
         }
-        flight
+        flights
+    }
+
+    /// Ends the chunks of a task without a result.
+    pub(super) fn give_up(&self, id: TaskId) {
+        for flight in self.land(id) {
+            flight.end(Err(self.why()));
+        }
     }
 
     pub(super) fn under_way(&self) -> Vec<TaskId> {
         self.flights().keys().copied().collect()
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<TaskId, Flight>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    fn flights(&self) -> MutexGuard<'_, HashMap<TaskId, Vec<Flight>>> {
+        lock(&self.flights)
     }
 
     /// Waits until nothing is under way.
@@ -161,42 +195,57 @@ impl Core {
         }
     }
 
-    /// Gives a completion to the call that waits for it.
-    pub(super) fn settle(&self, completion: Completion) -> Settled {
-        let Some(flight) = self.land(completion.id) else {
-            return Settled::Ended; // it came twice, or its pool has given it up
+    /// Gives a completion to the calls that wait.
+    pub(super) fn settle(&self, completion: &Completion) -> Settled {
+        let flights = self.land(completion.id);
+        if flights.is_empty() {
+            return Settled::default(); // it came twice, or its pool has given it up
+        }
+        if completion.outcome == Outcome::Ok {
+            return match initializer_failure(&completion.body) {
+                Some(message) => self.initializer_failed(flights, message),
+                None => self.arrived(flights, &completion.body),
+            };
+        }
+        let mut settled = Settled {
+            again: Vec::new(),
+            is_buried: completion.outcome != Outcome::Cancelled,
         };
-        let buried = matches!(completion.outcome, Outcome::Failed | Outcome::Dead);
-        let answer = match completion.outcome {
-            Outcome::Ok => {
-                if let Some(message) = initializer_failure(&completion.body) {
-                    return self.initializer_failed(flight, message);
-                }
-                self.initializer_failures.store(0, Ordering::Relaxed);
-                Ok(completion.body)
+        if settled.is_buried && flights.len() > 1 && !self.is_stopped() {
+            settled.again = flights;
+            for flight in &mut settled.again {
+                flight.alone = true;
             }
-            Outcome::Cancelled if self.is_stopped() => Err(self.why()),
-            _ => Err(failure(&completion, flight.first)),
-        };
-        flight.end(answer);
-        if buried {
-            Settled::Buried
-        } else {
-            Settled::Ended
+            return settled;
+        }
+        for flight in flights {
+            let error = failure(completion, flight.first);
+            flight.end(Err(if self.is_stopped() { self.why() } else { error }));
+        }
+        settled
+    }
+
+    fn arrived(&self, flights: Vec<Flight>, body: &Bytes) -> Settled {
+        self.initializer_failures.store(0, Ordering::Relaxed);
+        let all = flights.len();
+        let again = batch::share(flights, body);
+        lock(&self.pace).ended(all - again.len());
+        Settled {
+            again,
+            is_buried: false,
         }
     }
 
-    fn initializer_failed(&self, flight: Flight, message: String) -> Settled {
+    fn initializer_failed(&self, flights: Vec<Flight>, message: String) -> Settled {
         let before = self.initializer_failures.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(target: "pmq", %message, "the initializer of a pool failed");
         if before + 1 >= INITIALIZER_FAILURES {
             self.fail(PoolError::Initializer { message });
         }
-        if self.is_stopped() {
-            flight.end(Err(self.why()));
-            return Settled::Ended;
+        Settled {
+            again: flights,
+            is_buried: false,
         }
-        Settled::Again(flight)
     }
 
     /// Gives the pool up for this reason, unless it has ended before.
@@ -240,6 +289,10 @@ impl Core {
     pub(super) fn refusal(&self) -> PoolError {
         self.failure.get().cloned().unwrap_or(PoolError::Closed)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a worker says instead of results where its initializer failed.

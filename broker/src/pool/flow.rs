@@ -87,13 +87,17 @@ impl<I: Iterator<Item: Serialize>> Flow<I> {
         self.unread -= chunks;
     }
 
-    /// Sends what there are places for; answers the size of a chunk that needs one.
+    /// Once few are left, sends what there are places for; answers the size of a chunk that has to wait for one,
+    /// where no other chunk of the call is out.
     fn fill(&mut self) -> Option<usize> {
+        if self.unread > self.core.window.low() {
+            return None;
+        }
         while self.unread < self.core.window.size() {
             let bytes = self.peek()?;
             let place = self.core.window.try_place(bytes);
             if place.is_none() {
-                return Some(bytes);
+                return (self.out == 0).then_some(bytes);
             }
             self.send(place);
         }
@@ -144,6 +148,7 @@ impl<I: Iterator<Item: Serialize>> Flow<I> {
                     items,
                     body,
                     reply,
+                    alone: false,
                     place,
                 };
                 if let Err(refused) = self.outbox.send(flight) {

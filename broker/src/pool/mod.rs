@@ -4,6 +4,7 @@
 //! again elsewhere, and the pool lives on. The `flow` of a call sends its chunks, as far as the `window` allows; the
 //! `submitter` puts them on the task queue, and the `collector` brings back how they ended.
 
+mod batch;
 mod builder;
 mod calls;
 mod chunk;

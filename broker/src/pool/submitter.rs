@@ -55,9 +55,7 @@ impl Submitter {
             Err(error) => tracing::warn!(target: "pmq", %error, "could not cancel a pool's tasks"),
         }
         for id in self.core.under_way() {
-            if let Some(flight) = self.core.land(id) {
-                flight.end(Err(self.core.why()));
-            }
+            self.core.give_up(id);
         }
     }
 
@@ -67,10 +65,8 @@ impl Submitter {
         ids.sort_unstable_by(|a, b| b.cmp(a));
         let answers = self.core.queue.cancel(&ids, Signal::Terminate).await?;
         for (id, answer) in ids.into_iter().zip(answers) {
-            if answer != Cancelled::Stopping
-                && let Some(flight) = self.core.land(id)
-            {
-                flight.end(Err(self.core.why()));
+            if answer != Cancelled::Stopping {
+                self.core.give_up(id);
             }
         }
         Ok(())
@@ -94,7 +90,7 @@ impl Submitter {
 async fn feed(core: &Core, outbox: &mut UnboundedReceiver<Flight>) -> Result<(), Error> {
     let mut batch = Vec::with_capacity(CHUNK);
     while outbox.recv_many(&mut batch, CHUNK).await > 0 {
-        let tasks = core.launch(batch.drain(..));
+        let tasks = core.launch(std::mem::take(&mut batch));
         submit(core, &tasks).await?;
     }
     core.idle().await;

@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Chunks under way for each process, where the workers themselves keep the number of processes: enough that none
 /// waits for this process.
-const AHEAD: usize = 128;
+const AHEAD: usize = 256;
 const MOST: usize = 16_384;
 /// A chunk takes a place for each so many bytes.
 const PLACE_BYTES: usize = 64 << 10;
@@ -34,6 +34,20 @@ impl Window {
             places: Arc::new(Semaphore::new(size)),
             size,
             heaviest: (size / processes).max(1),
+        }
+    }
+
+    /// Whether more chunks may be under way than run at a time.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.heaviest > 1
+    }
+
+    /// So many chunks may be left when others follow: half of those ahead, as many at once cost less than one by one.
+    pub(super) fn low(&self) -> usize {
+        if self.is_ahead() {
+            self.size / 2
+        } else {
+            self.size - 1
         }
     }
 
@@ -70,7 +84,7 @@ mod tests {
     #[tokio::test]
     async fn large_chunks_leave_a_place_for_each_process() {
         let window = Window::new(2, true);
-        assert_eq!(window.size(), 256);
+        assert_eq!(window.size(), 512);
         let _first = window.place(16 << 20).await;
         let _second = window.try_place(16 << 20).unwrap();
         assert!(window.try_place(1).is_none());

@@ -3,6 +3,7 @@
 mod calls;
 mod deaths;
 mod ends;
+mod local;
 mod workers;
 
 use std::time::Duration;
