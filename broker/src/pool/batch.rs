@@ -1,7 +1,7 @@
 //! Batches: chunks that are over in less time than asking for one takes travel several in a task.
 //!
-//! How many is a matter of how fast they come back. One that turns out long holds up none of the others: its worker
-//! then ends after it, and the rest is sent again.
+//! How many is a matter of how fast they come back. One that turns out long holds up those behind it for its own length,
+//! and no further: its worker ends after it, and the rest is sent again. Where a worker dies, its chunks go on alone.
 
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@ use pmq_broker::PoolError;
 use pmq_broker::pool::CallOptions;
 use pmq_broker::typed::Task;
 
-use super::{ADD, HALF, HOLD, SQUARE};
+use super::{ADD, HALF, HOLD, SQUARE, UNEVEN};
 use crate::fleet::Fleet;
 
 /// A task that is there, but not with this result.
@@ -81,6 +81,20 @@ async fn an_imap_draws_its_input_no_further_than_its_window() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_cut_short_runs_nothing_twice() {
+    let fleet = Fleet::new().await;
+    let _workers = (fleet.pool_worker(1).await, fleet.pool_worker(1).await);
+    let pool = fleet.pool(2).await;
+    for chunksize in [1, 3] {
+        let numbers = pool.map_with(UNEVEN, 0..1000, chunksize).await.unwrap();
+        assert_eq!(numbers, (0..1000).collect::<Vec<_>>());
+    }
+    let mut ran: Vec<u64> = fleet.record().iter().map(|n| n.parse().unwrap()).collect();
+    ran.sort_unstable();
+    assert_eq!(ran, (0..1000).flat_map(|n| [n, n]).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failure_names_its_item_and_fails_nothing_else() {
     let fleet = Fleet::new().await;
     let _workers = (fleet.pool_worker(1).await, fleet.pool_worker(1).await);
@@ -138,7 +152,7 @@ async fn asynchronous_calls_go_on_in_the_background() {
     let options = CallOptions::new()
         .chunksize(2)
         .callback(move |squares: &Vec<i64>| {
-            sum.store(squares.iter().sum::<i64>() as u64, Ordering::SeqCst)
+            sum.store(squares.iter().sum::<i64>() as u64, Ordering::SeqCst);
         });
     let squares = pool.map_async_with(SQUARE, [1, 2, 3], options).unwrap();
     squares.wait().await;

@@ -45,17 +45,43 @@ async fn a_chunk_that_kills_every_worker_is_lost_and_the_pool_lives_on() {
         workers.push(fleet.pool_worker(1).await);
     }
     let pool = fleet.pool(1).await;
-    let error = pool.map_with(DIE, [1], 1).await.unwrap_err();
+    let error = pool.map_with(DIE, [1000], 1).await.unwrap_err();
     assert!(
         matches!(error, PoolError::WorkerLost { index: 0, .. }),
         "{error}"
     );
-    assert_eq!(fleet.record(), ["1", "1", "1"]);
+    assert_eq!(fleet.record(), ["1000", "1000", "1000"]);
     assert_eq!(pool.apply(SQUARE, 3).await.unwrap(), 9);
     eventually_async("the dead letter is removed", SOON, async || {
         (fleet.queue.status().await.ok()?.dead == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_that_kills_its_worker_takes_none_of_its_batch_along() {
+    let fleet = Fleet::new().await;
+    let mut workers: Vec<Running> = Vec::new();
+    for _ in 0..5 {
+        workers.push(fleet.pool_worker(1).await);
+    }
+    // Many short ones first, so that chunks travel together by then.
+    let pool = fleet.pool(5).await;
+    let items = (0..1000).cycle().take(5000).chain([1000]).chain(0..100);
+    let mut results = pool.imap_with(DIE, items, 1).unwrap();
+    let mut lost = Vec::new();
+    while let Some(result) = results.next().await {
+        lost.extend(result.err());
+    }
+    assert!(
+        matches!(lost[..], [PoolError::WorkerLost { index: 5000, .. }]),
+        "{lost:?}"
+    );
+    let deaths = fleet.record().len();
+    assert!(
+        (3..=4).contains(&deaths),
+        "{deaths}: once in company, and then alone"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,7 +40,7 @@ async fn a_dropped_pool_is_terminated() {
     fleet.wait_for_record(1);
     drop(pool);
     assert!(matches!(held.get().await, Err(PoolError::Terminated)));
-    assert_eq!(held.successful().unwrap(), false);
+    assert!(!held.successful().unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

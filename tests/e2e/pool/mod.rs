@@ -24,8 +24,10 @@ pub(crate) const HALF: Task<i64, i64> = Task::new("half");
 pub(crate) const NOTE: Task<u64, u64> = Task::new("note");
 /// The same, and then waits until the file `release` is there.
 pub(crate) const HOLD: Task<u64, u64> = Task::new("hold");
-/// Writes its argument to the record and kills its worker, unless the file `spare` is there.
+/// Writes its argument to the record and kills its worker, from 1000 on.
 pub(crate) const DIE: Task<u64, u64> = Task::new("die");
+/// Writes its argument to the record, and takes longer than a batch may for each tenth.
+pub(crate) const UNEVEN: Task<u64, u64> = Task::new("uneven");
 /// Writes `setup`, the process and its argument to the record; fails for the argument `fail`.
 pub(crate) const SETUP: Task<String, ()> = Task::new("setup");
 

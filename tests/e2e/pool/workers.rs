@@ -12,8 +12,8 @@ use pmq_tests::eventually;
 use pmq_worker::Worker;
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::{ADD, DIE, HALF, HOLD, NOTE, SETUP, SQUARE};
-use crate::fleet::SOON;
+use super::{ADD, DIE, HALF, HOLD, NOTE, SETUP, SQUARE, UNEVEN};
+use crate::fleet::{SOON, pass};
 use crate::roles::{SLOTS, broker, directory, queue};
 
 /// Where the producer is told how many items it calls for.
@@ -66,11 +66,21 @@ async fn worker() {
             Ok::<_, String>(n)
         })
         .handle(DIE, |n| {
-            note(&n.to_string());
-            if !directory().join("spare").exists() {
+            if n >= 1000 {
+                note(&n.to_string());
                 kill_process(getpid(), Signal::KILL).unwrap();
             }
             done(n)
+        })
+        .handle(UNEVEN, |n| async move {
+            note(&n.to_string());
+            if n % 10 == 0 {
+                let wait = || pass(Duration::from_millis(6));
+                tokio::task::spawn_blocking(wait)
+                    .await
+                    .map_err(|e| e.to_string())?;
+            }
+            Ok::<_, String>(n)
         })
         .handle(SETUP, |text: String| {
             note(&format!("setup {} {text}", process::id()));
