@@ -1,6 +1,7 @@
 //! How pools end, what they prepare, and what they refuse.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use pmq_broker::{Pool, PoolError};
 
@@ -127,4 +128,39 @@ async fn a_pool_whose_initializer_fails_is_given_up() {
         Err(PoolError::Initializer { .. })
     ));
     pool.join().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_cancels_is_an_error_of_its_items() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.pool_worker(1).await;
+    let pool = fleet.pool(1).await;
+    let mut results = pool.imap(HOLD, 0..3).unwrap();
+    let early = results.next_timeout(Duration::from_millis(10)).await;
+    assert!(matches!(early, Some(Err(PoolError::Timeout))));
+    fleet.wait_for_record(1);
+    assert_eq!(fleet.queue.purge_some().await.unwrap().0, 2);
+    std::fs::write(fleet.path("release"), "").unwrap();
+    assert_eq!(results.next().await.unwrap().unwrap(), 0);
+    for index in [1, 2] {
+        let cancelled = results.next().await.unwrap().unwrap_err();
+        assert_eq!(cancelled.to_string(), format!("item {index} was cancelled"));
+    }
+    assert!(results.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_was_cut_off_says_so() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.pool_worker(1).await;
+    let pool = fleet.pool(1).await;
+    let held = pool.map_async(HOLD, 0..20).unwrap();
+    fleet.wait_for_record(1);
+    // As if its lease had ended: nothing of it is left.
+    fleet.queue.delete().await.unwrap();
+    assert!(matches!(held.get().await, Err(PoolError::LeaseLost)));
+    assert!(matches!(
+        pool.apply(SQUARE, 1).await,
+        Err(PoolError::LeaseLost)
+    ));
 }
