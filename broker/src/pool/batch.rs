@@ -1,9 +1,9 @@
 //! Batches: chunks that are over in less time than asking for one takes travel several in a task.
 //!
-//! How many is a matter of how fast they come back. One that turns out long holds up those behind it for its own length,
+//! How many is a matter of how long they take. One that turns out long holds up those behind it for its own length,
 //! and no further: its worker ends after it, and the rest is sent again. Where a worker dies, its chunks go on alone.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -15,53 +15,36 @@ use super::core::Flight;
 const MOST: usize = 64;
 /// The most bytes in a task of several chunks.
 const MOST_BYTES: usize = 64 << 10;
-/// As many chunks travel together as come back in this time.
+/// As many chunks travel together as a worker runs in this time.
 const WORTH: Duration = Duration::from_millis(2);
-/// How long is counted before it is decided anew.
-const COUNTED: Duration = Duration::from_millis(10);
 
-/// How fast chunks come back.
+/// How long chunks take.
+#[derive(Default)]
 pub(super) struct Pace {
-    since: Instant,
-    ended: usize,
-    together: usize,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            since: Instant::now(),
-            ended: 0,
-            together: 1,
-        }
-    }
+    /// A chunk's time, in µs; the last few count most. Not known at first.
+    average: Option<f64>,
 }
 
 impl Pace {
     /// How many chunks may travel together.
     pub(super) fn together(&self) -> usize {
-        self.together
+        let worth = |average: f64| WORTH.as_micros() as f64 / average.max(1.0);
+        self.average
+            .map_or(1, |average| (worth(average) as usize).clamp(1, MOST))
     }
 
-    /// So many chunks came back.
-    pub(super) fn ended(&mut self, chunks: usize) {
-        self.ended += chunks;
-        self.count(self.since.elapsed());
-    }
-
-    fn count(&mut self, time: Duration) {
-        if time >= COUNTED {
-            let worth = self.ended as f64 * WORTH.as_secs_f64() / time.as_secs_f64();
-            *self = Self {
-                together: (worth as usize).clamp(1, MOST),
-                ..Self::default()
-            };
-        }
+    /// A worker took so long for so many chunks.
+    pub(super) fn took(&mut self, time: Duration, chunks: usize) {
+        let latest = time.as_micros() as f64 / chunks as f64;
+        self.average = Some(match self.average {
+            Some(average) => average + (latest - average) / 4.0,
+            None => latest,
+        });
     }
 
     /// Nothing is under way: what comes next may be of another kind.
     pub(super) fn rest(&mut self) {
-        *self = Self::default();
+        self.average = None;
     }
 }
 
@@ -219,12 +202,21 @@ mod tests {
     }
 
     #[test]
-    fn more_travel_together_the_faster_they_come_back() {
+    fn more_travel_together_the_less_they_take() {
         let mut pace = Pace::default();
-        for (ended, together) in [(1, 1), (100, 10), (100_000, MOST), (0, 1)] {
-            pace.ended = ended;
-            pace.count(Duration::from_millis(20));
-            assert_eq!(pace.together(), together);
+        assert_eq!(pace.together(), 1);
+        let took = |pace: &mut Pace, micros, chunks| {
+            pace.took(Duration::from_micros(micros), chunks);
+            pace.together()
+        };
+        assert_eq!(took(&mut pace, 200, 1), 10);
+        assert_eq!(took(&mut pace, 2000, 10), 10);
+        assert_eq!(took(&mut pace, 1_000_000, 10), 1);
+        for _ in 0..60 {
+            took(&mut pace, 100, 10);
         }
+        assert_eq!(pace.together(), MOST, "one long chunk is forgotten");
+        pace.rest();
+        assert_eq!(pace.together(), 1);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
@@ -125,8 +126,11 @@ impl Core {
     /// The tasks for these chunks, which are under way from now on. They run once, unless their worker is lost.
     pub(super) fn launch(&self, flights: Vec<Flight>) -> Vec<Task> {
         let most = if self.window.is_ahead() && self.may_travel_together {
-            let fair = flights.len().div_ceil(2 * self.processes);
-            lock(&self.pace).together().min(fair)
+            let (fair, mut pace) = (flights.len().div_ceil(2 * self.processes), lock(&self.pace));
+            if self.flights().is_empty() {
+                pace.rest();
+            }
+            pace.together().min(fair)
         } else {
             1
         };
@@ -163,7 +167,6 @@ impl Core {
         let mut under_way = self.flights();
         let flights = under_way.remove(&id).unwrap_or_default();
         if under_way.is_empty() {
-            lock(&self.pace).rest();
             self.landed.notify_waiters();
         }
         flights
@@ -204,7 +207,7 @@ impl Core {
         if completion.outcome == Outcome::Ok {
             return match initializer_failure(&completion.body) {
                 Some(message) => self.initializer_failed(flights, message),
-                None => self.arrived(flights, &completion.body),
+                None => self.arrived(flights, completion),
             };
         }
         let mut settled = Settled {
@@ -225,11 +228,12 @@ impl Core {
         settled
     }
 
-    fn arrived(&self, flights: Vec<Flight>, body: &Bytes) -> Settled {
+    fn arrived(&self, flights: Vec<Flight>, completion: &Completion) -> Settled {
         self.initializer_failures.store(0, Ordering::Relaxed);
         let all = flights.len();
-        let again = batch::share(flights, body);
-        lock(&self.pace).ended(all - again.len());
+        let again = batch::share(flights, &completion.body);
+        let micros = completion.finished_us.saturating_sub(completion.started_us);
+        lock(&self.pace).took(Duration::from_micros(micros), all - again.len());
         Settled {
             again,
             is_buried: false,
