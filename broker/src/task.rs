@@ -107,7 +107,7 @@ pub struct Chunk {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initializer: Option<Initializer>,
     /// Where several chunks travel together: how many items each has; 0 for one chunk alone. A worker that has been at
-    /// them for 5 ms ends after the chunk that it is in, with fewer results than items, and others run the rest.
+    /// them for 10 ms ends after the chunk that it is in, with fewer results than items, and others run the rest.
     #[serde(skip_serializing_if = "is_zero_u32")]
     pub size: u32,
 }

@@ -16,7 +16,7 @@ use crate::executor::{Run, Shared};
 use crate::handlers::caught;
 
 /// A worker that has been at several chunks for so long leaves the rest to others.
-const ENOUGH: Duration = Duration::from_millis(5);
+const ENOUGH: Duration = Duration::from_millis(10);
 /// So many pools are remembered; a worker that runs for months serves many.
 const POOLS: usize = 1000;
 

@@ -16,7 +16,10 @@ const MOST: usize = 64;
 /// The most bytes in a task of several chunks.
 const MOST_BYTES: usize = 64 << 10;
 /// As many chunks travel together as a worker runs in this time.
-const WORTH: Duration = Duration::from_millis(2);
+const WORTH: Duration = Duration::from_millis(4);
+
+/// A chunk that takes so many times the average may only have waited for a processor, and counts as this.
+const OUTLIER: f64 = 4.0;
 
 /// How long chunks take.
 #[derive(Default)]
@@ -37,7 +40,7 @@ impl Pace {
     pub(super) fn took(&mut self, time: Duration, chunks: usize) {
         let latest = time.as_micros() as f64 / chunks as f64;
         self.average = Some(match self.average {
-            Some(average) => average + (latest - average) / 4.0,
+            Some(average) => average + (latest.min(OUTLIER * average) - average) / 4.0,
             None => latest,
         });
     }
@@ -209,13 +212,17 @@ mod tests {
             pace.took(Duration::from_micros(micros), chunks);
             pace.together()
         };
-        assert_eq!(took(&mut pace, 200, 1), 10);
-        assert_eq!(took(&mut pace, 2000, 10), 10);
-        assert_eq!(took(&mut pace, 1_000_000, 10), 1);
-        for _ in 0..60 {
+        assert_eq!(took(&mut pace, 400, 1), 10);
+        assert_eq!(took(&mut pace, 4000, 10), 10);
+        assert_eq!(took(&mut pace, 1_000_000, 10), 5, "it may have waited");
+        for _ in 0..10 {
+            took(&mut pace, 1_000_000, 10);
+        }
+        assert_eq!(pace.together(), 1);
+        for _ in 0..40 {
             took(&mut pace, 100, 10);
         }
-        assert_eq!(pace.together(), MOST, "one long chunk is forgotten");
+        assert_eq!(pace.together(), MOST);
         pace.rest();
         assert_eq!(pace.together(), 1);
     }

@@ -19,7 +19,7 @@ pub(super) struct Collector {
     pub(super) core: Arc<Core>,
     pub(super) consumer: Consumer,
     /// For chunks that are to be sent again.
-    pub(super) outbox: WeakUnboundedSender<Flight>,
+    pub(super) outbox: WeakUnboundedSender<Vec<Flight>>,
 }
 
 impl Collector {
@@ -55,19 +55,20 @@ impl Collector {
             if settled.is_buried {
                 buried.push(completion.id);
             }
-            for flight in settled.again {
-                self.send_again(flight);
-            }
+            self.send_again(settled.again);
         }
         self.purge(&buried).await;
     }
 
-    fn send_again(&self, flight: Flight) {
+    fn send_again(&self, flights: Vec<Flight>) {
+        if flights.is_empty() {
+            return;
+        }
         let refused = match self.outbox.upgrade() {
-            Some(outbox) => outbox.send(flight).err().map(|refused| refused.0),
-            None => Some(flight),
+            Some(outbox) => outbox.send(flights).err().map(|refused| refused.0),
+            None => Some(flights),
         };
-        if let Some(flight) = refused {
+        for flight in refused.into_iter().flatten() {
             flight.end(Err(self.core.why()));
         }
     }

@@ -125,15 +125,7 @@ impl Core {
 
     /// The tasks for these chunks, which are under way from now on. They run once, unless their worker is lost.
     pub(super) fn launch(&self, flights: Vec<Flight>) -> Vec<Task> {
-        let most = if self.window.is_ahead() && self.may_travel_together {
-            let (fair, mut pace) = (flights.len().div_ceil(2 * self.processes), lock(&self.pace));
-            if self.flights().is_empty() {
-                pace.rest();
-            }
-            pace.together().min(fair)
-        } else {
-            1
-        };
+        let most = self.together();
         let mut under_way = self.flights();
         let mut launch = |flights: Vec<Flight>| {
             let task = self.task(&flights);
@@ -144,6 +136,20 @@ impl Core {
             .into_iter()
             .map(&mut launch)
             .collect()
+    }
+
+    /// How many chunks may travel together now, with enough left for each process.
+    fn together(&self) -> usize {
+        if !self.window.is_ahead() || !self.may_travel_together {
+            return 1;
+        }
+        let is_idle = self.flights().is_empty();
+        let mut pace = lock(&self.pace);
+        if is_idle {
+            pace.rest();
+        }
+        let fair = self.window.taken().div_ceil(2 * self.processes);
+        pace.together().min(fair.max(1))
     }
 
     fn task(&self, flights: &[Flight]) -> Task {

@@ -16,7 +16,7 @@ pub(super) struct Flow<I> {
     input: Pieces<I>,
     /// The chunk that goes next.
     next: Option<Piece>,
-    outbox: UnboundedSender<Flight>,
+    outbox: UnboundedSender<Vec<Flight>>,
     reply: UnboundedSender<Done>,
     ends: UnboundedReceiver<Done>,
     sent: usize,
@@ -29,7 +29,7 @@ pub(super) struct Flow<I> {
 impl<I: Iterator<Item: Serialize>> Flow<I> {
     pub(super) fn new(
         core: Arc<Core>,
-        outbox: UnboundedSender<Flight>,
+        outbox: UnboundedSender<Vec<Flight>>,
         name: &'static str,
         input: Pieces<I>,
     ) -> Self {
@@ -87,26 +87,29 @@ impl<I: Iterator<Item: Serialize>> Flow<I> {
         self.unread -= chunks;
     }
 
-    /// Once few are left, sends what there are places for; answers the size of a chunk that has to wait for one,
-    /// where no other chunk of the call is out.
+    /// Once few are left, sends what there are places for, all at once; answers the size of a chunk that has to wait
+    /// for one, where no other chunk of the call is out.
     fn fill(&mut self) -> Option<usize> {
         if self.unread > self.core.window.low() {
             return None;
         }
-        while self.unread < self.core.window.size() {
-            let bytes = self.peek()?;
-            let place = self.core.window.try_place(bytes);
-            if place.is_none() {
-                return (self.out == 0).then_some(bytes);
-            }
-            self.send(place);
+        let (mut flights, mut waits) = (Vec::new(), None);
+        while self.unread < self.core.window.size()
+            && let Some(bytes) = self.peek()
+        {
+            let Some(place) = self.core.window.try_place(bytes) else {
+                waits = Some(bytes);
+                break;
+            };
+            flights.extend(self.take(Some(place)));
         }
-        None
+        self.post(flights);
+        waits.filter(|_| self.out == 0)
     }
 
     /// The size of the chunk that goes next. One that cannot be sent ends here, at its place.
     fn peek(&mut self) -> Option<usize> {
-        loop {
+        while self.unread < self.core.window.size() {
             if self.next.is_none() {
                 self.next = self.input.next();
             }
@@ -114,47 +117,59 @@ impl<I: Iterator<Item: Serialize>> Flow<I> {
             if let Ok(body) = &piece.body {
                 return Some(body.len());
             }
-            self.send(None);
+            self.take(None);
         }
+        None
     }
 
     /// Sends the next chunk; without a place it ends here.
     pub(super) fn send(&mut self, place: Option<Place>) {
-        let Some(piece) = self.next.take() else {
+        let flight = self.take(place);
+        self.post(flight.into_iter().collect());
+    }
+
+    fn post(&self, flights: Vec<Flight>) {
+        if flights.is_empty() {
             return;
-        };
+        }
+        if let Err(refused) = self.outbox.send(flights) {
+            for flight in refused.0 {
+                flight.end(Err(self.core.why()));
+            }
+        }
+    }
+
+    /// Makes the next chunk ready to go; without a place, or where it cannot be sent, it ends here.
+    fn take(&mut self, place: Option<Place>) -> Option<Flight> {
+        let piece = self.next.take()?;
         let number = self.sent;
         self.sent += 1;
         self.out += 1;
         self.unread += 1;
-        let (reply, first, items) = (self.reply.clone(), piece.first, piece.items);
-        let refuse = |answer| {
-            // This very call listens.
-            let _ = self.reply.send(Done {
-                number,
-                first,
-                items,
-                answer: Err(answer),
-            });
-        };
-        match (piece.body, place) {
-            (Err(error), _) => refuse(error),
-            (Ok(_), None) => refuse(self.core.why()),
+        let (first, items) = (piece.first, piece.items);
+        let error = match (piece.body, place) {
             (Ok(body), Some(place)) => {
-                let flight = Flight {
+                return Some(Flight {
                     name: self.name,
                     number,
                     first,
                     items,
                     body,
-                    reply,
+                    reply: self.reply.clone(),
                     alone: false,
                     place,
-                };
-                if let Err(refused) = self.outbox.send(flight) {
-                    refused.0.end(Err(self.core.why()));
-                }
+                });
             }
-        }
+            (Ok(_), None) => self.core.why(),
+            (Err(error), _) => error,
+        };
+        // This very call listens.
+        let _ = self.reply.send(Done {
+            number,
+            first,
+            items,
+            answer: Err(error),
+        });
+        None
     }
 }

@@ -48,7 +48,7 @@ pub const LEASE: Duration = Duration::from_secs(5);
 pub struct Pool {
     core: Arc<Core>,
     /// Taken when the pool closes; it ends when the last call has given back its own.
-    outbox: Mutex<Option<UnboundedSender<Flight>>>,
+    outbox: Mutex<Option<UnboundedSender<Vec<Flight>>>>,
 }
 
 impl Pool {
@@ -63,7 +63,7 @@ impl Pool {
         PoolBuilder::new(broker.clone())
     }
 
-    fn with_parts(core: Arc<Core>, outbox: UnboundedSender<Flight>) -> Self {
+    fn with_parts(core: Arc<Core>, outbox: UnboundedSender<Vec<Flight>>) -> Self {
         Self {
             core,
             outbox: Mutex::new(Some(outbox)),
@@ -100,7 +100,7 @@ impl Pool {
         Ok(())
     }
 
-    fn take_outbox(&self) -> Option<UnboundedSender<Flight>> {
+    fn take_outbox(&self) -> Option<UnboundedSender<Vec<Flight>>> {
         let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
         outbox.take()
     }

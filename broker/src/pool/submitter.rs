@@ -19,7 +19,7 @@ const ROOM_WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Submitter {
     pub(super) core: Arc<Core>,
-    pub(super) outbox: UnboundedReceiver<Flight>,
+    pub(super) outbox: UnboundedReceiver<Vec<Flight>>,
     pub(super) owner: Owner,
     pub(super) collector: JoinHandle<()>,
     /// Whether the pool has workers of its own, which end after it.
@@ -46,8 +46,10 @@ impl Submitter {
     /// Cancels what waits, and has stopped what runs.
     async fn stop(&mut self) {
         self.outbox.close();
-        while let Ok(flight) = self.outbox.try_recv() {
-            flight.end(Err(self.core.why()));
+        while let Ok(flights) = self.outbox.try_recv() {
+            for flight in flights {
+                flight.end(Err(self.core.why()));
+            }
         }
         match self.cancel().await {
             Ok(()) => drop(timeout(STOP_WITHIN, self.core.idle()).await),
@@ -87,10 +89,10 @@ impl Submitter {
 }
 
 /// Sends what comes, until nobody is left to send anything and all of it has ended.
-async fn feed(core: &Core, outbox: &mut UnboundedReceiver<Flight>) -> Result<(), Error> {
-    let mut batch = Vec::with_capacity(CHUNK);
-    while outbox.recv_many(&mut batch, CHUNK).await > 0 {
-        let tasks = core.launch(std::mem::take(&mut batch));
+async fn feed(core: &Core, outbox: &mut UnboundedReceiver<Vec<Flight>>) -> Result<(), Error> {
+    let mut posted = Vec::new();
+    while outbox.recv_many(&mut posted, CHUNK).await > 0 {
+        let tasks = core.launch(posted.drain(..).flatten().collect());
         submit(core, &tasks).await?;
     }
     core.idle().await;

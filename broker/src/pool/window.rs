@@ -55,6 +55,11 @@ impl Window {
         self.size
     }
 
+    /// How many places are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.size - self.places.available_permits()
+    }
+
     fn weight(&self, bytes: usize) -> u32 {
         (1 + bytes / PLACE_BYTES).min(self.heaviest) as u32
     }

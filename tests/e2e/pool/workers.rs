@@ -75,7 +75,7 @@ async fn worker() {
         .handle(UNEVEN, |n| async move {
             note(&n.to_string());
             if n % 10 == 0 {
-                let wait = || pass(Duration::from_millis(6));
+                let wait = || pass(Duration::from_millis(11));
                 tokio::task::spawn_blocking(wait)
                     .await
                     .map_err(|e| e.to_string())?;
