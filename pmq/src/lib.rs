@@ -1,6 +1,23 @@
 //! pmq is Python's `multiprocessing` for a fleet of machines, on the Redis or Valkey that people already run.
 //!
-//! Producers and workers share the names of tasks with their types; a worker on any host runs them.
+//! A pool calls a handler for many items, in workers on any host, or on this machine as Python's does:
+//!
+//! ```no_run
+//! use pmq::{Program, Task};
+//!
+//! const SQUARE: Task<i64, i64> = Task::new("square");
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let program = Program::new().handle(SQUARE, |x| async move { Ok::<_, String>(x * x) });
+//! program.run(async |parent| {
+//!     let pool = parent.pool(5).await?;
+//!     println!("{:?}", pool.map(SQUARE, [1, 2, 3]).await?);
+//!     Ok(())
+//! }).await
+//! # }
+//! ```
+//!
+//! Beneath it, producers and workers share the names of tasks with their types; a worker on any host runs them.
 //!
 //! ```no_run
 //! use pmq::{Broker, Config, Name, Task, Worker};
