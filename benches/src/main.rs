@@ -10,6 +10,7 @@ mod floor;
 #[expect(clippy::disallowed_types, reason = "the floor is raw Redis")]
 mod locks;
 mod measure;
+mod pool;
 mod roles;
 mod table;
 
@@ -41,7 +42,10 @@ enum Role {
     /// Run tasks until there is none.
     #[command(hide = true)]
     Work { url: String, tasks: usize },
-    /// The same three, as plain commands.
+    /// Map over items with a pool; prints the seconds.
+    #[command(hide = true)]
+    PoolMap { url: String, tasks: usize },
+    /// The first two, as plain commands.
     #[command(hide = true)]
     FloorProduce { url: String, tasks: usize },
     #[command(hide = true)]
@@ -59,6 +63,7 @@ fn main() -> Result<()> {
         ),
         Some(Role::Produce { url, tasks }) => runtime()?.block_on(roles::produce(&url, tasks)),
         Some(Role::Work { url, tasks }) => runtime()?.block_on(roles::work(&url, tasks)),
+        Some(Role::PoolMap { url, tasks }) => runtime()?.block_on(pool::map(&url, tasks as u64)),
         Some(Role::FloorProduce { url, tasks }) => {
             floor::produce(&mut floor::connect(&url)?, tasks)
         }

@@ -9,6 +9,7 @@ use redis::Connection;
 
 use crate::floor;
 use crate::locks;
+use crate::pool;
 use crate::roles;
 use crate::runtime;
 use crate::table::Figure;
@@ -35,6 +36,7 @@ pub(crate) fn all(tasks: usize, runs: usize) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     figures.extend(bench.rates()?);
     figures.extend(bench.queues()?);
+    figures.push(bench.pool_map()?);
     figures.push(bench.round_trip()?);
     figures.push(bench.bytes_per_task()?);
     figures.push(bench.idle_commands()?);
@@ -162,6 +164,25 @@ impl Bench {
             });
         }
         Ok(figures)
+    }
+
+    /// `Pool.map` at chunksize 1, beside Python's own.
+    fn pool_map(&mut self) -> Result<Figure> {
+        let tasks = (self.tasks / 4) as u64;
+        let (mut pmq, mut python) = (Vec::new(), Vec::new());
+        for _ in 0..self.runs {
+            redis::cmd("FLUSHALL").exec(&mut self.connection)?;
+            let mut map = Command::new(std::env::current_exe()?);
+            map.args(["pool-map", &self.server.url(), &tasks.to_string()]);
+            pmq.push(tasks as f64 / pool::seconds(&mut map)?);
+            python.push(tasks as f64 / pool::python(tasks)?);
+        }
+        Ok(Figure {
+            name: "pool_map",
+            unit: "tasks/s, beside Python's",
+            pmq: median(pmq),
+            floor: Some(median(python)),
+        })
     }
 
     /// Submit to completion in hand with an idle worker, beside four sequential round trips on one socket.

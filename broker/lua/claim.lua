@@ -136,29 +136,50 @@ local function pop_all(keys, s, n, suspect, largest)
   return got
 end
 
--- What a running value says beyond the part that all tasks of the claim share; "" for a plain first attempt.
-local function tail(keys, envelope, attempts)
-  if not readable(envelope) then
-    return ""
-  end
-  local options = string.sub(envelope, 2, 15)
-  if options == PLAIN and not attempts then
-    return ""
-  end
-  local used = parse_attempts(attempts)
+local function optional_part(envelope)
   local flags = struct.unpack("<H", envelope, 2)
-  local more = string.sub(envelope, CONTROL + 1, CONTROL + optional_length(envelope, flags))
+  return string.sub(envelope, CONTROL + 1, CONTROL + optional_length(envelope, flags))
+end
+
+-- What a running value says of these options, an envelope's bytes 2 to 15, and optional fields.
+local function tail(w, options, more, used)
+  local flags = struct.unpack("<H", options)
   if used.crashes >= SUSPECT_CRASHES then
     flags = bit.bor(flags, SUSPECT)
   end
   if bit.band(flags, HAS_OWNER) ~= 0 then
     local at = bit.band(flags, HAS_EXPIRY) ~= 0 and 9 or 1
-    if not live_row(keys, string.sub(more, at, at + 15)) then
+    if not lives(w.owners, w.keys, string.sub(more, at, at + 15)) then
       flags = bit.bor(flags, ORPHAN)
     end
   end
   options = struct.pack("<H", flags) .. string.sub(options, 3)
   return struct.pack("<H", used.failures + used.crashes + 1) .. options .. more
+end
+
+-- The same where no task has used attempts: the tasks of a call that are alike have it in common.
+local function first_tail(w, options, more)
+  local alike = options .. more
+  local known = w.tails[alike]
+  if not known then
+    known = tail(w, options, more, parse_attempts())
+    w.tails[alike] = known
+  end
+  return known
+end
+
+-- What the running value of a task says beyond the part that all tasks of the claim share.
+local function rest_of(w, envelope, attempts)
+  if not readable(envelope) then
+    return ""
+  end
+  local options = string.sub(envelope, 2, 15)
+  if attempts then
+    return tail(w, options, optional_part(envelope), parse_attempts(attempts))
+  elseif options == PLAIN then
+    return ""
+  end
+  return first_tail(w, options, optional_part(envelope))
 end
 
 -- The tasks of the worker's last claim that it still holds, for a claim whose reply was lost.
@@ -228,9 +249,9 @@ local function hold(keys, args, got, us, m, attempts)
   local name = args[5] ~= "" and args[5] or m.completions or ""
   local common = worker .. struct.pack("<I8", token) .. string.char(#name) .. name
   local rows = attempts and redis.call("HMGET", keys[ATTEMPTS], unpack(got.ids)) or {}
-  local fields, tasks = {}, {}
+  local fields, tasks, w = {}, {}, { keys = keys, owners = {}, tails = {} }
   for i, id in ipairs(got.ids) do
-    local rest = tail(keys, got.envelopes[i], rows[i])
+    local rest = rest_of(w, got.envelopes[i], rows[i])
     fields[2 * i - 1] = id
     fields[2 * i] = rest == "" and common or common .. rest
     tasks[3 * i - 2], tasks[3 * i - 1], tasks[3 * i] = id, got.envelopes[i], rest

@@ -52,6 +52,7 @@ local function new_ending(keys, ms, values, at)
     named = redis.call("SCARD", keys[NAMES]),
     orders = {},
     started = {},
+    owners = {},
     ids = {},
     records = {},
     posts = {},
@@ -71,7 +72,7 @@ end
 local function add_ending(ending, id, options, completion)
   leave_started(ending, id, options)
   local name = options.completions
-  if options.owner and not live_row(ending.keys, options.owner) then
+  if options.owner and not lives(ending.owners, ending.keys, options.owner) then
     name = nil -- nobody is left to read it
   end
   if name and not ending.posts[name] then

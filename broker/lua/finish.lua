@@ -27,6 +27,16 @@ local function fail(w, item, o, used, jitter)
   return "r"
 end
 
+-- The options of a running value, parsed once a call: runs of one claim whose tasks are alike share the value.
+local function known_options(w, value)
+  local options = w.options[value]
+  if not options then
+    options = running_options(value)
+    w.options[value] = options
+  end
+  return options
+end
+
 -- Sorts one accepted run into the writes. A failure may come of the order to stop, or before its worker read it.
 local function settle(w, item, used, jitter)
   local failed = item.outcome == "f" or item.outcome == "g"
@@ -34,7 +44,7 @@ local function settle(w, item, used, jitter)
     end_cancelled(w, item.id, item.value, item.completion)
     return "o"
   end
-  local o = running_options(item.value)
+  local o = known_options(w, item.value)
   w.held[#w.held + 1] = item.id
   if failed then
     local retried = fail(w, item, o, used, jitter)
@@ -72,7 +82,7 @@ register("finish", { "allow-oom" }, function(keys, args)
   local held = redis.call("HMGET", keys[RUNNING], unpack(ids))
   local attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
   local used = attempts and redis.call("HMGET", keys[ATTEMPTS], unpack(ids)) or {}
-  local w = { ms = clock(), held = {}, gone = {}, due = {}, used = {}, dead = {}, errors = {} }
+  local w = { ms = clock(), held = {}, gone = {}, due = {}, used = {}, dead = {}, errors = {}, options = {} }
   w.ending = new_ending(keys, w.ms, m, 2)
   local letters, records, settled = {}, nil, {}
   for i = 1, n do

@@ -232,6 +232,14 @@ local function live_row(keys, incarnation)
   return score and tonumber(score) >= 0
 end
 
+-- The same, asked once a call: the tasks of a call mostly have one owner.
+local function lives(known, keys, incarnation)
+  if known[incarnation] == nil then
+    known[incarnation] = live_row(keys, incarnation) or false
+  end
+  return known[incarnation]
+end
+
 -- The number of the call that a log of `claims` tells of, -1 where there is none: a call with it is a repeated one,
 -- a lower number a belated one.
 local function last_number(log)

@@ -48,6 +48,18 @@ local function recognise(keys, args, n, buckets)
   return letters
 end
 
+-- The completion queue that an envelope names; its flags say that there is one.
+local function completions_name(envelope)
+  local flags, at = string.byte(envelope, 2), CONTROL + 1
+  if bit.band(flags, HAS_EXPIRY) ~= 0 then
+    at = at + 8
+  end
+  if bit.band(flags, HAS_OWNER) ~= 0 then
+    at = at + 16
+  end
+  return string.sub(envelope, at + 1, at + string.byte(envelope, at))
+end
+
 -- Sorts the new tasks into what the writes need: fields, ready lists by priority, schedule.
 local function sort_new(args, n, letters, ms)
   local new = { fields = {}, ready = {}, due = {}, count = 0, readied = 0, largest = 0, names = {} }
@@ -60,7 +72,7 @@ local function sort_new(args, n, letters, ms)
       new.fields[#new.fields + 1] = envelope
       new.largest = math.max(new.largest, #envelope)
       if bit.band(string.byte(envelope, 2), HAS_COMPLETIONS) ~= 0 then
-        new.names[envelope_options(envelope).completions] = true
+        new.names[completions_name(envelope)] = true
       end
       if due and due ~= "" then
         local at = string.sub(due, 1, 1) == "+" and ms + tonumber(due) or tonumber(due)

@@ -95,6 +95,39 @@ pub struct Details {
     /// Free-form labels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, String)>,
+    /// What says that the body is an array of arguments, one a call of the handler.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<Chunk>,
+}
+
+/// A chunk of a [`Pool`](crate::Pool): its handler is called once for each item of the body, a JSON array, in turn.
+///
+/// Its result is an array of `{"ok": result}` or `{"error": text}`, an item each; or `{"initializer": text}` where the
+/// initializer failed, and nothing was called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Chunk {
+    /// What each worker process does before its first chunk of the pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initializer: Option<Initializer>,
+    /// Where several chunks travel together: how many items each has; 0 for one chunk alone. A worker that has been at
+    /// them for 10 ms ends after the chunk that it is in, with fewer results than items, and others run the rest.
+    #[serde(skip_serializing_if = "is_zero_u32")]
+    pub size: u32,
+}
+
+/// What prepares a worker process for the chunks of a pool. In Python these are `initializer` and `initargs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Initializer {
+    /// The pool, so that a worker knows which chunks belong together.
+    pub pool: String,
+    /// The handler.
+    pub name: String,
+    /// Its argument.
+    pub args: serde_json::Value,
+    /// After how many chunks of the pool it runs again; 0 for never.
+    #[serde(default, skip_serializing_if = "is_zero_u32")]
+    pub every: u32,
 }
 
 #[expect(
@@ -102,6 +135,14 @@ pub struct Details {
     reason = "serde passes a reference"
 )]
 fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero_u32(n: &u32) -> bool {
     *n == 0
 }
 

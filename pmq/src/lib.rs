@@ -1,6 +1,23 @@
 //! pmq is Python's `multiprocessing` for a fleet of machines, on the Redis or Valkey that people already run.
 //!
-//! Producers and workers share the names of tasks with their types; a worker on any host runs them.
+//! A pool calls a handler for many items, in workers on any host, or on this machine as Python's does:
+//!
+//! ```no_run
+//! use pmq::{Program, Task};
+//!
+//! const SQUARE: Task<i64, i64> = Task::new("square");
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let program = Program::new().handle(SQUARE, |x| async move { Ok::<_, String>(x * x) });
+//! program.run(async |parent| {
+//!     let pool = parent.pool(5).await?;
+//!     println!("{:?}", pool.map(SQUARE, [1, 2, 3]).await?);
+//!     Ok(())
+//! }).await
+//! # }
+//! ```
+//!
+//! Beneath it, producers and workers share the names of tasks with their types; a worker on any host runs them.
 //!
 //! ```no_run
 //! use pmq::{Broker, Config, Name, Task, Worker};
@@ -23,21 +40,27 @@
 //! # Ok(()) }
 //! ```
 
+mod crew;
+mod pool_worker;
+mod program;
+
 pub use pmq_broker::lending::while_waiting;
 pub use pmq_broker::process::{
     active_children, at_exit, cpu_count, current_process, parent_process,
 };
 pub use pmq_broker::{
-    Array, Barrier, Broker, Completion, Condition, Config, Connection, Dict, Error, Event,
-    GetError, Incarnation, JoinableQueue, List, Lock, Manager, Name, Namespace, Outcome, Password,
-    Permit, Process, ProcessError, PutError, Queue, RLock, RLockGuard, RawQueue, Result, Semaphore,
-    Shared, SimpleQueue, Slice, TaskId, TaskQueue, Value,
+    Array, AsyncResult, Barrier, Broker, Completion, Condition, Config, Connection, Dict, Error,
+    Event, GetError, Incarnation, JoinableQueue, List, Lock, Manager, Name, Namespace, Outcome,
+    Password, Permit, Pool, PoolError, Process, ProcessError, PutError, Queue, RLock, RLockGuard,
+    RawQueue, Result, Semaphore, Shared, SimpleQueue, Slice, TaskId, TaskQueue, Value,
 };
 pub use pmq_broker::{PipeOptions, Receiver, RecvError, SendError, Sender, Ticket};
-pub use pmq_broker::{manager, pipe, process, task_queue};
+pub use pmq_broker::{manager, pipe, pool, process, task_queue};
 pub use pmq_worker::{
     Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,
 };
+
+pub use program::{Parent, Program, ProgramError};
 
 /// A task as it is submitted, with all its options; [`Task::call`] makes one.
 pub use pmq_broker::Task as Submission;

@@ -36,6 +36,7 @@ mod map;
 mod mutual_exclusion;
 mod outage;
 mod pipe;
+mod pool;
 mod process;
 mod protocol;
 mod put_get;

@@ -19,7 +19,7 @@ use crate::process::{LEAVE, LINEAGE, SQUARE, leave, lineage};
 
 const QUEUE: &str = "PMQ_TEST_QUEUE";
 const DIRECTORY: &str = "PMQ_TEST_DIRECTORY";
-const SLOTS: &str = "PMQ_TEST_SLOTS";
+pub(crate) const SLOTS: &str = "PMQ_TEST_SLOTS";
 const SCRIPT: &str = "PMQ_TEST_SCRIPT";
 
 impl Fleet {

@@ -388,6 +388,38 @@ fn a_task_whose_owner_is_gone_is_marked_as_an_orphan() {
 }
 
 #[test]
+fn one_claim_tells_orphans_from_others_and_tasks_that_are_not_alike() {
+    let shard = Shard::new();
+    shard.call(&crate::seed::join("gone", "private"));
+    shard.call(&crate::seed::join("alive", "private"));
+    let owned = |word, owner| Task {
+        owner: Some(crate::shard::who(owner)),
+        ..task(word)
+    };
+    let rare = Task {
+        keep: false,
+        ..owned("c", "alive")
+    };
+    shard.call(&submit(&[
+        owned("a", "gone"),
+        owned("b", "alive"),
+        rare,
+        owned("d", "gone"),
+    ]));
+    shard.call(&crate::seed::leave("gone", true));
+    let flags: Vec<u16> = shard
+        .claimed("w", 4)
+        .iter()
+        .map(crate::seed::Held::flags)
+        .collect();
+    let [owner, discard] = [2, 8];
+    assert_eq!(
+        flags,
+        [owner | ORPHAN, owner, owner | discard, owner | ORPHAN]
+    );
+}
+
+#[test]
 fn an_ended_worker_has_lost_its_lease_until_its_row_is_gone() {
     let shard = Shard::new();
     shard.submitted(&["a"]);

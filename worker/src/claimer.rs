@@ -33,6 +33,8 @@ pub(crate) struct ClaimLoop {
     away: bool,
     burst: bool,
     lease: Duration,
+    /// How many tasks it may claim yet.
+    left: usize,
 }
 
 /// What asking all queues gave.
@@ -69,13 +71,16 @@ impl ClaimLoop {
             away: false,
             burst: options.burst,
             lease: options.lease,
+            left: options.max_tasks.unwrap_or(usize::MAX),
         }
     }
 
     /// Gets tasks until there are none (burst), the worker shall stop, or the broker refuses it.
     pub(crate) async fn run(mut self) -> Result<(), Error> {
         let bell = self.bells.freed.clone();
-        while let Some(mut free) = self.free_slots().await {
+        while self.left > 0
+            && let Some(mut free) = self.free_slots().await
+        {
             // Listened for before it asks, so that no end of a run is missed.
             let freed = bell.notified();
             match self.get_nowait(&mut free).await {
@@ -111,7 +116,7 @@ impl ClaimLoop {
         let mut longest = LONGEST_WAIT.min(self.lease / 3);
         longest -= longest.mul_f64(fastrand::f64() * 0.2);
         for i in 0..self.lines.len() {
-            let n = free.len().min(CLAIM_AT_MOST);
+            let n = free.len().min(CLAIM_AT_MOST).min(self.left);
             let ask = Ask {
                 n,
                 suspect: !self.slots.has_suspect(),
@@ -126,7 +131,9 @@ impl ClaimLoop {
             }
             self.woken.take_if(|queue| *queue == i);
             let wait = claimed.wait;
-            if self.start(i, claimed, free) > 0 || wait == Some(Duration::ZERO) {
+            let started = self.start(i, claimed, free);
+            self.left -= started;
+            if started > 0 || wait == Some(Duration::ZERO) {
                 self.give_token_back();
                 return Ok(Got::Tasks);
             }

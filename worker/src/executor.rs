@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use crate::child::Guard;
+use crate::chunk::Pools;
 use crate::commands::{Commands, Surroundings, is_workers_trouble};
 use crate::end::{End, chain};
 use crate::finisher::Post;
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) finishers: Vec<(Arc<Line>, mpsc::Sender<Post>)>,
     /// Not in a burst, which ends soon anyway.
     pub(crate) standing_back: Option<StandingBack>,
+    pub(crate) pools: Pools,
 }
 
 /// A claimed task and the slot that it fills.
@@ -52,10 +54,10 @@ pub(crate) struct Assignment {
 }
 
 /// One run under way.
-struct Run {
+pub(crate) struct Run {
     claim: Claim,
     line: Arc<Line>,
-    switch: StopSwitch,
+    pub(crate) switch: StopSwitch,
     slot: usize,
     lender: Arc<Lender>,
     since: Instant,
@@ -127,10 +129,13 @@ impl Shared {
         {
             return End::failed(How::Dead, "it expired before it ran");
         }
-        let end = if task.process {
-            Box::pin(self.execute_process(&task, run)).await
-        } else {
-            self.work(&task, run).await.after_stop(run.switch.why())
+        let end = match &task.details.chunk {
+            Some(chunk) => {
+                let end = self.chunk(chunk, &task, run).await;
+                end.after_stop(run.switch.why())
+            }
+            None if task.process => Box::pin(self.execute_process(&task, run)).await,
+            None => self.work(&task, run).await.after_stop(run.switch.why()),
         };
         end.checked(&task)
     }
@@ -158,7 +163,8 @@ impl Shared {
         end.with_log(bytes)
     }
 
-    async fn work(&self, task: &Task, run: &Run) -> End {
+    /// Does what one task says.
+    pub(crate) async fn work(&self, task: &Task, run: &Run) -> End {
         match &task.work {
             Work::Handler(name) => self.handle(name, task, run).await,
             Work::Command(argv) if self.commands.allowed => self.command(argv.clone(), task, run).await,

@@ -89,6 +89,14 @@ impl Line {
         }
     }
 
+    /// The same queue, where the worker is known as this incarnation.
+    pub(crate) fn served_as(self, incarnation: Incarnation) -> Self {
+        Self {
+            incarnation: Mutex::new(incarnation),
+            ..self
+        }
+    }
+
     pub(crate) fn incarnation(&self) -> Incarnation {
         *lock(&self.incarnation)
     }

@@ -20,6 +20,7 @@
 
 mod backlog;
 pub mod child;
+mod chunk;
 mod claimer;
 mod commands;
 mod end;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pmq_broker::Name;
 use pmq_broker::task_queue::DEFAULT_LEASE;
+use pmq_broker::{Incarnation, Name};
 
 use crate::Commands;
 
@@ -30,6 +30,10 @@ pub struct Options {
     pub commands: Commands,
     /// How others see that its claim loop turns.
     pub health: Health,
+    /// After how many tasks it ends; never unless set.
+    pub max_tasks: Option<usize>,
+    /// Who it is on its first queue, for those who know when it dies; somebody new unless set.
+    pub incarnation: Option<Incarnation>,
 }
 
 /// How others see that a worker's claim loop turns.
@@ -53,6 +57,8 @@ impl Default for Options {
             grace: Duration::from_secs(25),
             commands: Commands::default(),
             health: Health::default(),
+            max_tasks: None,
+            incarnation: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pmq_broker::task_queue::Signal;
-use pmq_broker::{Incarnation, Name, TaskQueue};
+use pmq_broker::{Broker, Incarnation, TaskQueue};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::child::Guard;
+use crate::chunk::Pools;
 use crate::claimer::ClaimLoop;
 use crate::executor::{Executor, Shared};
 use crate::finisher::{BACKLOG, Finisher, Post};
@@ -102,8 +103,7 @@ impl Staff {
             ..
         } = worker;
         let (broker, bells, tally) = (broker.apart(), Bells::new(), Arc::new(Tally::default()));
-        let line = |name: &Name| Arc::new(Line::new(broker.task_queue(name), bells.freed.clone()));
-        let lines: Vec<Arc<Line>> = options.queues.iter().map(line).collect();
+        let lines = lines(&broker, &options, &bells);
         let finishers = start_finishers(&lines, &tally);
 
         let presence = Arc::new(Presence {
@@ -140,6 +140,7 @@ impl Staff {
             roles: Handle::current(),
             finishers,
             standing_back: (!options.burst).then(StandingBack::default),
+            pools: Pools::default(),
         });
         let claiming =
             tokio::spawn(ClaimLoop::new(&lines, &options, executor, bells.clone()).run());
@@ -215,6 +216,18 @@ fn open_socket() -> Option<Socket> {
     opened
         .inspect_err(|error| tracing::warn!(target: "pmq", %error, "commands can't lend their slots while they wait for other tasks: no socket could be made"))
         .ok()
+}
+
+fn lines(broker: &Broker, options: &Options, bells: &Bells) -> Vec<Arc<Line>> {
+    let mut incarnation = options.incarnation;
+    let line = |name| {
+        let line = Line::new(broker.task_queue(name), bells.freed.clone());
+        Arc::new(match incarnation.take() {
+            Some(incarnation) => line.served_as(incarnation),
+            None => line,
+        })
+    };
+    options.queues.iter().map(line).collect()
 }
 
 /// They end when the last run has.

@@ -102,6 +102,12 @@ impl Worker {
         }
     }
 
+    /// The broker whose queues it serves.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
     /// Runs tasks of this name with an async function of their arguments.
     pub fn handle<A, R, E, F, Fut>(&mut self, task: Task<A, R>, function: F) -> &mut Self
     where

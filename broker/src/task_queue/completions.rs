@@ -265,6 +265,11 @@ impl Owner {
         &self.queue
     }
 
+    /// Resolves when its lease has ended although it lives: its tasks are being dropped.
+    pub async fn lost(&mut self) {
+        self.renewal.lost().await;
+    }
+
     /// Leaves: its private completion queue goes at once.
     pub async fn close(self) -> Result<()> {
         leave(&self.queue, self.who, true).await

@@ -40,6 +40,12 @@ impl Renewal {
     pub(super) fn is_over(&self) -> bool {
         self.0.is_finished()
     }
+
+    /// Until it is too late to renew.
+    pub(super) async fn lost(&mut self) {
+        // It ends for no other reason, unless its runtime does.
+        let _ = (&mut self.0).await;
+    }
 }
 
 impl Drop for Renewal {

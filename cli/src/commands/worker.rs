@@ -193,6 +193,7 @@ impl WorkerCommand {
                 file: self.health_file,
                 addr: self.health_addr,
             },
+            ..defaults
         }
     }
 }

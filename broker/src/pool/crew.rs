@@ -1,0 +1,61 @@
+//! What a pool's own worker processes have to do with it, for whoever starts them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::PoolError;
+use super::core::{Core, Phase};
+use crate::error::Result;
+use crate::ids::Incarnation;
+use crate::task_queue::{Heartbeat, TaskQueue};
+
+/// The link between a pool and those who keep its own worker processes running.
+#[derive(Clone)]
+pub struct CrewLink(pub(super) Arc<Core>);
+
+impl CrewLink {
+    /// The queue that the workers serve, which is this pool's alone.
+    #[must_use]
+    pub fn queue(&self) -> &TaskQueue {
+        &self.0.queue
+    }
+
+    /// Waits until the pool needs no workers any more.
+    pub async fn drained(&self) {
+        self.0.reaches(Phase::Drained).await;
+    }
+
+    /// Waits until the pool shall stop what runs, which workers may not heed.
+    pub async fn stopping(&self) {
+        self.0.reaches(Phase::Terminating).await;
+    }
+
+    /// Gives the pool up, because its workers cannot be kept running.
+    pub fn fail(&self, message: impl Into<String>) {
+        let message = message.into();
+        self.0.fail(PoolError::Workers { message });
+    }
+
+    /// Deletes the queue, once all workers have ended; [`Pool::join`](super::Pool::join) then returns.
+    pub async fn end(&self) {
+        if let Err(error) = self.0.queue.delete().await {
+            tracing::warn!(target: "pmq", %error, "left the queue of a pool behind");
+        }
+        self.0.advance(Phase::Ended);
+    }
+
+    /// Ends the lease of a worker that is known to be dead, so that its chunk runs again at once.
+    pub async fn bury_worker(&self, worker: Incarnation) -> Result<()> {
+        let last = Heartbeat {
+            who: worker,
+            lease: Duration::ZERO,
+            idle: None,
+            carried_out: Bytes::new(),
+        };
+        self.0.queue.heartbeat(&last).await?;
+        while self.0.queue.reclaim(super::LEASE).await?.more {}
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! The flow of one call: chunks of its input go out as there is room, and their ends come back.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::chunk::{Done, Piece, Pieces};
+use super::core::{Core, Flight};
+use super::window::Place;
+
+/// The chunks of one call. No more than a window of them is out or unread, so a slow reader holds up its own input.
+pub(super) struct Flow<I> {
+    core: Arc<Core>,
+    name: &'static str,
+    input: Pieces<I>,
+    /// The chunk that goes next.
+    next: Option<Piece>,
+    outbox: UnboundedSender<Vec<Flight>>,
+    reply: UnboundedSender<Done>,
+    ends: UnboundedReceiver<Done>,
+    sent: usize,
+    /// Sent, and not told yet.
+    out: usize,
+    /// Sent, and not read yet.
+    unread: usize,
+}
+
+impl<I: Iterator<Item: Serialize>> Flow<I> {
+    pub(super) fn new(
+        core: Arc<Core>,
+        outbox: UnboundedSender<Vec<Flight>>,
+        name: &'static str,
+        input: Pieces<I>,
+    ) -> Self {
+        let (reply, ends) = unbounded_channel();
+        Self {
+            core,
+            name,
+            input,
+            next: None,
+            outbox,
+            reply,
+            ends,
+            sent: 0,
+            out: 0,
+            unread: 0,
+        }
+    }
+
+    /// Asks for a place for the first chunk now, so that calls keep their order; answers how to wait for it.
+    pub(super) fn queue_up(&mut self) -> impl Future<Output = Option<Place>> + use<I> {
+        let bytes = self.peek().unwrap_or_default();
+        let mut place = Box::pin(self.core.window.place(bytes));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        // Polled once, it stands in the queue of those who wait.
+        let at_once = match place.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(place) => Some(place),
+            std::task::Poll::Pending => None,
+        };
+        async move {
+            match at_once {
+                Some(place) => place,
+                None => place.await,
+            }
+        }
+    }
+
+    /// The end of some chunk, in the order in which they end; `None` after the last one. Loses nothing when dropped.
+    pub(super) async fn next(&mut self) -> Option<Done> {
+        loop {
+            let more = self.fill();
+            tokio::select! {
+                biased;
+                end = self.ends.recv(), if self.out > 0 => {
+                    self.out -= 1;
+                    return end;
+                }
+                place = self.core.window.place(more.unwrap_or_default()), if more.is_some() => self.send(place),
+                else => return None,
+            }
+        }
+    }
+
+    /// Says that so many chunks were read, so that others may go out.
+    pub(super) fn read(&mut self, chunks: usize) {
+        self.unread -= chunks;
+    }
+
+    /// Once few are left, sends what there are places for, all at once; answers the size of a chunk that has to wait
+    /// for one, where no other chunk of the call is out.
+    fn fill(&mut self) -> Option<usize> {
+        if self.unread > self.core.window.low() {
+            return None;
+        }
+        let (mut flights, mut waits) = (Vec::new(), None);
+        while self.unread < self.core.window.size()
+            && let Some(bytes) = self.peek()
+        {
+            let Some(place) = self.core.window.try_place(bytes) else {
+                waits = Some(bytes);
+                break;
+            };
+            flights.extend(self.take(Some(place)));
+        }
+        self.post(flights);
+        waits.filter(|_| self.out == 0)
+    }
+
+    /// The size of the chunk that goes next. One that cannot be sent ends here, at its place.
+    fn peek(&mut self) -> Option<usize> {
+        while self.unread < self.core.window.size() {
+            if self.next.is_none() {
+                self.next = self.input.next();
+            }
+            let piece = self.next.as_ref()?;
+            if let Ok(body) = &piece.body {
+                return Some(body.len());
+            }
+            self.take(None);
+        }
+        None
+    }
+
+    /// Sends the next chunk; without a place it ends here.
+    pub(super) fn send(&mut self, place: Option<Place>) {
+        let flight = self.take(place);
+        self.post(flight.into_iter().collect());
+    }
+
+    fn post(&self, flights: Vec<Flight>) {
+        if flights.is_empty() {
+            return;
+        }
+        if let Err(refused) = self.outbox.send(flights) {
+            for flight in refused.0 {
+                flight.end(Err(self.core.why()));
+            }
+        }
+    }
+
+    /// Makes the next chunk ready to go; without a place, or where it cannot be sent, it ends here.
+    fn take(&mut self, place: Option<Place>) -> Option<Flight> {
+        let piece = self.next.take()?;
+        let number = self.sent;
+        self.sent += 1;
+        self.out += 1;
+        self.unread += 1;
+        let (first, items) = (piece.first, piece.items);
+        let error = match (piece.body, place) {
+            (Ok(body), Some(place)) => {
+                return Some(Flight {
+                    name: self.name,
+                    number,
+                    first,
+                    items,
+                    body,
+                    reply: self.reply.clone(),
+                    alone: false,
+                    place,
+                });
+            }
+            (Ok(_), None) => self.core.why(),
+            (Err(error), _) => error,
+        };
+        // This very call listens.
+        let _ = self.reply.send(Done {
+            number,
+            first,
+            items,
+            answer: Err(error),
+        });
+        None
+    }
+}

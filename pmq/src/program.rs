@@ -1,0 +1,179 @@
+//! A program that is producer and fleet in one: it starts itself again as the workers of its pools.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use pmq_broker::pool::PoolBuilder;
+use pmq_broker::{Broker, Config, Error, Pool, PoolError, fleet};
+use pmq_worker::{Worker, WorkerError};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::Task;
+use crate::crew::Crew;
+use crate::pool_worker;
+
+/// How long the workers of terminated pools have to end, at the end of the program.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// Gives a worker one handler.
+type Register = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// A whole program: its handlers, and what it does with them. In Python this is a module with its
+/// `if __name__ == '__main__'`.
+///
+/// With a Redis URL (`PMQ_REDIS_URL`) its pools run on the fleet. Without one they are local, as Python's: the program
+/// is started again as their workers, in which [`Program::run`] calls no `main`. What `main` of the process does before
+/// `run` is done there as well.
+///
+/// Started with `PMQ_SERVE=QUEUE` in its environment, it is a worker of the fleet on this queue, with its handlers.
+#[derive(Default)]
+pub struct Program {
+    config: Option<Config>,
+    names: HashSet<String>,
+    handlers: Vec<Register>,
+}
+
+/// Why a program could not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// The broker refused it, or could not be reached.
+    #[error(transparent)]
+    Broker(#[from] Error),
+
+    /// As a worker, it ended without being asked to.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+
+    /// What tells it to be a worker is not written by this program.
+    #[error("unreadable PMQ_POOL_WORKER: {0}; it is set by pmq alone")]
+    NoPoolWorker(String),
+
+    /// The signals that end a worker can't be heard.
+    #[error("could not listen for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+impl Program {
+    /// A program without handlers, on the broker that the environment names.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the broker; the environment names it otherwise ([`Config::from_env`]).
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// Runs tasks of this name with an async function of their arguments.
+    #[must_use]
+    pub fn handle<A, R, E, F, Fut>(mut self, task: Task<A, R>, function: F) -> Self
+    where
+        A: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+        E: Display + Send + 'static,
+        F: Fn(A) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        self.names.insert(task.name().to_owned());
+        self.handlers.push(Box::new(move |worker| {
+            worker.handle(task, function);
+        }));
+        self
+    }
+
+    /// Runs `main` in the parent process; in a process that is started as a worker, works until it is told to end.
+    pub async fn run<E: From<ProgramError>>(
+        self,
+        main: impl AsyncFnOnce(Parent) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let role = pool_worker::role()?;
+        let config = match &self.config {
+            Some(config) => config.clone(),
+            None => Config::from_env().map_err(ProgramError::from)?,
+        };
+        let broker = Broker::connect(&config).await.map_err(ProgramError::from)?;
+        if let Some(role) = role {
+            let mut worker = Worker::new(broker);
+            for handler in self.handlers {
+                handler(&mut worker);
+            }
+            return Ok(role.work(worker).await?);
+        }
+        let crews = Arc::new(Mutex::new(JoinSet::new()));
+        let parent = Parent {
+            broker,
+            is_local: config.url.is_none(),
+            names: self.names,
+            crews: crews.clone(),
+        };
+        let ended = main(parent).await;
+        let crews = std::mem::take(&mut *crews.lock().unwrap_or_else(PoisonError::into_inner));
+        // A pool that is still open where nobody can reach it goes with this process.
+        let _ = timeout(END_WITHIN, crews.join_all()).await;
+        ended
+    }
+}
+
+/// The parent process: where `main` runs, and pools are opened.
+pub struct Parent {
+    broker: Broker,
+    is_local: bool,
+    names: HashSet<String>,
+    crews: Arc<Mutex<JoinSet<()>>>,
+}
+
+impl Parent {
+    /// The broker.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// How many tasks can run at once: the CPUs of this machine where the broker is local, otherwise the slots of the
+    /// fleet that is up; at least 1. In Python this is `multiprocessing.cpu_count`.
+    pub async fn cpu_count(&self) -> Result<usize, Error> {
+        if self.is_local {
+            return Ok(thread::available_parallelism().map_or(1, usize::from));
+        }
+        Ok(fleet::slots(&self.broker, None).await?.max(1))
+    }
+
+    /// A pool of `n` processes: of its own where the broker is local, of the fleet otherwise. In Python this is
+    /// `Pool(n)`.
+    pub async fn pool(&self, n: usize) -> Result<Pool, PoolError> {
+        self.open(Pool::builder(&self.broker).processes(n)).await
+    }
+
+    /// A pool that is set up in detail; see [`Parent::pool`].
+    pub async fn open(&self, pool: PoolBuilder) -> Result<Pool, PoolError> {
+        if self.is_local {
+            self.open_local(pool).await
+        } else {
+            pool.open().await
+        }
+    }
+
+    /// A pool with processes of its own on this machine, wherever the broker is.
+    pub async fn open_local(&self, pool: PoolBuilder) -> Result<Pool, PoolError> {
+        let (processes, max_tasks) = (pool.process_count(), pool.tasks_per_child());
+        let (pool, link) = pool.open_with_crew(self.names.clone()).await?;
+        let crew = Crew {
+            processes,
+            max_tasks,
+            link,
+        };
+        let mut crews = self.crews.lock().unwrap_or_else(PoisonError::into_inner);
+        crews.spawn(crew.run());
+        Ok(pool)
+    }
+}

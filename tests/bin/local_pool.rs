@@ -1,0 +1,117 @@
+//! A program with a local pool, as its users write them; its argument says what it does.
+
+use std::env;
+use std::path::Path;
+use std::process;
+use std::time::Instant;
+
+use anyhow::{Result, bail, ensure};
+use pmq::pool::PoolBuilder;
+use pmq::{Parent, Pool, PoolError, Program, Task};
+use rustix::process::{Signal, getpid, kill_process};
+
+const SQUARE: Task<u64, u64> = Task::new("square");
+/// The process that runs it.
+const PID: Task<u64, u32> = Task::new("pid");
+/// Kills its process if the file is not there, which it then is.
+const DIE_ONCE: Task<(u64, String), u64> = Task::new("die once");
+/// Prints its process, and never ends.
+const HANG: Task<u64, u64> = Task::new("hang");
+const SETUP: Task<String, ()> = Task::new("setup");
+const UNKNOWN: Task<u64, u64> = Task::new("unknown");
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let what = env::args().nth(1).unwrap_or_default();
+    let is_worker = env::var_os("PMQ_POOL_WORKER").is_some();
+    ensure!(what != "broken" || !is_worker, "this worker does not start");
+    Program::new()
+        .handle(SQUARE, |x| async move { Ok::<_, String>(x * x) })
+        .handle(PID, |_| async { Ok::<_, String>(process::id()) })
+        .handle(DIE_ONCE, |(n, file): (u64, String)| async move {
+            if n == 7 && !Path::new(&file).exists() {
+                std::fs::write(&file, "").map_err(|error| error.to_string())?;
+                kill_process(getpid(), Signal::KILL).map_err(|error| error.to_string())?;
+            }
+            Ok::<_, String>(n)
+        })
+        .handle(HANG, |_| async {
+            println!("worker {}", process::id());
+            loop {
+                // No order to stop reaches a handler that does not give its thread back.
+                std::thread::park();
+            }
+            #[expect(unreachable_code, reason = "it says what a result would be")]
+            Ok::<u64, String>(0)
+        })
+        .handle(SETUP, |text: String| async move {
+            println!("setup {text} {}", process::id());
+            Ok::<_, String>(())
+        })
+        .run(async |parent| act(&what, parent).await)
+        .await
+}
+
+async fn act(what: &str, parent: Parent) -> Result<()> {
+    let pool = Pool::builder(parent.broker()).processes(2);
+    match what {
+        "squares" => {
+            let pool = parent.open_local(pool).await?;
+            let squares = pool.map_with(SQUARE, 0..20_000, 1).await?;
+            println!("{}", squares.iter().sum::<u64>());
+            pool.close();
+            pool.join().await?;
+        }
+        "replace" => pids(&parent, pool.processes(1).max_tasks_per_child(2)).await?,
+        "setup" => pids(&parent, pool.initializer(SETUP, &"green".to_owned())).await?,
+        "die" => {
+            let pool = parent.open_local(pool).await?;
+            let file = env::args().nth(2).unwrap_or_default();
+            pool.map(SQUARE, 0..100).await?;
+            let start = Instant::now();
+            let numbers = pool
+                .map(DIE_ONCE, (0..50).map(|n| (n, file.clone())))
+                .await?;
+            ensure!(numbers.into_iter().eq(0..50), "wrong results");
+            println!("{}", start.elapsed().as_millis());
+        }
+        "hang" => {
+            let pool = parent.open_local(pool).await?;
+            pool.map(HANG, [1, 2]).await?;
+        }
+        "terminate" => {
+            let pool = parent.open_local(pool).await?;
+            let hanging = pool.map_async(HANG, 0..10_000)?;
+            pool.terminate();
+            pool.join().await?;
+            fails(hanging.get().await)?;
+        }
+        "broken" => {
+            let pool = parent.open_local(pool).await?;
+            fails(pool.map(SQUARE, 0..10).await)?;
+        }
+        _ => {
+            let pool = parent.open_local(pool).await?;
+            fails(pool.map(UNKNOWN, 0..10).await)?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints an error that has to come.
+fn fails<T>(result: std::result::Result<T, PoolError>) -> Result<()> {
+    let Err(error) = result else {
+        bail!("there was no error");
+    };
+    println!("{error}");
+    Ok(())
+}
+
+/// Prints which processes ran six chunks.
+async fn pids(parent: &Parent, pool: PoolBuilder) -> Result<()> {
+    let pool = parent.open_local(pool).await?;
+    for pid in pool.map_with(PID, 0..6, 1).await? {
+        println!("pid {pid}");
+    }
+    Ok(())
+}
