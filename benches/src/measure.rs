@@ -32,8 +32,6 @@ pub(crate) fn all(tasks: usize, runs: usize) -> Result<Vec<Figure>> {
         runs,
     };
     let mut figures = Vec::new();
-        return bench.queues();
-    }
     figures.extend(bench.rates()?);
     figures.extend(bench.queues()?);
     figures.push(bench.round_trip()?);
