@@ -23,6 +23,7 @@
 //! # Ok(()) }
 //! ```
 
+pub use pmq_broker::queue;
 pub use pmq_broker::task_queue;
 pub use pmq_broker::{
     Broker, Completion, Config, Error, GetError, Incarnation, JoinableQueue, Name, Outcome,
