@@ -61,6 +61,8 @@ end
 -- the member (16 bytes), the number of its call and its lease (ms). The number is used up when `body` did something
 -- (its second answer): the last number again answers the same, a lower one is lost. `kind.fields` are read from meta
 -- into o.m; `kind.drop(o, member)` takes back what a member held whose lease has ended; o.leave ends the caller's row.
+-- A body whose answer is large keeps that itself: it answers a third value, which is logged instead, and of which
+-- `kind.recall(keys, member, logged)` makes the answer again.
 local function step(verb, flags, kind, body)
   register(verb, flags, function(keys, args)
     local m, problem = settings(keys, unpack(kind.fields))
@@ -77,7 +79,8 @@ local function step(verb, flags, kind, body)
     if number < last or number > 1 and not log then
       return { "lost" }
     elseif number == last then
-      return cmsgpack.unpack(string.sub(log, 5))
+      local logged = cmsgpack.unpack(string.sub(log, 5))
+      return kind.recall and kind.recall(keys, o.who, logged) or logged
     end
     o.ms, o.us = clock()
     for _, member in ipairs(ended_members(keys, o.ms)) do
@@ -87,13 +90,14 @@ local function step(verb, flags, kind, body)
         kind.drop(o, member)
       end
     end
-    local reply, done = body(o)
+    local reply, done, logged = body(o)
     if o.leave then
       redis.call("ZREM", keys[MEMBERS], o.who)
       redis.call("HDEL", keys[LOG], o.who)
     else
       if done or not log then
-        redis.call("HSET", keys[LOG], o.who, struct.pack("<I4", done and number or number - 1) .. cmsgpack.pack(reply))
+        local row = struct.pack("<I4", done and number or number - 1) .. cmsgpack.pack(logged or reply)
+        redis.call("HSET", keys[LOG], o.who, row)
       end
       redis.call("ZADD", keys[MEMBERS], whole(o.ms + o.lease), o.who)
     end

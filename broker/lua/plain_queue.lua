@@ -6,10 +6,20 @@
 -- getter waits, room only while no putter does, and who comes later never overtakes. What a member was granted whose
 -- lease ends goes to the next.
 
-local ITEMS, GETTERS, PUTTERS, GRANTED, ROOMS, JOINERS = 4, 5, 6, 7, 8, 9
+local ITEMS, GETTERS, PUTTERS, GRANTED, ROOMS, JOINERS, GOT = 4, 5, 6, 7, 8, 9, 10
 local FIRST_ITEM = 8 -- argument of queue_put
 local SMALL = 2048 -- bytes: as many frames as a call may move of this size are within its bytes
 local IDLE_QUEUE_TTL = 172800000 -- ms: the bound of a queue that is empty and unused is kept for two days
+
+-- What a get answered is in `got`, so that it can be answered again; in the log it would be copied three times.
+local RUN = "" -- stands for it in the log
+
+local function recall_got(keys, member, logged)
+  if logged[2] == RUN then
+    logged[2] = redis.call("HGET", keys[GOT], member)
+  end
+  return logged
+end
 
 local function frame_count(frame)
   return (struct.unpack("<H", frame))
@@ -50,6 +60,20 @@ end
 -- Items that were put and not got.
 local function queue_size(o)
   return listed(o) + redis.call("HLEN", o.keys[GRANTED])
+end
+
+-- The frames in a run of them.
+local function frames_of(run)
+  local frames, from = {}, 1
+  while from < #run do
+    local at = from + 2
+    for _ = 1, struct.unpack("<H", run, from) do
+      at = at + 4 + struct.unpack("<I4", run, at)
+    end
+    frames[#frames + 1] = string.sub(run, from, at - 1)
+    from = at
+  end
+  return frames
 end
 
 -- Puts frames to the head, in their order.
@@ -129,10 +153,11 @@ local function drop_from_queue(o, member)
     push_back(o, { item })
     redis.call("HDEL", o.keys[GRANTED], member)
   end
+  redis.call("HDEL", o.keys[GOT], member)
   o.dropped = true
 end
 
-local plain_queue = { fields = { "maxsize", "size", "unfinished", "largest" }, drop = drop_from_queue }
+local plain_queue = { fields = { "maxsize", "size", "unfinished", "largest" }, drop = drop_from_queue, recall = recall_got }
 
 -- Takes the bound that the caller names, where the queue has none or is not in use; answers the refusal otherwise.
 local function adopt_maxsize(o, asked)
@@ -178,9 +203,9 @@ local function queue_step(verb, flags, body)
     if other then
       return other
     end
-    local reply, done = body(o)
+    local reply, done, logged = body(o)
     write_size(o)
-    return reply, done
+    return reply, done, logged
   end)
 end
 
@@ -220,7 +245,8 @@ end
 
 -- queue_put: put items, as many as there is room for, or wait in line for room for one.
 --
--- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners
+-- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners,
+--           got
 -- ARGV[1]   time to live of an anonymous object (ms), or ""
 -- ARGV[2]   member (16 bytes)
 -- ARGV[3]   number of its call
@@ -265,7 +291,8 @@ end)
 
 -- queue_get: get items, oldest first, or wait in line for one. They are gone from the queue once they are returned.
 --
--- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners
+-- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners,
+--           got
 -- ARGV[1]   time to live of an anonymous object (ms), or ""
 -- ARGV[2]   member (16 bytes)
 -- ARGV[3]   number of its call
@@ -274,7 +301,7 @@ end)
 -- ARGV[6]   "1" to count unfinished items from now on
 -- ARGV[7]   "1" to wait in line, "0" not to
 -- ARGV[8]   how many: at most 500 and 1 MiB come, but at least one where there is one
--- Returns   {"ok", frames}, {"wait"}, {"empty"}, {"other", the maxsize that it has}, or {"lost"} where the member's
+-- Returns   {"ok", frames, as one string}, {"wait"}, {"empty"}, {"other", the maxsize that it has}, or {"lost"} where the member's
 --           lease has ended
 
 queue_step("queue_get", { "allow-oom" }, function(o)
@@ -291,7 +318,9 @@ queue_step("queue_get", { "allow-oom" }, function(o)
   end
   if #frames > 0 then
     serve_putters(o)
-    return { "ok", frames }, true
+    local run = #frames == 1 and frames[1] or table.concat(frames)
+    redis.call("HSET", keys[GOT], o.who, run)
+    return { "ok", run }, true, { "ok", RUN }
   elseif o.args[7] == "1" then
     return wait_in(o, GETTERS)
   end
@@ -301,7 +330,8 @@ end)
 
 -- queue_task_done: tell that items that were got are finished. The last one ends the waits for it.
 --
--- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners
+-- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners,
+--           got
 -- ARGV[1]   time to live of an anonymous object (ms), or ""
 -- ARGV[2]   member (16 bytes)
 -- ARGV[3]   number of its call
@@ -329,7 +359,8 @@ end)
 
 -- queue_join: wait until no item is unfinished.
 --
--- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners
+-- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners,
+--           got
 -- ARGV[1]   time to live of an anonymous object (ms), or ""
 -- ARGV[2]   member (16 bytes)
 -- ARGV[3]   number of its call
@@ -352,16 +383,17 @@ queue_step("queue_join", { "allow-oom" }, function(o)
 end)
 
 -- Puts what a call got back to the head, where its caller did not hear of it; so a cancelled get loses nothing.
-local function put_back(o, log)
-  local reply = cmsgpack.unpack(string.sub(log, 5))
-  if type(reply[2]) == "table" then
-    push_back(o, reply[2])
+local function put_back(o, who, log)
+  local logged = cmsgpack.unpack(string.sub(log, 5))
+  if logged[2] == RUN then
+    push_back(o, frames_of(redis.call("HGET", o.keys[GOT], who)))
   end
 end
 
 -- queue_leave: end members. What they awaited goes to the next; what they got and did not hear of goes back.
 --
--- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners
+-- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners,
+--           got
 -- ARGV[1]   time to live of an anonymous object (ms), or ""
 -- ARGV[2]   how long (ms) a call that is still on its way is refused
 -- ARGV[3..] pairs: member (16 bytes), the number of the call whose answer it did not hear, "0" for none
@@ -379,7 +411,7 @@ register("queue_leave", { "allow-oom" }, function(keys, args)
     local who, number = args[i], tonumber(args[i + 1])
     local log = redis.call("HGET", keys[LOG], who)
     if number > 0 and last_number(log) == number then
-      put_back(o, log)
+      put_back(o, who, log)
     end
     drop_from_queue(o, who)
     if number > 0 then
@@ -405,7 +437,8 @@ end)
 
 -- queue_look: how it stands.
 --
--- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners
+-- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners,
+--           got
 -- Returns   {items that were put and not got, maxsize or 0, rooms that are granted, unfinished items}
 
 register("queue_look", { "no-writes" }, function(keys)

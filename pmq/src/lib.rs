@@ -55,7 +55,7 @@ pub use pmq_broker::{
     RawQueue, Result, Semaphore, Shared, SimpleQueue, Slice, TaskId, TaskQueue, Value,
 };
 pub use pmq_broker::{PipeOptions, Receiver, RecvError, SendError, Sender, Ticket};
-pub use pmq_broker::{manager, pipe, pool, process, task_queue};
+pub use pmq_broker::{manager, pipe, pool, process, queue, task_queue};
 pub use pmq_worker::{
     Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,
 };

@@ -49,6 +49,7 @@ const QUEUE: Kind = Kind {
     word: "queue",
     parts: &[
         "meta", "members", "log", "items", "getters", "putters", "granted", "rooms", "joiners",
+        "got",
     ],
 };
 

@@ -106,12 +106,7 @@ impl Shared {
         let Some(mut answer) = self.take(&ask, until).await? else {
             return Ok(Vec::new());
         };
-        let mut items = Vec::new();
-        for value in answer.items()? {
-            let frame = reply::bytes(value, ask.verb)?;
-            frame::decode(&frame, &mut items).ok_or_else(|| reply::odd(ask.verb))?;
-        }
-        Ok(items)
+        frame::decode(answer.bytes()?).ok_or_else(|| reply::odd(ask.verb))
     }
 
     pub(super) async fn task_done(&self, n: usize) -> Result<()> {

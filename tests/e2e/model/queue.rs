@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use pmq_broker::{Broker, Config, Error, GetError, JoinableQueue, PutError};
 use pmq_tests::{RedisServer, eventually_async};
 use proptest::prelude::*;
+use tokio::time::timeout;
 
 use crate::fleet::{SOON, name};
 
@@ -219,7 +220,7 @@ impl Twins {
     /// What the lines came to, and how the queue stands.
     async fn settle(&mut self) {
         while let Some((wait, item)) = self.plain.next_done() {
-            assert_eq!(wait.await, item);
+            assert_eq!(timeout(SOON, wait).await, Ok(item));
         }
         let queue = &self.queues[0];
         assert_eq!(queue.qsize().await.unwrap() as usize, self.plain.size());
