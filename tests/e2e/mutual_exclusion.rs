@@ -107,9 +107,9 @@ fn prove(processes: usize, rounds: usize) {
         counters[victim].recover(fault, &server, &store);
         progress(&store, &format!("after {victim} was {fault:?}"));
     }
-    counters
-        .iter_mut()
-        .for_each(|counter| counter.process.kill());
+    for counter in &mut counters {
+        counter.process.kill();
+    }
     drop(counters);
     store.books(check);
 }

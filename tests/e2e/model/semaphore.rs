@@ -408,7 +408,9 @@ impl Scene {
         self.reference.kill(client, false);
         self.acquire((client + 1) % CLIENTS).await;
         // They have nothing to give back any more.
-        held.into_iter().for_each(|number| drop(self.take(number)));
+        for number in held {
+            drop(self.take(number));
+        }
     }
 
     /// At once, or who waits might find half of them ended.
@@ -473,11 +475,7 @@ impl Scene {
 
 #[test]
 fn random_walks_agree_with_the_reference() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
     let cases = Cases {
         failure_persistence: None,
         max_shrink_iters: 50,
