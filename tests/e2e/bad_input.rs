@@ -184,7 +184,7 @@ fn names_and_ids_that_are_none_are_usage_errors() {
     let cases: [&[&str]; 7] = [
         &["submit", "-q", "No", "--", "true"],
         &["submit", "-q", "a/b", "--", "true"],
-        &["get", "done"],
+        &["get", "No"],
         &["get", "q/No"],
         &["wait", "1234"],
         &["cancel", "x"],
