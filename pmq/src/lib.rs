@@ -41,7 +41,9 @@
 //! ```
 
 mod crew;
+mod hands;
 mod pool_worker;
+mod post;
 mod program;
 
 pub use pmq_broker::lending::while_waiting;
@@ -57,7 +59,7 @@ pub use pmq_broker::{
 pub use pmq_broker::{PipeOptions, Receiver, RecvError, SendError, Sender, Ticket};
 pub use pmq_broker::{manager, pipe, pool, process, queue, task_queue};
 pub use pmq_worker::{
-    Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,
+    Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, print, runner,
 };
 
 pub use program::{Parent, Program, ProgramError};

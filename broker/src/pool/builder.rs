@@ -12,7 +12,7 @@ use super::core::{Core, Parts};
 use super::crew::CrewLink;
 use super::submitter::Submitter;
 use super::window::Window;
-use super::{Pool, PoolError, leftover};
+use super::{Pool, PoolError, own_queue};
 use crate::broker::Broker;
 use crate::error::Result;
 use crate::fleet;
@@ -126,10 +126,7 @@ impl PoolBuilder {
                 name: (*name).to_owned(),
             });
         }
-        if let Err(error) = leftover::delete(&self.broker).await {
-            tracing::info!(target: "pmq", %error, "could not look for queues that killed pools left");
-        }
-        let queue = self.broker.task_queue(&leftover::name()?);
+        let queue = own_queue(&self.broker).await?;
         let parts = Parts {
             queue,
             chunk,

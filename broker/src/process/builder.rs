@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Phase, Process, ProcessError, Result, START_TIMEOUT, current_process};
+use super::{CurrentProcess, Phase, Process, ProcessError, Result, START_TIMEOUT, current_process};
 use crate::ids::{Name, TaskId};
 use crate::task::{Retry, Task};
 use crate::typed;
@@ -40,13 +40,15 @@ impl Process {
             crashes: 1,
             ..task.retry
         };
+        let current = current_process();
         Self {
             task,
-            name: default_name(&current_process().name),
+            name: default_name(&current.name),
             daemon: false,
             tied: false,
             attended: false,
-            queue: default_queue(),
+            echo: false,
+            queue: default_queue(current),
             start_timeout: START_TIMEOUT,
             phase: Phase::Initial,
         }
@@ -82,7 +84,16 @@ impl Process {
         self
     }
 
-    /// Sets the task queue whose workers run it; `default` unless set.
+    /// Sets whether what it prints appears here, on the stream of the same name, as it does in Python; false unless set.
+    /// Whoever joins it then waits for that, too.
+    #[must_use]
+    pub fn echo(mut self, echo: bool) -> Self {
+        self.echo = echo;
+        self
+    }
+
+    /// Sets the task queue whose workers run it; unless set, the one that the process is on in which this is made, else
+    /// `default`.
     #[must_use]
     pub fn queue(mut self, queue: Name) -> Self {
         self.queue = queue;
@@ -136,8 +147,9 @@ impl Process {
     }
 }
 
-fn default_queue() -> Name {
-    Name::new("default").expect("it keeps to the grammar")
+fn default_queue(current: CurrentProcess) -> Name {
+    let inherited = current.parent.map(|parent| parent.queue);
+    inherited.unwrap_or_else(|| Name::new("default").expect("it keeps to the grammar"))
 }
 
 /// `Process-1`, and `Process-1:2` for the second child of that one, as in Python.

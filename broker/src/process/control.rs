@@ -57,6 +57,7 @@ impl Process {
             daemon,
             tied: daemon,
             attended: false,
+            echo: false,
             queue: handle.queue.name().clone(),
             start_timeout: START_TIMEOUT,
             phase: Phase::Started(handle),
@@ -134,12 +135,7 @@ impl Process {
 
     /// What it prints, from the beginning until it has ended.
     pub fn log(&self) -> Result<Log> {
-        let handle = self.handle("read the output of")?;
-        let log = handle.queue.log(handle.id).follow(true);
-        Ok(match handle.reader {
-            Some(reader) => log.read_by(reader),
-            None => log,
-        })
+        Ok(self.handle("read the output of")?.log())
     }
 
     /// Asks it to end (SIGTERM, and SIGKILL after its worker's grace, 5 s), and returns when its worker says that it
@@ -195,6 +191,14 @@ impl Handle {
         }
     }
 
+    pub(super) fn log(&self) -> Log {
+        let log = self.queue.log(self.id).follow(true);
+        match self.reader {
+            Some(reader) => log.read_by(reader),
+            None => log,
+        }
+    }
+
     /// How it ended, by a look; `None` while it lives.
     pub(super) async fn ended(&self) -> Result<Option<&Completion>> {
         if self.facts.ended.get().is_none() {
@@ -211,7 +215,11 @@ impl Handle {
             let look = sight.wait(is_over, deadline, LOOK_EVERY).await?;
             self.learn(look)?;
         }
-        Ok(self.facts.ended.get().map(Box::as_ref))
+        let ended = self.facts.ended.get().map(Box::as_ref);
+        if ended.is_some() {
+            self.echoed().await;
+        }
+        Ok(ended)
     }
 
     /// Listens before it gives the order, so that the answer can't come too early.

@@ -50,6 +50,9 @@ impl Process {
             reader,
         };
         handle.facts.learn(look);
+        if self.echo {
+            handle.echo();
+        }
         children_of(broker).add(Child {
             queue: self.queue.clone(),
             id: handle.id,

@@ -60,6 +60,12 @@ impl<T, F: Format<T>> JoinableQueue<T, F> {
         Self(queue)
     }
 
+    /// What another process opens it by.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        self.0.name()
+    }
+
     /// Bounds it, as [`Queue::maxsize`] does. In Python this is `JoinableQueue(maxsize=n)`.
     #[must_use]
     pub fn maxsize(self, n: u64) -> Self {

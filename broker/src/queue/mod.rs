@@ -132,6 +132,12 @@ impl<T, F: Format<T>> Queue<T, F> {
         self
     }
 
+    /// This handle, when it keeps an anonymous queue alive.
+    pub(crate) async fn attached(self) -> Result<Self> {
+        self.shared.attach().await?;
+        Ok(self)
+    }
+
     /// What another process opens it by.
     #[must_use]
     pub fn name(&self) -> &Name {
