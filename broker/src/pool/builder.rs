@@ -40,7 +40,7 @@ impl PoolBuilder {
         }
     }
 
-    /// Sets how many chunks run at a time; 1 unless set.
+    /// Sets how many chunks run at a time; 1 unless set. In Python this is `Pool(processes=n)`.
     #[must_use]
     pub fn processes(mut self, n: usize) -> Self {
         self.processes = n;
@@ -90,7 +90,7 @@ impl PoolBuilder {
         self.processes
     }
 
-    /// Opens the pool on the fleet.
+    /// Opens the pool on the fleet. In Python this is `Pool(...)`.
     pub async fn open(mut self) -> Result<Pool, PoolError> {
         let every = self.max_tasks_per_child.unwrap_or(0);
         let chunk = self.check(every)?;

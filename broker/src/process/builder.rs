@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{CurrentProcess, Phase, Process, ProcessError, Result, START_TIMEOUT, current_process};
+use super::{
+    Bond, CurrentProcess, Phase, Process, ProcessError, Result, START_TIMEOUT, current_process,
+};
 use crate::ids::{Name, TaskId};
 use crate::task::{Retry, Task};
 use crate::typed;
@@ -25,7 +27,7 @@ impl Process {
         Ok(Self::of(task))
     }
 
-    /// A process that runs a command, without a shell.
+    /// A process that runs a command, without a shell. In Python this is `subprocess.Popen`, on any host.
     #[must_use]
     pub fn command<A: Into<Vec<u8>>>(argv: impl IntoIterator<Item = A>) -> Self {
         Self::of(Task::command(argv))
@@ -44,8 +46,7 @@ impl Process {
         Self {
             task,
             name: default_name(&current.name),
-            daemon: false,
-            tied: false,
+            bond: Bond::Free,
             attended: false,
             echo: false,
             queue: default_queue(current),
@@ -54,17 +55,18 @@ impl Process {
         }
     }
 
-    /// Sets its name, for people; `Process-N` unless set.
+    /// Sets its name, for people; `Process-N` unless set. In Python this is `Process(name=...)`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Sets whether it ends with this process, also where this one is killed; false unless set.
+    /// Sets whether it ends with this process, also where this one is killed; false unless set. In Python this is
+    /// `Process(daemon=...)`.
     #[must_use]
     pub fn daemon(mut self, daemon: bool) -> Self {
-        self.daemon = daemon;
+        self.bond = if daemon { Bond::Daemon } else { Bond::Free };
         self
     }
 
@@ -72,7 +74,9 @@ impl Process {
     /// Its children should be tied to it in turn, or nobody ends them.
     #[must_use]
     pub fn tied(mut self, tied: bool) -> Self {
-        self.tied = tied;
+        if self.bond != Bond::Daemon {
+            self.bond = if tied { Bond::Tied } else { Bond::Free };
+        }
         self
     }
 
@@ -128,7 +132,7 @@ impl Process {
         self
     }
 
-    /// Its id, as `pmq ps` shows it.
+    /// Its id, as `pmq ps` shows it. Python has only `pid`, which is of one host.
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.task.id
@@ -143,7 +147,7 @@ impl Process {
     /// Whether it ends with this process. In Python this is `Process.daemon`.
     #[must_use]
     pub fn is_daemon(&self) -> bool {
-        self.daemon
+        self.bond == Bond::Daemon
     }
 }
 

@@ -7,7 +7,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use super::sight::Sight;
-use super::{Facts, Handle, Log, Phase, Process, ProcessError, Result, START_TIMEOUT, exitcode_of};
+use super::{
+    Bond, Facts, Handle, Log, Phase, Process, ProcessError, Result, START_TIMEOUT, exitcode_of,
+};
 use crate::completion::{Completion, Outcome};
 use crate::ids::TaskId;
 use crate::task::{Task, Work};
@@ -20,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_AFTER_KILL: Duration = Duration::from_millis(250);
 
 impl Process {
-    /// A handle to a process, or to any task, that was started elsewhere.
+    /// A handle to a process, or to any task, that was started elsewhere. Python has none.
     pub async fn attach(queue: &TaskQueue, id: TaskId) -> Result<Self> {
         let found = queue.find(id).await?;
         if found.state == State::Unknown {
@@ -54,8 +56,7 @@ impl Process {
         Self {
             task,
             name,
-            daemon,
-            tied: daemon,
+            bond: if daemon { Bond::Daemon } else { Bond::Free },
             attended: false,
             echo: false,
             queue: handle.queue.name().clone(),
@@ -100,7 +101,8 @@ impl Process {
         }
     }
 
-    /// Waits for its end, and answers what the handler returned. `task` is the one it was made of.
+    /// Waits for its end, and answers what the handler returned. `task` is the one it was made of. In Python a
+    /// `Process` has no result.
     pub async fn result<A: Serialize, R: DeserializeOwned>(
         &self,
         task: typed::Task<A, R>,
@@ -133,7 +135,8 @@ impl Process {
         Ok(self.started()?.and_then(|handle| handle.facts.host()))
     }
 
-    /// What it prints, from the beginning until it has ended.
+    /// What it prints, from the beginning until it has ended. In Python a child prints on its parent's streams, and
+    /// nobody else can read it.
     pub fn log(&self) -> Result<Log> {
         Ok(self.handle("read the output of")?.log())
     }

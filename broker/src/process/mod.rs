@@ -63,13 +63,23 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Process {
     task: Task,
     name: String,
-    daemon: bool,
-    tied: bool,
+    bond: Bond,
     attended: bool,
     echo: bool,
     queue: Name,
     start_timeout: Duration,
     phase: Phase,
+}
+
+/// Whether a process ends with its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bond {
+    /// It does not.
+    Free,
+    /// It does.
+    Tied,
+    /// It does, and has no children.
+    Daemon,
 }
 
 /// How far a handle is.
