@@ -66,3 +66,8 @@ pub use program::{Parent, Program, ProgramError};
 
 /// A task as it is submitted, with all its options; [`Task::call`] makes one.
 pub use pmq_broker::Task as Submission;
+
+/// The page for those who know Python, whose programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/multiprocessing.md")]
+struct Guide;

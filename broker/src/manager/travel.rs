@@ -78,3 +78,21 @@ travels! {
 }
 
 arrives_by_name! { Lock lock, RLock rlock }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_arrives_only_where_there_is_a_broker() {
+        for (text, what) in [
+            (r#"{"$ref":"queue/fruit"}"#, "a queue"),
+            (r#"{"$ref":"list/fruit"}"#, "another kind"),
+        ] {
+            let error = serde_json::from_str::<Queue<String>>(text).err().unwrap();
+            let is_about_the_broker = error.to_string().contains("Program::run");
+            assert_eq!(is_about_the_broker, what == "a queue", "{what}: {error}");
+        }
+        assert!(serde_json::from_str::<Lock>(r#""ledger""#).is_err());
+    }
+}
