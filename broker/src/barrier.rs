@@ -26,7 +26,8 @@ pub const MAX_PARTIES: u32 = 10_000;
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 type Action = dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Cause>> + Send>> + Send + Sync;
 
-/// A point that a number of parties pass together, again and again. Clones are the same barrier.
+/// A point that a number of parties pass together, again and again. Clones are the same barrier. In Python this is
+/// `multiprocessing.Barrier`.
 ///
 /// It breaks when a party times out, dies (within some 7 s), drops its wait or fails in the action, and by
 /// [`Barrier::abort`]: then everybody who waits or comes gets [`Error::BrokenBarrier`], until [`Barrier::reset`].
@@ -40,7 +41,7 @@ pub struct Barrier {
 
 impl Broker {
     /// The barrier of this name, for 1 to [`MAX_PARTIES`] parties. Fails later, at its first use, where it is in use with
-    /// another number.
+    /// another number. In Python this is `Barrier(parties)`.
     #[must_use]
     pub fn barrier(&self, name: &Name, parties: u32) -> Barrier {
         Barrier::over(Object::attached(self, BARRIER, name), parties)

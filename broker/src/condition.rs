@@ -13,7 +13,8 @@ use crate::rlock::RLock;
 use crate::semaphore::{Permit, Sleeper};
 use crate::task_queue::{CHUNK, deadline_after};
 
-/// A condition of a lock; a lock may have several. Clones are the same condition.
+/// A condition of a lock; a lock may have several. Clones are the same condition. In Python this is
+/// `multiprocessing.Condition`.
 ///
 /// Sleepers wake in the order in which they came, each with the lock. One that dies is passed over, and what it was
 /// notified of but did not live to see goes to the next. A process that stood still for longer than 5 s wakes without a
@@ -31,7 +32,7 @@ impl Broker {
         self.lock(name).condition(name)
     }
 
-    /// A new condition with a new lock.
+    /// A new condition with a new lock. In Python this is `Condition()`.
     #[must_use]
     pub fn anonymous_condition(&self) -> Condition {
         let lock = self.anonymous_lock();
@@ -66,7 +67,7 @@ impl Condition {
         &self.name
     }
 
-    /// Its lock.
+    /// Its lock. In Python this is the `lock` of `Condition(lock)`.
     #[must_use]
     pub fn lock(&self) -> &Lock {
         &self.lock
@@ -147,7 +148,8 @@ impl Condition {
             .await
     }
 
-    /// As [`Condition::wait`], under an [`RLock`] that the caller owns: gives up all of its levels, and takes them back.
+    /// As [`Condition::wait`], under an [`RLock`] that the caller owns: gives up all of its levels, and takes them
+    /// back. In Python this is `Condition(RLock()).wait`.
     pub async fn wait_levels(&self, lock: &RLock) -> Result<()> {
         self.wait_levels_timeout(lock, Duration::MAX)
             .await

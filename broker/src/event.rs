@@ -31,7 +31,7 @@ impl Broker {
         Event::over(Object::attached(self, EVENT, name))
     }
 
-    /// A new event without a name of its own, which lives as long as some process uses it.
+    /// A new event without a name of its own, which lives as long as some process uses it. In Python this is `Event()`.
     #[must_use]
     pub fn anonymous_event(&self) -> Event {
         Event::over(Object::anonymous(self, EVENT))

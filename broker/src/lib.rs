@@ -14,6 +14,7 @@
 //! In reading order: [`ids`], [`task`], [`envelope`] and [`completion`] are plain data; [`keys`] names every key;
 //! [`functions`] is the library of state changes; [`broker`] connects; [`task_queue`] calls; [`process`] reads what processes print.
 
+mod ambient;
 pub mod barrier;
 pub mod broker;
 pub mod completion;

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::ids::Name;
 use crate::semaphore::{Permit, Semaphore};
 
-/// Mutual exclusion between processes on any host, under a lease with a fence.
+/// Mutual exclusion between processes on any host, under a lease with a fence. In Python this is
+/// `multiprocessing.Lock`.
 ///
 /// A holder that crashes frees it after its lease, and the next one is told ([`Permit::was_abandoned`]). It excludes as
 /// long as holders act only while [`Permit::is_lost`] is false and Redis does not fail over to a replica that lacks the
@@ -25,7 +26,7 @@ impl Broker {
     }
 
     /// A new lock without a name of its own: it goes with the last process that has a handle of it. Another process
-    /// opens it by its [`Lock::name`].
+    /// opens it by its [`Lock::name`]. In Python this is `Lock()`.
     #[must_use]
     pub fn anonymous_lock(&self) -> Lock {
         Lock(Semaphore::for_lock(self, None))
@@ -70,7 +71,7 @@ impl Lock {
         self.0.locked().await
     }
 
-    /// How many wait in line for it now.
+    /// How many wait in line for it now. Python cannot tell.
     pub async fn waiting(&self) -> Result<u64> {
         self.0.waiting().await
     }

@@ -52,7 +52,7 @@ const PIPE: Kind = Kind {
     ],
 };
 
-/// How a pipe is made.
+/// How a pipe is made. Python's `Pipe` has the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PipeOptions {
     /// How many bytes each direction holds that nobody has read, before `send` waits; 1 MiB unless set. A longer

@@ -13,7 +13,7 @@ use crate::lock::Lock;
 use crate::semaphore::Permit;
 
 /// A [`Lock`] that has an owner: a task of this process, or a thread outside of tasks. The owner may take it again, each
-/// time one level deeper; it is free when all levels have been given back.
+/// time one level deeper; it is free when all levels have been given back. In Python this is `multiprocessing.RLock`.
 ///
 /// The levels are counted in this process, by this handle and its clones, so only the first and the last of them ask the
 /// broker. Another handle of the same name is another process's, as it were: it waits for this one.
@@ -59,7 +59,8 @@ impl Broker {
         RLock::over(self.lock(name))
     }
 
-    /// A new reentrant lock without a name of its own: it goes with the last process that has a handle of it.
+    /// A new reentrant lock without a name of its own: it goes with the last process that has a handle of it. In Python
+    /// this is `RLock()`.
     #[must_use]
     pub fn anonymous_rlock(&self) -> RLock {
         RLock::over(self.anonymous_lock())
@@ -125,7 +126,7 @@ impl RLock {
         self.lock.locked().await
     }
 
-    /// How many wait in line for it now.
+    /// How many wait in line for it now. Python cannot tell.
     pub async fn waiting(&self) -> Result<u64> {
         self.lock.waiting().await
     }
@@ -245,7 +246,8 @@ impl RLock {
     }
 }
 
-/// One level of an [`RLock`]. Dropping it gives the level back, wherever that is; the last one in the background.
+/// One level of an [`RLock`]. Dropping it gives the level back, wherever that is; the last one in the background. In
+/// Python this is the body of `with rlock:`.
 #[must_use = "dropping it gives the level back"]
 pub struct RLockGuard {
     lock: RLock,
@@ -279,7 +281,8 @@ impl RLockGuard {
         self.permit().is_none_or(|permit| permit.is_lost())
     }
 
-    /// Gives the level back, and returns when that is done. [`Error::GrantLost`] says that the lock had been lost.
+    /// Gives the level back, and returns when that is done. [`Error::GrantLost`] says that the lock had been lost. In
+    /// Python this is `RLock.release`.
     pub async fn release(mut self) -> Result<()> {
         let Some(permit) = self.permit() else {
             return Err(self.lock.lock.lost_error());

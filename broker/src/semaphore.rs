@@ -61,13 +61,13 @@ impl Broker {
     }
 
     /// A new semaphore without a name of its own: it goes with the last process that has a handle of it. Another
-    /// process opens it by its [`Semaphore::name`].
+    /// process opens it by its [`Semaphore::name`]. In Python this is `Semaphore(permits)`.
     #[must_use]
     pub fn anonymous_semaphore(&self, permits: u64) -> Semaphore {
         Semaphore::over(Object::anonymous(self, SEMAPHORE), permits)
     }
 
-    /// The same, bounded.
+    /// The same, bounded. In Python this is `BoundedSemaphore(permits)`.
     #[must_use]
     pub fn anonymous_bounded_semaphore(&self, permits: u64) -> Semaphore {
         let mut semaphore = self.anonymous_semaphore(permits);
@@ -170,7 +170,7 @@ impl Semaphore {
         Ok(free.max(0) as u64)
     }
 
-    /// How many wait in line for a permit now.
+    /// How many wait in line for a permit now. Python cannot tell.
     pub async fn waiting(&self) -> Result<u64> {
         let [.., waiting] = self.look().await?;
         waiting.parse().map_err(|_| reply::odd("sem_look"))

@@ -1,17 +1,13 @@
-//! A list that two processes share: a helper fills it with squares, and this one reads them.
+//! A list that two processes share: a child fills it with squares, and its parent reads them.
 //!
 //!     cargo run -p pmq --example manager_list
 
-use std::env;
-use std::process::Command;
+use pmq::{List, Process, Program, Task};
 
-use anyhow::ensure;
-use pmq::{Broker, Config, Manager, Name};
+const FILL: Task<List<i64>, ()> = Task::new("fill");
 
-/// The helper: it knows nothing but the list's name.
-async fn fill(broker: &Broker, name: Name) -> anyhow::Result<()> {
-    let squares = broker.list(&name);
-    for x in 0..10_i64 {
+async fn fill(squares: List<i64>) -> anyhow::Result<()> {
+    for x in 0..10 {
         squares.append(&(x * x)).await?;
     }
     Ok(())
@@ -19,18 +15,17 @@ async fn fill(broker: &Broker, name: Name) -> anyhow::Result<()> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let broker = Broker::connect(&Config::from_env()?).await?;
-    if let Some(name) = env::args().nth(1) {
-        return fill(&broker, Name::new(name)?).await;
-    }
+    Program::new()
+        .handle(FILL, fill)
+        .run(async |parent| {
+            let squares = parent.manager().list([]).await?;
+            let child = parent.start(Process::new(FILL, &squares)?).await?;
+            child.join().await?;
 
-    let squares = Manager::new(&broker).list::<i64>([]).await?;
-    let mut helper = Command::new(env::current_exe()?);
-    helper.arg(squares.name().as_str());
-    ensure!(helper.status()?.success(), "the helper failed");
-
-    println!("{:?}", squares.to_vec().await?);
-    println!("{}", squares.len().await?);
-    println!("{:?}", squares.slice(2..5).await?);
-    Ok(())
+            println!("{:?}", squares.to_vec().await?);
+            println!("{}", squares.len().await?);
+            println!("{:?}", squares.slice(2..5).await?);
+            anyhow::Ok(())
+        })
+        .await
 }

@@ -41,7 +41,9 @@
 //! ```
 
 mod crew;
+mod hands;
 mod pool_worker;
+mod post;
 mod program;
 
 pub use pmq_broker::lending::while_waiting;
@@ -57,10 +59,15 @@ pub use pmq_broker::{
 pub use pmq_broker::{PipeOptions, Receiver, RecvError, SendError, Sender, Ticket};
 pub use pmq_broker::{manager, pipe, pool, process, queue, task_queue};
 pub use pmq_worker::{
-    Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, runner,
+    Commands, Context, Options, Task, TaskError, Worker, WorkerError, child, print, runner,
 };
 
 pub use program::{Parent, Program, ProgramError};
 
 /// A task as it is submitted, with all its options; [`Task::call`] makes one.
 pub use pmq_broker::Task as Submission;
+
+/// The page for those who know Python, whose programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/multiprocessing.md")]
+struct Guide;

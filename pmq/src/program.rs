@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use pmq_broker::pool::PoolBuilder;
-use pmq_broker::{Broker, Config, Error, Pool, PoolError, fleet};
+use pmq_broker::process::{active_children, at_exit};
+use pmq_broker::{Broker, Config, Error, Manager, Pool, PoolError, Process, ProcessError, fleet};
 use pmq_worker::{Worker, WorkerError};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::JoinSet;
@@ -16,9 +17,10 @@ use tokio::time::timeout;
 
 use crate::Task;
 use crate::crew::Crew;
+use crate::hands::Hands;
 use crate::pool_worker;
 
-/// How long the workers of terminated pools have to end, at the end of the program.
+/// How long daemons and the workers of terminated pools have to end, at the end of the program.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Gives a worker one handler.
@@ -50,6 +52,10 @@ pub enum ProgramError {
     /// As a worker, it ended without being asked to.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+
+    /// Its processes could not be joined at its end.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
 
     /// What tells it to be a worker is not written by this program.
     #[error("unreadable PMQ_POOL_WORKER: {0}; it is set by pmq alone")]
@@ -92,6 +98,9 @@ impl Program {
     }
 
     /// Runs `main` in the parent process; in a process that is started as a worker, works until it is told to end.
+    ///
+    /// When `main` has ended, the processes that it has started are joined, and its daemons then terminated, as at the
+    /// end of a Python program.
     pub async fn run<E: From<ProgramError>>(
         self,
         main: impl AsyncFnOnce(Parent) -> Result<(), E>,
@@ -110,18 +119,37 @@ impl Program {
             return Ok(role.work(worker).await?);
         }
         let crews = Arc::new(Mutex::new(JoinSet::new()));
+        let hands = Arc::new(tokio::sync::Mutex::default());
         let parent = Parent {
-            broker,
+            broker: broker.clone(),
             is_local: config.url.is_none(),
             names: self.names,
             crews: crews.clone(),
+            hands: hands.clone(),
         };
-        let ended = main(parent).await;
+        let ended = broker.clone().scope(main(parent)).await;
+        let joined = end_children(&broker).await;
+        let hands = hands.lock().await.take();
+        if let Some(hands) = hands {
+            hands.end().await;
+        }
         let crews = std::mem::take(&mut *crews.lock().unwrap_or_else(PoisonError::into_inner));
         // A pool that is still open where nobody can reach it goes with this process.
         let _ = timeout(END_WITHIN, crews.join_all()).await;
-        ended
+        ended?;
+        Ok(joined.map_err(ProgramError::from)?)
     }
+}
+
+/// Joins the processes that this one has started, and terminates its daemons.
+async fn end_children(broker: &Broker) -> Result<(), ProcessError> {
+    for child in active_children(broker).await? {
+        if !child.is_daemon() {
+            child.join().await?;
+        }
+    }
+    // A daemon that does not listen ends with its worker, or with the lease of this process.
+    timeout(END_WITHIN, at_exit(broker)).await.unwrap_or(Ok(()))
 }
 
 /// The parent process: where `main` runs, and pools are opened.
@@ -130,6 +158,7 @@ pub struct Parent {
     is_local: bool,
     names: HashSet<String>,
     crews: Arc<Mutex<JoinSet<()>>>,
+    hands: Arc<tokio::sync::Mutex<Option<Hands>>>,
 }
 
 impl Parent {
@@ -146,6 +175,34 @@ impl Parent {
             return Ok(thread::available_parallelism().map_or(1, usize::from));
         }
         Ok(fleet::slots(&self.broker, None).await?.max(1))
+    }
+
+    /// Makes shared objects on the broker. In Python this is `multiprocessing.Manager()`.
+    #[must_use]
+    pub fn manager(&self) -> Manager {
+        Manager::new(&self.broker)
+    }
+
+    /// Starts a process, and shows here what it prints: on this machine, in a worker of this program, where the broker is
+    /// local; on the fleet otherwise. In Python this is `Process.start`.
+    ///
+    /// A local one ends with this program, however that ends.
+    pub async fn start(&self, process: Process) -> Result<Process, ProcessError> {
+        let mut process = process.echo(true);
+        if self.is_local {
+            let mut hands = self.hands.lock().await;
+            let hands = match &mut *hands {
+                Some(hands) => hands,
+                empty => empty.insert(Hands::open(&self.broker).await?),
+            };
+            let alive = active_children(&self.broker).await?.len();
+            hands.at_least(alive + 1);
+            process = process.queue(hands.queue().clone());
+            process.start(&self.broker).await?;
+        } else {
+            process.start(&self.broker).await?;
+        }
+        Ok(process)
     }
 
     /// A pool of `n` processes: of its own where the broker is local, of the fleet otherwise. In Python this is

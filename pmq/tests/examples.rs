@@ -5,10 +5,11 @@
     reason = "a test fails by it, also in what tests share"
 )]
 
+use std::collections::BTreeSet;
 use std::env;
 use std::thread::available_parallelism;
 
-use pmq_tests::Program;
+use pmq_tests::{Program, RedisServer};
 
 /// An example, which `cargo test` builds beside this program.
 fn example(name: &str) -> Program {
@@ -29,6 +30,71 @@ fn example(name: &str) -> Program {
 /// What an example prints without a Redis URL: on a local broker of its own, with workers of its own.
 fn printed(example: &Program) -> Vec<String> {
     example.run([""; 0]).expect_code(0).lines()
+}
+
+#[test]
+fn two_processes_cube_and_square() {
+    let mut lines = printed(&example("cube_and_square"));
+    // They run at the same time.
+    lines[..2].sort_unstable();
+    assert_eq!(lines, ["cube: 1000", "square: 100", "done"]);
+}
+
+/// On a fleet, what the processes print comes from another worker, and the parent starts none.
+#[test]
+fn two_processes_cube_and_square_on_a_fleet() {
+    let redis = RedisServer::start();
+    let example = example("cube_and_square").env("PMQ_REDIS_URL", redis.url());
+    let worker = example.clone().env("PMQ_SERVE", "default").spawn([""; 0]);
+    let mut lines = printed(&example);
+    lines[..2].sort_unstable();
+    assert_eq!(lines, ["cube: 1000", "square: 100", "done"]);
+    assert_eq!(worker.lines(), [""; 0]);
+    worker.terminate();
+    let _ = worker.wait().expect_code(0);
+}
+
+#[test]
+fn a_queue_of_fruits_between_two_processes() {
+    let fruits = ["apple", "banana", "cherry", "mango", "orange"];
+    let put = fruits.iter().enumerate();
+    let put = put.map(|(number, fruit)| format!("item {number} {fruit}"));
+    let got = fruits.iter().map(|fruit| format!("got {fruit}"));
+    let lines: Vec<String> = put.chain(got).collect();
+    assert_eq!(printed(&example("fruit_queue")), lines);
+}
+
+#[test]
+fn two_queues_and_three_workers() {
+    let lines = printed(&example("two_queues"));
+    let (taken, done): (Vec<_>, Vec<_>) = lines
+        .iter()
+        .partition(|line| !line.contains(" is done by "));
+    for lines in [&taken, &done] {
+        for number in 0..10 {
+            let task = format!("task no {number}");
+            let of_task = lines.iter().filter(|line| line.starts_with(&task));
+            assert_eq!(of_task.count(), 1, "{task}: {lines:?}");
+        }
+    }
+    let workers: BTreeSet<_> = done
+        .iter()
+        .filter_map(|line| line.rsplit(' ').next())
+        .collect();
+    let three = ["Process-1", "Process-2", "Process-3"].into();
+    assert!(workers.len() > 1 && workers.is_subset(&three), "{done:?}");
+}
+
+#[test]
+fn a_manager_shares_a_list_of_squares() {
+    let lines = ["[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]", "10", "[4, 9, 16]"];
+    assert_eq!(printed(&example("manager_list")), lines);
+}
+
+#[test]
+fn producer_worker_and_consumer_in_one() {
+    let squares = (0..10).map(|x| (x * x).to_string());
+    assert_eq!(printed(&example("square")), squares.collect::<Vec<_>>());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A program with a local pool, as its users write them; its argument says what it does.
+//! A program with local pools and processes, as its users write them; its argument says what it does.
 
 use std::env;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use pmq::pool::PoolBuilder;
-use pmq::{Parent, Pool, PoolError, Program, Task};
+use pmq::{Broker, Parent, Pool, PoolError, Process, Program, Task};
 use rustix::process::{Signal, getpid, kill_process};
 
 const SQUARE: Task<u64, u64> = Task::new("square");
@@ -17,6 +17,10 @@ const PID: Task<u64, u32> = Task::new("pid");
 const DIE_ONCE: Task<(u64, String), u64> = Task::new("die once");
 /// Prints its process, and never ends.
 const HANG: Task<u64, u64> = Task::new("hang");
+const PRINT: Task<String, ()> = Task::new("print");
+const NEVER: Task<(), ()> = Task::new("never");
+/// Starts a child of its own, and answers what that answers.
+const NESTED: Task<u64, u64> = Task::new("nested");
 const SETUP: Task<String, ()> = Task::new("setup");
 const UNKNOWN: Task<u64, u64> = Task::new("unknown");
 
@@ -44,12 +48,56 @@ async fn main() -> Result<()> {
             #[expect(unreachable_code, reason = "it says what a result would be")]
             Ok::<u64, String>(0)
         })
+        .handle(PRINT, |text: String| async move {
+            pmq::print(text).await;
+            Ok::<_, String>(())
+        })
+        .handle(NEVER, |()| std::future::pending::<Result<(), String>>())
+        .handle(NESTED, nested)
         .handle(SETUP, |text: String| async move {
             println!("setup {text} {}", process::id());
             Ok::<_, String>(())
         })
         .run(async |parent| act(&what, parent).await)
         .await
+}
+
+async fn nested(depth: u64) -> Result<u64> {
+    let Some(broker) = Broker::current() else {
+        bail!("a handler has a broker");
+    };
+    if depth == 0 {
+        return Ok(0);
+    }
+    let mut child = Process::new(NESTED, &(depth - 1))?;
+    child.start(&broker).await?;
+    Ok(child.result(NESTED).await? + 1)
+}
+
+/// What the program does with single processes.
+async fn start(what: &str, parent: &Parent) -> Result<()> {
+    match what {
+        "killed child" => {
+            let file = env::args().nth(2).unwrap_or_default();
+            let child = parent.start(Process::new(DIE_ONCE, &(7, file))?).await?;
+            child.join().await?;
+            println!("{:?}", child.exitcode().await?);
+            let next = parent.start(Process::new(SQUARE, &9)?).await?;
+            println!("{}", next.result(SQUARE).await?);
+        }
+        "nested child" => {
+            let child = parent.start(Process::new(NESTED, &5)?).await?;
+            println!("{}", child.result(NESTED).await?);
+        }
+        _ => {
+            let daemon = parent.start(Process::new(NEVER, &())?.daemon(true)).await?;
+            println!("worker {}", daemon.pid()?.unwrap_or_default());
+            parent
+                .start(Process::new(PRINT, &"joined".to_owned())?)
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 async fn act(what: &str, parent: Parent) -> Result<()> {
@@ -90,6 +138,7 @@ async fn act(what: &str, parent: Parent) -> Result<()> {
             let pool = parent.open_local(pool).await?;
             fails(pool.map(SQUARE, 0..10).await)?;
         }
+        _ if what.ends_with("child") => start(what, &parent).await?,
         _ => {
             let pool = parent.open_local(pool).await?;
             fails(pool.map(UNKNOWN, 0..10).await)?;

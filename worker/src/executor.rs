@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pmq_broker::task_queue::{Claim, How};
-use pmq_broker::{Completion, Report, Task, Work, envelope, lending};
+use pmq_broker::{Broker, Completion, Report, Task, Work, envelope, lending};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) handlers: Handlers,
     pub(crate) commands: Commands,
     pub(crate) guard: Guard,
+    /// What handlers reach the broker by.
+    pub(crate) broker: Broker,
     /// Where commands may lend their slots.
     pub(crate) desk: Option<Desk>,
     /// Where handlers run: their program's own runtime.
@@ -212,6 +214,7 @@ impl Shared {
         let lineage = task.details.process.as_ref();
         let answer = call(function, context, task.body.clone(), lineage);
         let answer = lending::with_lender(run.lender.clone(), answer);
+        let answer = self.broker.clone().scope(answer);
         tokio::select! {
             biased;
             answer = answer => answer.map_or_else(End::from, End::ok),

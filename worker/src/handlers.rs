@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Task;
+use crate::print::printing_to;
 use crate::process_log::Chunk;
 use crate::runner::Runner;
 
@@ -113,8 +114,13 @@ pub(crate) fn call(
         function.clone(),
         CurrentProcess::handler(context.id, lineage),
     );
+    let log = context.log.clone();
     Box::pin(process::scope(current, async move {
-        function(context, body).await
+        let answer = function(context, body);
+        match log {
+            Some(log) => printing_to(log, answer).await,
+            None => answer.await,
+        }
     }))
 }
 

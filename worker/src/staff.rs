@@ -135,6 +135,7 @@ impl Staff {
             handlers,
             commands,
             guard,
+            broker: broker.apart(),
             desk: socket.as_ref().map(Socket::desk),
             runtime,
             roles: Handle::current(),

@@ -198,7 +198,7 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
         Ok(())
     }
 
-    /// The items one after the other, 500 a call.
+    /// The items one after the other, 500 a call. In Python this is `iter(array)`.
     #[must_use]
     pub fn scan(&self) -> Iter<'_, T> {
         let all = Some((..).into());
@@ -206,7 +206,8 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
     }
 
     /// Replaces the item at `index` if it is `current`; otherwise the inner result is the one that it is.
-    /// [`Error::OutOfRange`](crate::Error::OutOfRange) where there is none.
+    /// [`Error::OutOfRange`](crate::Error::OutOfRange) where there is none. In Python this takes `with
+    /// array.get_lock()`.
     pub async fn compare_exchange(
         &self,
         index: i64,
@@ -235,7 +236,7 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
     }
 
     /// Replaces the item at `index` by what `change` makes of it, and answers that. It is called again where another
-    /// process was quicker, so it must have no other effect.
+    /// process was quicker, so it must have no other effect. In Python this takes `with array.get_lock()`.
     pub async fn update(&self, index: i64, mut change: impl FnMut(T) -> T) -> Result<T> {
         let mut current = self.text(index).await?;
         loop {
@@ -249,7 +250,8 @@ impl<T: Serialize + DeserializeOwned> Array<T> {
     }
 
     /// Adds to the number at `index`, and answers the one before. [`Error::Overflow`](crate::Error::Overflow) where the
-    /// sum does not fit; unsigned integers of 64 bits fit up to `i64::MAX`.
+    /// sum does not fit; unsigned integers of 64 bits fit up to `i64::MAX`. In Python this is `array[i] += delta` under
+    /// `array.get_lock()`.
     pub async fn fetch_add(&self, index: i64, delta: T) -> Result<T>
     where
         T: Number,

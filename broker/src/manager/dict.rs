@@ -28,7 +28,7 @@ pub struct Dict<K, V> {
 }
 
 impl Broker {
-    /// The dict of this name; it is empty before anybody used it.
+    /// The dict of this name; it is empty before anybody used it. In Python this is `manager.dict()`.
     #[must_use]
     pub fn dict<K, V>(&self, name: &Name) -> Dict<K, V>
     where
@@ -183,7 +183,7 @@ where
         len.await?.number()
     }
 
-    /// Whether there is none.
+    /// Whether there is none. In Python this is `not d`.
     pub async fn is_empty(&self) -> Result<bool> {
         Ok(self.len().await? == 0)
     }
@@ -245,7 +245,8 @@ fn pair<K: DeserializeOwned, V: DeserializeOwned>(mut answer: Tagged) -> Result<
     ))
 }
 
-/// The keys of a dict and their values one after the other, read in pages.
+/// The keys of a dict and their values one after the other, read in pages. In Python this is what `dict.items()`
+/// answers.
 pub struct Pairs<'a, K, V> {
     texts: Iter<'a, serde_json::Value>,
     types: PhantomData<fn() -> (K, V)>,

@@ -225,7 +225,7 @@ impl<T: Serialize + DeserializeOwned> List<T> {
         len.await?.number()
     }
 
-    /// Whether there is none.
+    /// Whether there is none. In Python this is `not l`.
     pub async fn is_empty(&self) -> Result<bool> {
         Ok(self.len().await? == 0)
     }

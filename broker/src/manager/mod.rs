@@ -22,6 +22,7 @@ mod pages;
 mod rewrite;
 mod shared;
 mod slice;
+mod travel;
 mod value;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -31,6 +32,7 @@ use crate::error::Result;
 use crate::ids::Name;
 use crate::keys::Kind;
 use crate::lock::Lock;
+use crate::queue::Queue;
 use crate::semaphore::Semaphore;
 
 pub use array::{Addition, Array, Number};
@@ -126,6 +128,13 @@ impl Manager {
     /// A new array of these items; its length stays. In Python this is `manager.Array(typecode, initial)`.
     pub async fn array<T: Serialize + DeserializeOwned>(&self, initial: &[T]) -> Result<Array<T>> {
         Array::anonymous(&self.broker, initial).await
+    }
+
+    /// A new queue without a bound. In Python this is `manager.Queue()`.
+    ///
+    /// Unlike [`Broker::anonymous_queue`], it is there at once, so that it may be passed on before this process uses it.
+    pub async fn queue<T: Serialize + DeserializeOwned>(&self) -> Result<Queue<T>> {
+        self.broker.anonymous_queue().attached().await
     }
 
     /// The lock of this name. In Python this is `manager.Lock()`.

@@ -8,7 +8,8 @@ use crate::broker::Broker;
 use crate::error::{Error, Result};
 use crate::ids::Name;
 
-/// Attributes of any types, shared by processes on any host. Clones are handles of the same namespace.
+/// Attributes of any types, shared by processes on any host. Clones are handles of the same namespace. In Python this
+/// is `manager.Namespace()`.
 #[derive(Clone)]
 pub struct Namespace {
     attributes: Dict<String, Value>,

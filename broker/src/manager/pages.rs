@@ -139,7 +139,7 @@ pub(super) fn decode_all<T: DeserializeOwned>(texts: &[Bytes]) -> Result<Vec<T>>
     texts.iter().map(|text| json::decode(text)).collect()
 }
 
-/// The items of a list or an array one after the other, read in pages.
+/// The items of a list or an array one after the other, read in pages. In Python this is `iter(proxy)`.
 pub struct Iter<'a, T> {
     pages: Pages<'a>,
     page: vec::IntoIter<Bytes>,
@@ -157,7 +157,7 @@ impl<'a, T: DeserializeOwned> Iter<'a, T> {
         }
     }
 
-    /// The next item; `None` at the end.
+    /// The next item; `None` at the end. In Python this is `next(iterator)`.
     pub async fn next(&mut self) -> Result<Option<T>> {
         let text = self.next_text().await?;
         text.map(|text| json::decode(&text)).transpose()

@@ -43,7 +43,7 @@ pub struct Shared<H> {
 }
 
 impl<H: Share> Shared<H> {
-    /// A handle of the object.
+    /// A handle of the object. In Python the unpickled proxy is the handle already.
     #[must_use]
     pub fn open(&self, broker: &Broker) -> H {
         H::open(broker, &self.name)

@@ -19,14 +19,14 @@ pub struct Slice {
 
 impl Slice {
     /// A slice with the bounds of this one and every `step`-th item, backwards where it is negative. 0 is refused when
-    /// the slice is used.
+    /// the slice is used. In Python this is the third part of `start:stop:step`.
     #[must_use]
     pub fn step(self, step: i64) -> Self {
         Self { step, ..self }
     }
 
     /// A slice with bounds that may be left out: `Slice::new(1, -1)`, `Slice::new(None, None).step(-1)`. It takes what a
-    /// range of Rust would make look empty.
+    /// range of Rust would make look empty. In Python this is `slice(start, stop)`.
     #[must_use]
     pub fn new(start: impl Into<Option<i64>>, stop: impl Into<Option<i64>>) -> Self {
         Self {

@@ -67,19 +67,21 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         self.array.set(0, new).await
     }
 
-    /// Sets it if it is `current`; otherwise the inner result is what it is.
+    /// Sets it if it is `current`; otherwise the inner result is what it is. In Python this takes `with
+    /// value.get_lock()`.
     pub async fn compare_exchange(&self, current: &T, new: &T) -> Result<Result<(), T>> {
         self.array.compare_exchange(0, current, new).await
     }
 
     /// Sets it to what `change` makes of it, and answers that. It is called again where another process was quicker, so
-    /// it must have no other effect.
+    /// it must have no other effect. In Python this takes `with value.get_lock()`.
     pub async fn update(&self, change: impl FnMut(T) -> T) -> Result<T> {
         self.array.update(0, change).await
     }
 
     /// Adds to it, and answers what it was before. [`Error::Overflow`](crate::Error::Overflow) where the sum does not
-    /// fit; unsigned integers of 64 bits fit up to `i64::MAX`.
+    /// fit; unsigned integers of 64 bits fit up to `i64::MAX`. In Python this is `value.value += delta` under
+    /// `value.get_lock()`.
     pub async fn fetch_add(&self, delta: T) -> Result<T>
     where
         T: Number,

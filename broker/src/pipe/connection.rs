@@ -41,7 +41,7 @@ impl<T> Connection<T> {
         (self.receiver, self.sender)
     }
 
-    /// Sends a message, and waits while there is no room for it: [`Sender::send`].
+    /// Sends a message, and waits while there is no room for it: [`Sender::send`]. In Python this is `Connection.send`.
     pub async fn send(&self, message: &T) -> Result<(), SendError>
     where
         T: Serialize,
@@ -49,12 +49,12 @@ impl<T> Connection<T> {
         self.sender.send(message).await
     }
 
-    /// Sends bytes as they are: [`Sender::send_bytes`].
+    /// Sends bytes as they are: [`Sender::send_bytes`]. In Python this is `Connection.send_bytes`.
     pub async fn send_bytes(&self, message: &[u8]) -> Result<(), SendError> {
         self.sender.send_bytes(message).await
     }
 
-    /// Waits for a message: [`Receiver::recv`].
+    /// Waits for a message: [`Receiver::recv`]. In Python this is `Connection.recv`.
     pub async fn recv(&self) -> Result<T, RecvError>
     where
         T: DeserializeOwned,
@@ -62,23 +62,25 @@ impl<T> Connection<T> {
         self.receiver.recv().await
     }
 
-    /// Waits for a message as bytes: [`Receiver::recv_bytes`].
+    /// Waits for a message as bytes: [`Receiver::recv_bytes`]. In Python this is `Connection.recv_bytes`.
     pub async fn recv_bytes(&self) -> Result<Bytes, RecvError> {
         self.receiver.recv_bytes().await
     }
 
     /// Waits for a message of at most `limit` bytes: [`Receiver::recv_bytes_max`]. After a longer one this end can't
-    /// read, and still writes.
+    /// read, and still writes. In Python this is `Connection.recv_bytes(maxlength)`.
     pub async fn recv_bytes_max(&self, limit: usize) -> Result<Bytes, RecvError> {
         self.receiver.recv_bytes_max(limit).await
     }
 
-    /// Waits for a message and writes it to `buffer`: [`Receiver::recv_bytes_into`].
+    /// Waits for a message and writes it to `buffer`: [`Receiver::recv_bytes_into`]. In Python this is
+    /// `Connection.recv_bytes_into`.
     pub async fn recv_bytes_into(&self, buffer: &mut [u8]) -> Result<usize, RecvError> {
         self.receiver.recv_bytes_into(buffer).await
     }
 
-    /// Waits up to `timeout` until there is something to receive: [`Receiver::poll`].
+    /// Waits up to `timeout` until there is something to receive: [`Receiver::poll`]. In Python this is
+    /// `Connection.poll`.
     pub async fn poll(&self, timeout: Duration) -> Result<bool, RecvError> {
         self.receiver.poll(timeout).await
     }

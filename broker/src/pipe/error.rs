@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::MAX_MESSAGE;
 use crate::error::Error;
 
-/// Why a message was not sent.
+/// Why a message was not sent. In Python these are `BrokenPipeError`, `OSError` and `ValueError`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
@@ -33,7 +33,7 @@ pub enum SendError {
     Broker(#[from] Error),
 }
 
-/// Why no message was received.
+/// Why no message was received. In Python these are `EOFError`, `OSError` and `BufferTooShort`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecvError {

@@ -16,7 +16,8 @@ use crate::object::{Member, Object};
 /// How long a ticket that nobody has opened holds its end.
 const TICKET_LEASE: Duration = Duration::from_secs(60);
 
-/// One more hold of an end, on its way to another process: as JSON in a task's arguments, or over another pipe.
+/// One more hold of an end, on its way to another process: as JSON in a task's arguments, or over another pipe. In
+/// Python this is the pickled `Connection`.
 ///
 /// It can be opened once, within 60 s. Until then it holds the end as an open one does, so the pipe does not end while
 /// it is on its way.

@@ -12,7 +12,7 @@ use super::core::{Core, Parts};
 use super::crew::CrewLink;
 use super::submitter::Submitter;
 use super::window::Window;
-use super::{Pool, PoolError, leftover};
+use super::{Pool, PoolError, own_queue};
 use crate::broker::Broker;
 use crate::error::Result;
 use crate::fleet;
@@ -40,7 +40,7 @@ impl PoolBuilder {
         }
     }
 
-    /// Sets how many chunks run at a time; 1 unless set.
+    /// Sets how many chunks run at a time; 1 unless set. In Python this is `Pool(processes=n)`.
     #[must_use]
     pub fn processes(mut self, n: usize) -> Self {
         self.processes = n;
@@ -90,7 +90,7 @@ impl PoolBuilder {
         self.processes
     }
 
-    /// Opens the pool on the fleet.
+    /// Opens the pool on the fleet. In Python this is `Pool(...)`.
     pub async fn open(mut self) -> Result<Pool, PoolError> {
         let every = self.max_tasks_per_child.unwrap_or(0);
         let chunk = self.check(every)?;
@@ -126,10 +126,7 @@ impl PoolBuilder {
                 name: (*name).to_owned(),
             });
         }
-        if let Err(error) = leftover::delete(&self.broker).await {
-            tracing::info!(target: "pmq", %error, "could not look for queues that killed pools left");
-        }
-        let queue = self.broker.task_queue(&leftover::name()?);
+        let queue = own_queue(&self.broker).await?;
         let parts = Parts {
             queue,
             chunk,

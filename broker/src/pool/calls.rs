@@ -27,7 +27,7 @@ impl Pool {
         self.apply_async_with(task, args, CallOptions::new())
     }
 
-    /// The same with callbacks; a chunksize means nothing here.
+    /// The same with callbacks; a chunksize means nothing here. In Python this is `Pool.apply_async(callback=...)`.
     pub fn apply_async_with<A, R>(
         &self,
         task: Task<A, R>,
@@ -88,7 +88,7 @@ impl Pool {
         self.map_async_with(task, items, CallOptions::new())
     }
 
-    /// The same with a chunksize and callbacks.
+    /// The same with a chunksize and callbacks. In Python this is `Pool.map_async(chunksize=..., callback=...)`.
     pub fn map_async_with<A, R, I>(
         &self,
         task: Task<A, R>,

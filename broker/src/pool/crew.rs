@@ -1,15 +1,10 @@
 //! What a pool's own worker processes have to do with it, for whoever starts them.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::Bytes;
 
 use super::PoolError;
 use super::core::{Core, Phase};
-use crate::error::Result;
-use crate::ids::Incarnation;
-use crate::task_queue::{Heartbeat, TaskQueue};
+use crate::task_queue::TaskQueue;
 
 /// The link between a pool and those who keep its own worker processes running.
 #[derive(Clone)]
@@ -44,18 +39,5 @@ impl CrewLink {
             tracing::warn!(target: "pmq", %error, "left the queue of a pool behind");
         }
         self.0.advance(Phase::Ended);
-    }
-
-    /// Ends the lease of a worker that is known to be dead, so that its chunk runs again at once.
-    pub async fn bury_worker(&self, worker: Incarnation) -> Result<()> {
-        let last = Heartbeat {
-            who: worker,
-            lease: Duration::ZERO,
-            idle: None,
-            carried_out: Bytes::new(),
-        };
-        self.0.queue.heartbeat(&last).await?;
-        while self.0.queue.reclaim(super::LEASE).await?.more {}
-        Ok(())
     }
 }

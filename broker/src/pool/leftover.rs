@@ -1,25 +1,35 @@
-//! Queues of pools whose process and workers were all killed: the next pool deletes them.
+//! Queues that one program has for workers of its own. Those whose process and workers were all killed are deleted by the
+//! next program.
 
 use uuid::Uuid;
 
 use crate::broker::Broker;
 use crate::error::Result;
 use crate::ids::Name;
+use crate::task_queue::TaskQueue;
 
 const PREFIX: &str = "pool.";
 
-/// A name for the queue of a pool with workers of its own.
-pub(super) fn name() -> Result<Name> {
+/// A new task queue for workers that this process starts and nobody else knows. Deletes what killed programs left of such
+/// queues.
+pub async fn own_queue(broker: &Broker) -> Result<TaskQueue> {
+    if let Err(error) = delete(broker).await {
+        tracing::info!(target: "pmq", %error, "could not look for queues that killed programs left");
+    }
+    Ok(broker.task_queue(&name()?))
+}
+
+fn name() -> Result<Name> {
     Name::new(format!("{PREFIX}{}", Uuid::now_v7().simple()))
 }
 
-/// Deletes the queues of pools of which neither the pool nor a worker lives any more.
-pub(super) async fn delete(broker: &Broker) -> Result<()> {
+/// Deletes the queues of which neither the program nor a worker lives any more.
+async fn delete(broker: &Broker) -> Result<()> {
     for name in broker.queues().await? {
         if is_ours(&name) {
             let queue = broker.task_queue(&name);
             if queue.is_deserted().await? {
-                tracing::info!(target: "pmq", queue = %name, "deletes the queue of a pool that was killed");
+                tracing::info!(target: "pmq", queue = %name, "deletes the queue of a program that was killed");
                 queue.delete().await?;
             }
         }

@@ -29,6 +29,7 @@ pub use builder::PoolBuilder;
 pub use crew::CrewLink;
 pub use error::PoolError;
 pub use imap::Imap;
+pub use leftover::own_queue;
 pub use result::{AsyncResult, CallOptions};
 
 use self::chunk::Pieces;

@@ -89,21 +89,21 @@ impl<T> CallOptions<T> {
         Self::default()
     }
 
-    /// Sets how many items go into a chunk; at least 1.
+    /// Sets how many items go into a chunk; at least 1. In Python this is `chunksize`.
     #[must_use]
     pub fn chunksize(mut self, items: usize) -> Self {
         self.chunksize = Some(items);
         self
     }
 
-    /// Sets what is called with the result.
+    /// Sets what is called with the result. In Python this is `callback`.
     #[must_use]
     pub fn callback(mut self, callback: impl FnOnce(&T) + Send + 'static) -> Self {
         self.callback = Some(Box::new(callback));
         self
     }
 
-    /// Sets what is called with the error.
+    /// Sets what is called with the error. In Python this is `error_callback`.
     #[must_use]
     pub fn error_callback(mut self, callback: impl FnOnce(&PoolError) + Send + 'static) -> Self {
         self.error_callback = Some(Box::new(callback));

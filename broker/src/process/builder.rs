@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Phase, Process, ProcessError, Result, START_TIMEOUT, current_process};
+use super::{
+    Bond, CurrentProcess, Phase, Process, ProcessError, Result, START_TIMEOUT, current_process,
+};
 use crate::ids::{Name, TaskId};
 use crate::task::{Retry, Task};
 use crate::typed;
@@ -25,7 +27,7 @@ impl Process {
         Ok(Self::of(task))
     }
 
-    /// A process that runs a command, without a shell.
+    /// A process that runs a command, without a shell. In Python this is `subprocess.Popen`, on any host.
     #[must_use]
     pub fn command<A: Into<Vec<u8>>>(argv: impl IntoIterator<Item = A>) -> Self {
         Self::of(Task::command(argv))
@@ -40,29 +42,31 @@ impl Process {
             crashes: 1,
             ..task.retry
         };
+        let current = current_process();
         Self {
             task,
-            name: default_name(&current_process().name),
-            daemon: false,
-            tied: false,
+            name: default_name(&current.name),
+            bond: Bond::Free,
             attended: false,
-            queue: default_queue(),
+            echo: false,
+            queue: default_queue(current),
             start_timeout: START_TIMEOUT,
             phase: Phase::Initial,
         }
     }
 
-    /// Sets its name, for people; `Process-N` unless set.
+    /// Sets its name, for people; `Process-N` unless set. In Python this is `Process(name=...)`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Sets whether it ends with this process, also where this one is killed; false unless set.
+    /// Sets whether it ends with this process, also where this one is killed; false unless set. In Python this is
+    /// `Process(daemon=...)`.
     #[must_use]
     pub fn daemon(mut self, daemon: bool) -> Self {
-        self.daemon = daemon;
+        self.bond = if daemon { Bond::Daemon } else { Bond::Free };
         self
     }
 
@@ -70,7 +74,9 @@ impl Process {
     /// Its children should be tied to it in turn, or nobody ends them.
     #[must_use]
     pub fn tied(mut self, tied: bool) -> Self {
-        self.tied = tied;
+        if self.bond != Bond::Daemon {
+            self.bond = if tied { Bond::Tied } else { Bond::Free };
+        }
         self
     }
 
@@ -82,7 +88,16 @@ impl Process {
         self
     }
 
-    /// Sets the task queue whose workers run it; `default` unless set.
+    /// Sets whether what it prints appears here, on the stream of the same name, as it does in Python; false unless set.
+    /// Whoever joins it then waits for that, too.
+    #[must_use]
+    pub fn echo(mut self, echo: bool) -> Self {
+        self.echo = echo;
+        self
+    }
+
+    /// Sets the task queue whose workers run it; unless set, the one that the process is on in which this is made, else
+    /// `default`.
     #[must_use]
     pub fn queue(mut self, queue: Name) -> Self {
         self.queue = queue;
@@ -117,7 +132,7 @@ impl Process {
         self
     }
 
-    /// Its id, as `pmq ps` shows it.
+    /// Its id, as `pmq ps` shows it. Python has only `pid`, which is of one host.
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.task.id
@@ -132,12 +147,13 @@ impl Process {
     /// Whether it ends with this process. In Python this is `Process.daemon`.
     #[must_use]
     pub fn is_daemon(&self) -> bool {
-        self.daemon
+        self.bond == Bond::Daemon
     }
 }
 
-fn default_queue() -> Name {
-    Name::new("default").expect("it keeps to the grammar")
+fn default_queue(current: CurrentProcess) -> Name {
+    let inherited = current.parent.map(|parent| parent.queue);
+    inherited.unwrap_or_else(|| Name::new("default").expect("it keeps to the grammar"))
 }
 
 /// `Process-1`, and `Process-1:2` for the second child of that one, as in Python.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime;
 
 use super::current::scoped_children;
-use super::{Facts, Handle, Process, Result};
+use super::{Bond, Facts, Handle, Process, Result};
 use crate::broker::Broker;
 use crate::error;
 use crate::ids::{Incarnation, Name, TaskId};
@@ -59,10 +59,13 @@ pub async fn leave(broker: &Broker) -> Result<()> {
 async fn end_as_parent(broker: &Broker, join: bool) -> Result<()> {
     let children = children_of(broker);
     let living = children.living(broker).await?;
-    for child in living.iter().filter(|child| child.tied) {
+    for child in living.iter().filter(|child| child.bond != Bond::Free) {
         child.terminate().await?;
     }
-    for child in living.iter().filter(|child| join && !child.tied) {
+    for child in living
+        .iter()
+        .filter(|child| join && child.bond == Bond::Free)
+    {
         child.join().await?;
     }
     let owners = std::mem::take(&mut *children.owners.lock().await);

@@ -7,7 +7,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use super::sight::Sight;
-use super::{Facts, Handle, Log, Phase, Process, ProcessError, Result, START_TIMEOUT, exitcode_of};
+use super::{
+    Bond, Facts, Handle, Log, Phase, Process, ProcessError, Result, START_TIMEOUT, exitcode_of,
+};
 use crate::completion::{Completion, Outcome};
 use crate::ids::TaskId;
 use crate::task::{Task, Work};
@@ -20,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_AFTER_KILL: Duration = Duration::from_millis(250);
 
 impl Process {
-    /// A handle to a process, or to any task, that was started elsewhere.
+    /// A handle to a process, or to any task, that was started elsewhere. Python has none.
     pub async fn attach(queue: &TaskQueue, id: TaskId) -> Result<Self> {
         let found = queue.find(id).await?;
         if found.state == State::Unknown {
@@ -54,9 +56,9 @@ impl Process {
         Self {
             task,
             name,
-            daemon,
-            tied: daemon,
+            bond: if daemon { Bond::Daemon } else { Bond::Free },
             attended: false,
+            echo: false,
             queue: handle.queue.name().clone(),
             start_timeout: START_TIMEOUT,
             phase: Phase::Started(handle),
@@ -99,7 +101,8 @@ impl Process {
         }
     }
 
-    /// Waits for its end, and answers what the handler returned. `task` is the one it was made of.
+    /// Waits for its end, and answers what the handler returned. `task` is the one it was made of. In Python a
+    /// `Process` has no result.
     pub async fn result<A: Serialize, R: DeserializeOwned>(
         &self,
         task: typed::Task<A, R>,
@@ -132,14 +135,10 @@ impl Process {
         Ok(self.started()?.and_then(|handle| handle.facts.host()))
     }
 
-    /// What it prints, from the beginning until it has ended.
+    /// What it prints, from the beginning until it has ended. In Python a child prints on its parent's streams, and
+    /// nobody else can read it.
     pub fn log(&self) -> Result<Log> {
-        let handle = self.handle("read the output of")?;
-        let log = handle.queue.log(handle.id).follow(true);
-        Ok(match handle.reader {
-            Some(reader) => log.read_by(reader),
-            None => log,
-        })
+        Ok(self.handle("read the output of")?.log())
     }
 
     /// Asks it to end (SIGTERM, and SIGKILL after its worker's grace, 5 s), and returns when its worker says that it
@@ -195,6 +194,14 @@ impl Handle {
         }
     }
 
+    pub(super) fn log(&self) -> Log {
+        let log = self.queue.log(self.id).follow(true);
+        match self.reader {
+            Some(reader) => log.read_by(reader),
+            None => log,
+        }
+    }
+
     /// How it ended, by a look; `None` while it lives.
     pub(super) async fn ended(&self) -> Result<Option<&Completion>> {
         if self.facts.ended.get().is_none() {
@@ -211,7 +218,11 @@ impl Handle {
             let look = sight.wait(is_over, deadline, LOOK_EVERY).await?;
             self.learn(look)?;
         }
-        Ok(self.facts.ended.get().map(Box::as_ref))
+        let ended = self.facts.ended.get().map(Box::as_ref);
+        if ended.is_some() {
+            self.echoed().await;
+        }
+        Ok(ended)
     }
 
     /// Listens before it gives the order, so that the answer can't come too early.

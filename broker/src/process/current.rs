@@ -23,7 +23,7 @@ struct Scope {
     children: Arc<Children>,
 }
 
-/// The process that runs here.
+/// The process that runs here. In Python this is what `current_process()` answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CurrentProcess {
     /// Its name; `MainProcess` where pmq did not start it.
@@ -122,13 +122,13 @@ pub fn parent_process() -> Option<ParentProcess> {
 }
 
 impl ParentProcess {
-    /// Its name.
+    /// Its name. In Python this is `parent_process().name`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Its id in the operating system of its host.
+    /// Its id in the operating system of its host. In Python this is `parent_process().pid`.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.0.pid
@@ -146,7 +146,8 @@ impl ParentProcess {
         self.0.id
     }
 
-    /// Whether it lives: its lease goes on. After its death that takes up to 15 s to show.
+    /// Whether it lives: its lease goes on. After its death that takes up to 15 s to show. In Python this is
+    /// `parent_process().is_alive()`.
     pub async fn is_alive(&self, broker: &Broker) -> Result<bool> {
         let queue = broker.task_queue(&self.0.queue);
         Ok(queue.is_client_alive(self.0.client).await?)

@@ -12,13 +12,15 @@
 //! ```
 //!
 //! In reading order: `builder` says what to run, `start` runs it, `control` joins and kills it, `children` keeps what this
-//! process has started, `current` tells a process about itself and its parent, `log` reads what a process prints.
+//! process has started, `current` tells a process about itself and its parent, `log` reads what a process prints, which
+//! `echo` shows here.
 
 mod append;
 mod builder;
 mod children;
 mod control;
 mod current;
+mod echo;
 mod error;
 mod lineage;
 pub mod log;
@@ -27,6 +29,8 @@ mod start;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 pub use append::{Appended, Batch};
 pub(crate) use children::Children;
@@ -59,12 +63,23 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Process {
     task: Task,
     name: String,
-    daemon: bool,
-    tied: bool,
+    bond: Bond,
     attended: bool,
+    echo: bool,
     queue: Name,
     start_timeout: Duration,
     phase: Phase,
+}
+
+/// Whether a process ends with its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bond {
+    /// It does not.
+    Free,
+    /// It does.
+    Tied,
+    /// It does, and has no children.
+    Daemon,
 }
 
 /// How far a handle is.
@@ -99,6 +114,8 @@ impl std::fmt::Debug for Handle {
 struct Facts {
     started: OnceLock<Started>,
     ended: OnceLock<Box<Completion>>,
+    /// Cancelled when all that it printed was copied to the streams of its parent, where that is done.
+    echoed: OnceLock<CancellationToken>,
 }
 
 /// The exit code of a process as Python tells it: 0, a positive code, or minus the signal that ended it.

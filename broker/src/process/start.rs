@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::children::{Child, children_of};
 use super::sight::Sight;
 use super::{
-    Facts, Handle, Lineage, Parent, Phase, Process, ProcessError, Result, current_process,
+    Bond, Facts, Handle, Lineage, Parent, Phase, Process, ProcessError, Result, current_process,
 };
 use crate::broker::Broker;
 use crate::ids::{Incarnation, TaskId};
@@ -50,12 +50,15 @@ impl Process {
             reader,
         };
         handle.facts.learn(look);
+        if self.echo {
+            handle.echo();
+        }
         children_of(broker).add(Child {
             queue: self.queue.clone(),
             id: handle.id,
             name: self.name.clone(),
             tied: self.task.owner.is_some(),
-            daemon: self.daemon,
+            daemon: self.is_daemon(),
             facts: handle.facts.clone(),
         });
         self.phase = Phase::Started(handle);
@@ -69,10 +72,10 @@ impl Process {
             return Err(ProcessError::DaemonicChildren);
         }
         let client = children_of(broker).client(queue).await?;
-        self.task.owner = (self.daemon || self.tied).then_some(client);
+        self.task.owner = (self.bond != Bond::Free).then_some(client);
         self.task.details.process = Some(Lineage {
             name: self.name.clone(),
-            daemon: self.daemon,
+            daemon: self.is_daemon(),
             parent: Parent {
                 name: current.name,
                 pid: current.pid,

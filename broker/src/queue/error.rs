@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::error::Error;
 
-/// Why items were not put. It gives them back; of a `put_many`, those that were not put.
+/// Why items were not put. It gives them back; of a `put_many`, those that were not put. In Python these are
+/// `queue.Full` and `ValueError`.
 #[derive(thiserror::Error)]
 pub enum PutError<T> {
     /// There was no room, now or in time. In Python this is `queue.Full`.
@@ -78,7 +79,7 @@ impl<T> fmt::Debug for PutError<T> {
     }
 }
 
-/// Why nothing was got.
+/// Why nothing was got. In Python these are `queue.Empty` and `ValueError`.
 #[derive(Debug, thiserror::Error)]
 pub enum GetError {
     /// There was no item, now or in time. In Python this is `queue.Empty`.

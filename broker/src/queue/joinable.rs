@@ -41,7 +41,7 @@ impl Broker {
         JoinableQueue::over(Object::attached(self, QUEUE, name))
     }
 
-    /// A new one without a name of its own.
+    /// A new one without a name of its own. In Python this is `JoinableQueue()`.
     #[must_use]
     pub fn anonymous_joinable_queue<T>(&self) -> JoinableQueue<T>
     where
@@ -60,6 +60,12 @@ impl<T, F: Format<T>> JoinableQueue<T, F> {
         Self(queue)
     }
 
+    /// What another process opens it by.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        self.0.name()
+    }
+
     /// Bounds it, as [`Queue::maxsize`] does. In Python this is `JoinableQueue(maxsize=n)`.
     #[must_use]
     pub fn maxsize(self, n: u64) -> Self {
@@ -72,7 +78,8 @@ impl<T, F: Format<T>> JoinableQueue<T, F> {
         self.0.shared.task_done(1).await
     }
 
-    /// Tells that `n` items are finished: all, or none where fewer are unfinished.
+    /// Tells that `n` items are finished: all, or none where fewer are unfinished. In Python this is `task_done` called
+    /// `n` times.
     pub async fn tasks_done(&self, n: usize) -> Result<()> {
         self.0.shared.task_done(n).await
     }
@@ -82,7 +89,7 @@ impl<T, F: Format<T>> JoinableQueue<T, F> {
         self.0.shared.join(Until::Ever).await.map(drop)
     }
 
-    /// Waits up to `timeout` for that; answers whether it came.
+    /// Waits up to `timeout` for that; answers whether it came. Python's `JoinableQueue.join` has no timeout.
     pub async fn join_timeout(&self, timeout: Duration) -> Result<bool> {
         self.0.shared.join(Until::after(timeout)).await
     }

@@ -88,7 +88,7 @@ impl Broker {
     }
 
     /// A new queue without a name of its own. It goes with its last handle; another process opens it by
-    /// [`Queue::name`].
+    /// [`Queue::name`]. In Python this is `Queue()`.
     #[must_use]
     pub fn anonymous_queue<T>(&self) -> Queue<T>
     where
@@ -132,6 +132,12 @@ impl<T, F: Format<T>> Queue<T, F> {
         self
     }
 
+    /// This handle, when it keeps an anonymous queue alive.
+    pub(crate) async fn attached(self) -> Result<Self> {
+        self.shared.attach().await?;
+        Ok(self)
+    }
+
     /// What another process opens it by.
     #[must_use]
     pub fn name(&self) -> &Name {
@@ -155,7 +161,7 @@ impl<T, F: Format<T>> Queue<T, F> {
     }
 
     /// Puts items in their order, waiting for room. Each call to the broker carries up to 500 items and 1 MiB, so this
-    /// is far quicker than one by one. Other producers' items may come in between.
+    /// is far quicker than one by one. Other producers' items may come in between. Python puts one at a time.
     pub async fn put_many(&self, items: Vec<T>) -> Result<(), PutError<Vec<T>>> {
         self.put_all(items, Until::Ever).await
     }
@@ -219,7 +225,8 @@ impl<T, F: Format<T>> Queue<T, F> {
         self.get_one(Until::Now).await
     }
 
-    /// Gets up to `n` items as soon as there is one, at most 500 and 1 MiB, but at least one.
+    /// Gets up to `n` items as soon as there is one, at most 500 and 1 MiB, but at least one. Python gets one at a
+    /// time.
     pub async fn get_many(&self, n: usize) -> Result<Vec<T>, GetError> {
         self.get_some(n, Until::Ever).await
     }

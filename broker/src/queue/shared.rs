@@ -53,6 +53,11 @@ impl Shared {
         }
     }
 
+    /// Keeps an anonymous queue alive from now on.
+    pub(super) async fn attach(&self) -> Result<()> {
+        self.hold.attach().await
+    }
+
     /// Puts items one after the other; answers how many were put before the time was over, or before the error.
     pub(super) async fn put(&self, items: &[Bytes], until: Until) -> (usize, Result<()>) {
         let _under_way = self.puts.token();

@@ -25,7 +25,7 @@ impl Broker {
         SimpleQueue(Queue::over(Object::attached(self, QUEUE, name)))
     }
 
-    /// A new one without a name of its own.
+    /// A new one without a name of its own. In Python this is `SimpleQueue()`.
     #[must_use]
     pub fn anonymous_simple_queue<T>(&self) -> SimpleQueue<T>
     where

@@ -39,7 +39,8 @@ pub(super) fn lost_error(object: &Object) -> Error {
     }
 }
 
-/// A permit of a semaphore, or a lock that is held. It is renewed until it is released or dropped.
+/// A permit of a semaphore, or a lock that is held. It is renewed until it is released or dropped. In Python this is
+/// the body of `with lock:`.
 ///
 /// Dropping it releases it in the background; [`Permit::release`] returns when that is done.
 pub struct Permit {
@@ -62,20 +63,22 @@ impl Permit {
     }
 
     /// A number that grows with each grant, also over a failover. A store that remembers the highest one that it saw
-    /// can refuse what an earlier holder still writes.
+    /// can refuse what an earlier holder still writes. Python has none.
     #[must_use]
     pub fn fence(&self) -> u64 {
         self.row.fence
     }
 
-    /// Whether its last holder died with it, so that what it guarded may be in a state between two.
+    /// Whether its last holder died with it, so that what it guarded may be in a state between two. In Python the lock
+    /// would stay held for ever.
     #[must_use]
     pub fn was_abandoned(&self) -> bool {
         self.row.abandoned
     }
 
     /// Resolves when the lease is lost: the broker was away for too long, this process stood still, or somebody
-    /// released it by force. It is the holder's own clock that tells, before the broker gives it to another.
+    /// released it by force. It is the holder's own clock that tells, before the broker gives it to another. Python has
+    /// no leases, and so nothing to lose.
     pub async fn lost(&self) {
         self.lease.lost().await;
     }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::TaskQueue;
+use bytes::Bytes;
+
+use super::{Heartbeat, TaskQueue};
 use crate::broker::PATIENCE;
 use crate::error::Result;
+use crate::ids::Incarnation;
 use crate::reply;
 
 /// What one call of reclaim did.
@@ -19,6 +22,20 @@ pub struct Reclaimed {
 }
 
 impl TaskQueue {
+    /// Ends the lease of a worker that is known to be dead, so that what it held runs again, or ends, at once. `lease` is
+    /// that of the queue's other workers.
+    pub async fn bury(&self, worker: Incarnation, lease: Duration) -> Result<()> {
+        let last = Heartbeat {
+            who: worker,
+            lease: Duration::ZERO,
+            idle: None,
+            carried_out: Bytes::new(),
+        };
+        self.heartbeat(&last).await?;
+        while self.reclaim(lease).await?.more {}
+        Ok(())
+    }
+
     /// Does one bounded step of the walk over running tasks; anybody may go on with it.
     ///
     /// It does nothing for one lease after the broker was away.
