@@ -107,9 +107,9 @@ fn prove(processes: usize, rounds: usize) {
         counters[victim].recover(fault, &server, &store);
         progress(&store, &format!("after {victim} was {fault:?}"));
     }
-    counters
-        .iter_mut()
-        .for_each(|counter| counter.process.kill());
+    for counter in &mut counters {
+        counter.process.kill();
+    }
     drop(counters);
     store.books(check);
 }
@@ -127,7 +127,11 @@ fn check(books: &Books) {
             last - first
         );
     }
-    assert!(spans.len() > 10 && books.accepted > 10);
+    let (grants, counts) = (spans.len(), books.accepted);
+    assert!(
+        grants > 10 && counts > 10,
+        "{grants} grants, {counts} counts"
+    );
 }
 
 #[test]

@@ -408,7 +408,9 @@ impl Scene {
         self.reference.kill(client, false);
         self.acquire((client + 1) % CLIENTS).await;
         // They have nothing to give back any more.
-        held.into_iter().for_each(|number| drop(self.take(number)));
+        for number in held {
+            drop(self.take(number));
+        }
     }
 
     /// At once, or who waits might find half of them ended.
