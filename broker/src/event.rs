@@ -100,6 +100,8 @@ struct Waiter<'a> {
     /// How often the event had been set when it began to wait, as text; nothing before it is known.
     since: String,
     sent: Instant,
+    /// Its call is under way.
+    asking: bool,
     in_line: bool,
 }
 
@@ -113,6 +115,7 @@ impl<'a> Waiter<'a> {
             },
             since: String::new(),
             sent: Instant::now(),
+            asking: false,
             in_line: true,
         }
     }
@@ -120,7 +123,10 @@ impl<'a> Waiter<'a> {
     /// Whether the event is set, or was since.
     async fn ask(&mut self, wait: bool) -> Result<bool> {
         self.sent = Instant::now();
-        let mut answer = self.object.send(&self.call(wait)).await?;
+        self.asking = true;
+        let answer = self.object.send(&self.call(wait)).await;
+        self.asking = false;
+        let mut answer = answer?;
         self.in_line = answer.tag == "wait";
         if self.in_line {
             self.since = answer.text()?;
@@ -161,7 +167,7 @@ impl<'a> Waiter<'a> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if self.in_line {
-            self.object.client().farewell(self.call(false));
+            self.object.give_up(self.call(false), self.asking);
         }
     }
 }

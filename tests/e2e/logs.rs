@@ -164,8 +164,7 @@ async fn a_slow_reader_loses_the_oldest_and_is_told_how_much() {
     };
     fleet.queue.configure(&settings).await.unwrap();
     let _worker = fleet.worker(WORKER);
-    let script =
-        "echo first; while ! [ -e $DIR/go ]; do sleep 0.01; done; seq 100000; echo last >&2";
+    let script = "echo first; while ! [ -e $DIR/go ]; do sleep 0.01; done; seq 100000; echo last";
     let id = fleet.submit(&process(&fleet, script)).await;
     let mut slow = fleet.queue.log(id).follow(true);
     assert_eq!(read_until(&mut slow, "first").await.lost, 0);

@@ -127,7 +127,11 @@ fn check(books: &Books) {
             last - first
         );
     }
-    assert!(spans.len() > 10 && books.accepted > 10);
+    let (grants, counts) = (spans.len(), books.accepted);
+    assert!(
+        grants > 10 && counts > 10,
+        "{grants} grants, {counts} counts"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One connection that comes back: calls with a deadline, sent again where that is safe.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -54,7 +54,10 @@ pub(crate) struct Link {
     server: Arc<Server>,
     /// How long one try may take.
     response: Duration,
-    state: Mutex<State>,
+    /// Never held over an await: a call that its caller does not poll any more must not hold up the others.
+    state: std::sync::Mutex<State>,
+    /// Held by who opens the connection.
+    opening: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -64,12 +67,21 @@ struct State {
     timeouts: u32,
 }
 
+impl State {
+    /// The connection and its generation, where it is open.
+    fn open(&self) -> Option<(MultiplexedConnection, u64)> {
+        let connection = self.connection.clone()?;
+        Some((connection, self.generation))
+    }
+}
+
 impl Link {
     pub(crate) fn new(server: Arc<Server>, response: Duration) -> Self {
         Self {
             server,
             response,
-            state: Mutex::default(),
+            state: std::sync::Mutex::default(),
+            opening: Mutex::default(),
         }
     }
 
@@ -135,18 +147,20 @@ impl Link {
         if let Err(error) = &answer
             && class(error) == Class::Reconnect
         {
-            self.broken(used.into_inner(), !error.is_connection_dropped())
-                .await;
+            self.broken(used.into_inner(), !error.is_connection_dropped());
         } else {
-            self.answered().await;
+            self.state().timeouts = 0;
         }
         answer
     }
 
     async fn connection(&self) -> RedisResult<(MultiplexedConnection, u64)> {
-        let mut state = self.state.lock().await;
-        if let Some(connection) = &state.connection {
-            return Ok((connection.clone(), state.generation));
+        if let Some(open) = self.state().open() {
+            return Ok(open);
+        }
+        let _opening = self.opening.lock().await;
+        if let Some(open) = self.state().open() {
+            return Ok(open);
         }
         let connection = match self.connect().await {
             Err(_) if self.is_local() => {
@@ -155,6 +169,7 @@ impl Link {
             }
             connected => connected?,
         };
+        let mut state = self.state();
         state.connection = Some(connection.clone());
         state.generation += 1;
         state.timeouts = 0;
@@ -179,19 +194,18 @@ impl Link {
         }
     }
 
-    async fn broken(&self, generation: u64, only_late: bool) {
-        let mut state = self.state.lock().await;
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn broken(&self, generation: u64, only_late: bool) {
+        let mut state = self.state();
         if state.generation == generation {
             state.timeouts += 1;
             if !only_late || state.timeouts >= TIMEOUTS {
                 state.connection = None;
             }
         }
-    }
-
-    async fn answered(&self) {
-        let mut state = self.state.lock().await;
-        state.timeouts = 0;
     }
 
     /// Loads the library where it is missing. It is never replaced: its name stands for its sources.

@@ -131,10 +131,14 @@ impl Object {
         self.broker.control().call(call, PATIENCE).await
     }
 
-    /// Takes back, in the background, what a call of this handle may still be about to do: it was dropped on its way.
-    /// The same connection keeps the order of the two.
-    pub(crate) fn recall(&self, call: Call) {
-        let control = self.broker.control().clone();
-        self.client().farewell_over(control, call);
+    /// Gives up, in the background, what somebody asked for and does not await any more. Where it was `asking`, its call
+    /// may still be on its way: the same connection keeps the order of the two, or that call would undo this one.
+    pub(crate) fn give_up(&self, call: Call, asking: bool) {
+        if asking {
+            let control = self.broker.control().clone();
+            self.client().farewell_over(control, call);
+        } else {
+            self.client().farewell(call);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Who holds an end of a pipe: a member with a lease, and how it waits.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub(super) struct End {
     lease: Duration,
     watchdog: Mutex<Option<Lease>>,
     closed: CancellationToken,
+    /// A call of it is under way.
+    asking: AtomicBool,
 }
 
 impl End {
@@ -62,6 +65,7 @@ impl End {
             lease,
             watchdog: Mutex::default(),
             closed: CancellationToken::new(),
+            asking: AtomicBool::new(false),
         };
         let sent = Instant::now();
         end.hold(end.member, lease, origin).await?;
@@ -198,7 +202,10 @@ impl End {
     /// One call: its answer, and when to ask again.
     async fn ask_once(&self, call: &Call) -> Result<(Tagged, Instant)> {
         let sent = Instant::now();
-        let mut answer = self.object.send(call).await?;
+        self.asking.store(true, Ordering::Relaxed);
+        let answer = self.object.send(call).await;
+        self.asking.store(false, Ordering::Relaxed);
+        let mut answer = answer?;
         let mut again = ASK_AGAIN;
         if answer.tag == "wait" {
             again = again.min(Duration::from_millis(answer.number()?));
@@ -210,7 +217,8 @@ impl End {
     pub(super) fn leave(&self, wait: u32) {
         let call = self.object.call("pipe_leave");
         let call = call.arg(self.member.as_bytes()).arg(wait);
-        self.object.client().farewell(call);
+        let asking = self.asking.load(Ordering::Relaxed);
+        self.object.give_up(call, asking);
     }
 
     pub(super) fn is_closed(&self) -> bool {

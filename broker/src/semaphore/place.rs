@@ -148,10 +148,6 @@ impl Drop for Place<'_> {
         }
         let object = &self.semaphore.object;
         let call = permit::release(object, self.member, "unused").arg("0");
-        if self.asking {
-            object.recall(call);
-        } else {
-            object.client().farewell(call);
-        }
+        object.give_up(call, self.asking);
     }
 }

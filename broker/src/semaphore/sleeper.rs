@@ -35,6 +35,8 @@ pub(crate) struct Sleeper<'a> {
     before: &'a Permit,
     member: Member,
     sent: Instant,
+    /// Its call is under way.
+    asking: bool,
     /// It may have a row in Redis.
     stands: bool,
 }
@@ -47,6 +49,7 @@ impl<'a> Sleeper<'a> {
             before,
             member: semaphore.object.client().member(),
             sent: Instant::now(),
+            asking: false,
             stands: true,
         }
     }
@@ -93,8 +96,10 @@ impl<'a> Sleeper<'a> {
             .arg(self.member.as_bytes())
             .arg(self.condition.as_str());
         self.sent = Instant::now();
-        let answer = self.object().send(&call).await?;
-        self.read(answer)
+        self.asking = true;
+        let answer = self.object().send(&call).await;
+        self.asking = false;
+        self.read(answer?)
     }
 
     async fn leave(&mut self) -> Result<Asked> {
@@ -162,7 +167,7 @@ impl<'a> Sleeper<'a> {
 impl Drop for Sleeper<'_> {
     fn drop(&mut self) {
         if self.stands {
-            self.object().client().farewell(self.leaving("1"));
+            self.object().give_up(self.leaving("1"), self.asking);
         }
     }
 }

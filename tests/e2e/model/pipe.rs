@@ -17,6 +17,7 @@ use proptest::test_runner::TestRunner;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::all_arrived;
 use crate::fleet::SOON;
 use plain::{End, Plain};
 
@@ -328,6 +329,7 @@ impl<'a> Twins<'a> {
         if let Some(Waiting { call, order }) = waiting {
             order.send(Order::Crash).unwrap();
             assert_eq!(call.await.unwrap(), None);
+            all_arrived(self.brokers).await;
         }
         std::mem::forget(handle);
         let mut ends = redis::cmd("ZADD");

@@ -12,6 +12,8 @@ use tokio::time::timeout;
 use crate::fleet::{SOON, name};
 
 const CLIENTS: usize = 3;
+/// The end (ms) of a lease that ends only where the test says so, as nobody polls who waits.
+const FAR: u64 = u64::MAX >> 12;
 static QUEUES: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Clone, Debug)]
@@ -157,7 +159,8 @@ impl Plain {
 }
 
 /// The queue in Redis, as several clients see it, and the one in memory.
-struct Twins {
+struct Twins<'a> {
+    brokers: &'a [Broker],
     queues: Vec<JoinableQueue<u64>>,
     redis: redis::Connection,
     plain: Plain,
@@ -165,12 +168,13 @@ struct Twins {
     ends: u64,
 }
 
-impl Twins {
-    fn new(brokers: &[Broker], maxsize: usize) -> Self {
+impl<'a> Twins<'a> {
+    fn new(brokers: &'a [Broker], maxsize: usize) -> Self {
         let number = QUEUES.fetch_add(1, Ordering::Relaxed);
         let name = name(&format!("model{number}"));
         let open = |broker: &Broker| broker.joinable_queue(&name).maxsize(maxsize as u64);
         Self {
+            brokers,
             queues: brokers.iter().map(open).collect(),
             redis: RedisServer::shared().connection(),
             plain: Plain {
@@ -256,7 +260,7 @@ impl Twins {
     async fn wait_to_get(&mut self, client: usize) {
         let queue = self.queues[client].clone();
         let wait: Wait = Box::pin(async move { queue.get().await.unwrap() });
-        if let Some(waiter) = self.join_line("getters", wait, None).await {
+        if let Some(waiter) = self.join_line(client, wait, None).await {
             self.plain.getters.push_back(waiter);
         }
     }
@@ -267,14 +271,19 @@ impl Twins {
             queue.put(item).await.unwrap();
             item
         });
-        if let Some(waiter) = self.join_line("putters", wait, Some(item)).await {
+        if let Some(waiter) = self.join_line(client, wait, Some(item)).await {
             self.plain.putters.push_back(waiter);
         }
     }
 
     /// Begins a wait; answers the waiter that stands in line then, nothing where it need not.
-    async fn join_line(&mut self, line: &str, mut wait: Wait, item: Option<u64>) -> Option<Waiter> {
-        let key = self.key(line);
+    async fn join_line(
+        &mut self,
+        client: usize,
+        mut wait: Wait,
+        item: Option<u64>,
+    ) -> Option<Waiter> {
+        let key = self.key(item.map_or("getters", |_| "putters"));
         let before: Vec<Vec<u8>> = self.line(&key);
         let member = async {
             eventually_async("it waits", SOON, async || {
@@ -291,11 +300,15 @@ impl Twins {
         };
         self.plain.sweep();
         match ended {
-            Err(member) => Some(Waiter {
-                member,
-                item,
-                wait: Some(wait),
-            }),
+            Err(member) => {
+                self.all_arrived(client).await;
+                self.set_lease_end(&member, FAR);
+                Some(Waiter {
+                    member,
+                    item,
+                    wait: Some(wait),
+                })
+            }
             Ok(put) if item.is_some() => {
                 assert!(self.plain.room() > 0);
                 self.plain.push(put);
@@ -306,6 +319,21 @@ impl Twins {
                 None
             }
         }
+    }
+
+    /// Waits until the calls of a client have arrived, also of one that is not polled any more: else a late one renews a
+    /// lease after the test has set its end. Small and large calls have a connection each, which keeps their order.
+    async fn all_arrived(&self, client: usize) {
+        self.brokers[client].ping().await.unwrap();
+        let empty = self.brokers[client].queue::<u64>(&name("model.empty"));
+        let got = empty.get_nowait().await;
+        assert!(matches!(got, Err(GetError::Empty)), "{got:?}");
+    }
+
+    fn set_lease_end(&mut self, member: &[u8], end: u64) {
+        let mut set = redis::cmd("ZADD");
+        set.arg(self.key("members")).arg("XX").arg(end).arg(member);
+        set.exec(&mut self.redis).unwrap();
     }
 
     fn line(&mut self, key: &str) -> Vec<Vec<u8>> {
@@ -342,9 +370,7 @@ impl Twins {
         }
         let member = index.get(&members);
         self.ends += 1;
-        let mut end = redis::cmd("ZADD");
-        end.arg(self.key("members")).arg(self.ends).arg(member);
-        end.exec(&mut self.redis).unwrap();
+        self.set_lease_end(member, self.ends);
         self.plain.ended.push(member.clone());
     }
 

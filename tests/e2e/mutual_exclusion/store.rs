@@ -108,6 +108,7 @@ impl Store {
 }
 
 fn serve(client: TcpStream, books: &Mutex<Books>) {
+    client.set_nodelay(true).unwrap();
     let mut answers = client.try_clone().unwrap();
     for line in BufReader::new(client).lines().map_while(Result::ok) {
         let answer = books
@@ -115,7 +116,7 @@ fn serve(client: TcpStream, books: &Mutex<Books>) {
             .unwrap_or_else(PoisonError::into_inner)
             .obey(&line);
         if let Some(answer) = answer
-            && writeln!(answers, "{answer}").is_err()
+            && answers.write_all(format!("{answer}\n").as_bytes()).is_err()
         {
             return;
         }
