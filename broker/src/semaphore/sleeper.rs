@@ -8,6 +8,7 @@ use super::Semaphore;
 use super::permit::{Permit, Row};
 use crate::error::{Error, Result};
 use crate::ids::Name;
+use crate::lending::while_waiting;
 use crate::object::{ASK_AGAIN, Granted, Mail, Member, Object};
 use crate::reply::Tagged;
 use crate::task_queue::deadline_after;
@@ -53,6 +54,10 @@ impl<'a> Sleeper<'a> {
 
     /// Gives the lock up and sleeps; the lock anew, and whether it was notified.
     pub(crate) async fn sleep(mut self, deadline: Instant) -> Result<(Permit, bool)> {
+        while_waiting(self.sleep_until(deadline)).await
+    }
+
+    async fn sleep_until(&mut self, deadline: Instant) -> Result<(Permit, bool)> {
         let mut mail = self.object().client().mail(self.member).await;
         let (mut deadline, mut fell_asleep) = (deadline, false);
         loop {
