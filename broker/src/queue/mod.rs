@@ -123,7 +123,7 @@ impl<T, F: Format<T>> Queue<T, F> {
             shared.terms.maxsize = Some(n);
             return self;
         }
-        let mut shared = Shared::new(self.shared.object.clone());
+        let mut shared = Shared::new(self.shared.object().clone());
         shared.terms = shared::Terms {
             maxsize: Some(n),
             ..self.shared.terms
@@ -135,7 +135,7 @@ impl<T, F: Format<T>> Queue<T, F> {
     /// What another process opens it by.
     #[must_use]
     pub fn name(&self) -> &Name {
-        self.shared.object.name()
+        self.shared.object().name()
     }
 
     /// Puts an item, waiting for room. In Python this is `Queue.put`.
