@@ -19,7 +19,9 @@ register("renew", { "allow-oom" }, function(keys, args)
     end
     letters[i - 2] = kept and "k" or "l"
   end
-  redis.call("PEXPIRE", keys[META], "172800000", "GT") -- what is in use must not expire as something idle
+  for key = META, LOG do -- what is in use must not expire as something idle
+    redis.call("PEXPIRE", keys[key], whole(IDLE_TTL), "GT")
+  end
   keep_alive(keys, args[1])
   return table.concat(letters)
 end)

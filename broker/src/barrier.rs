@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrival::Arrival;
+use serde::{Serialize, Serializer};
 
 use crate::broker::Broker;
 use crate::error::{Error, Result};
@@ -61,6 +62,12 @@ impl Barrier {
             timeout: Duration::MAX,
             action: None,
         }
+    }
+
+    /// The same, once it is sure to live for as long as this handle.
+    pub(crate) async fn attached(self) -> Result<Self> {
+        self.hold.attached().await?;
+        Ok(self)
     }
 
     /// Sets what the last one to arrive does, in its own process, before anybody passes. If it fails, the barrier breaks.
@@ -149,5 +156,12 @@ impl Barrier {
         let mut answer = self.hold.look("barrier_look", |call| call).await?;
         let waiting = answer.number()? as u32;
         Ok((answer.tag, waiting))
+    }
+}
+
+/// As its name, by which another process opens it.
+impl Serialize for Barrier {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.name().serialize(serializer)
     }
 }

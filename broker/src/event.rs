@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::broker::Broker;
@@ -13,7 +14,7 @@ use crate::lending::while_waiting;
 use crate::object::{ASK_AGAIN, Caller, Hold, Object, WAITING_LEASE};
 use crate::task_queue::deadline_after;
 
-const EVENT: Kind = Kind {
+pub(crate) const EVENT: Kind = Kind {
     word: "event",
     parts: &["meta", "members", "log", "waiters"],
 };
@@ -42,6 +43,12 @@ impl Broker {
 impl Event {
     fn over(object: Object) -> Self {
         Self(Arc::new(Hold::new(object)))
+    }
+
+    /// The same, once it is sure to live for as long as this handle.
+    pub(crate) async fn attached(self) -> Result<Self> {
+        self.0.attached().await?;
+        Ok(self)
     }
 
     /// What another process opens it by.
@@ -90,6 +97,13 @@ impl Event {
             return Ok(false);
         }
         while_waiting(waiter.wait(deadline)).await
+    }
+}
+
+/// As its name, by which another process opens it.
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.name().serialize(serializer)
     }
 }
 

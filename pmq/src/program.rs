@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use pmq_broker::pool::PoolBuilder;
-use pmq_broker::{Broker, Config, Error, Pool, PoolError, fleet};
+use pmq_broker::process::cpu_count;
+use pmq_broker::{Broker, Config, Error, Pool, PoolError};
 use pmq_worker::{Worker, WorkerError};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::JoinSet;
@@ -145,7 +146,7 @@ impl Parent {
         if self.is_local {
             return Ok(thread::available_parallelism().map_or(1, usize::from));
         }
-        Ok(fleet::slots(&self.broker, None).await?.max(1))
+        cpu_count(&self.broker).await
     }
 
     /// A pool of `n` processes: of its own where the broker is local, of the fleet otherwise. In Python this is

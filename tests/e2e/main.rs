@@ -13,6 +13,7 @@ mod site;
 mod store;
 
 mod admin;
+mod anonymous;
 mod attempts;
 mod bad_input;
 mod barrier;

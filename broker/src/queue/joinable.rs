@@ -4,6 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use super::turn::Until;
 use super::{Format, Json, QUEUE, Queue};
 use crate::broker::Broker;
@@ -60,6 +62,11 @@ impl<T, F: Format<T>> JoinableQueue<T, F> {
         Self(queue)
     }
 
+    /// The same, once it is sure to live for as long as this handle.
+    pub(crate) async fn attached(self) -> Result<Self> {
+        Ok(Self(self.0.attached().await?))
+    }
+
     /// Bounds it, as [`Queue::maxsize`] does. In Python this is `JoinableQueue(maxsize=n)`.
     #[must_use]
     pub fn maxsize(self, n: u64) -> Self {
@@ -85,5 +92,12 @@ impl<T, F: Format<T>> JoinableQueue<T, F> {
     /// Waits up to `timeout` for that; answers whether it came.
     pub async fn join_timeout(&self, timeout: Duration) -> Result<bool> {
         self.0.shared.join(Until::after(timeout)).await
+    }
+}
+
+/// As its name, by which another process opens it.
+impl<T, F: Format<T>> Serialize for JoinableQueue<T, F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.name().serialize(serializer)
     }
 }

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Serialize, Serializer};
 
 use crate::broker::Broker;
 use crate::error::Result;
@@ -45,7 +46,7 @@ pub use joinable::JoinableQueue;
 pub use shared::ITEM_LIMIT;
 pub use simple::SimpleQueue;
 
-const QUEUE: Kind = Kind {
+pub(crate) const QUEUE: Kind = Kind {
     word: "queue",
     parts: &[
         "meta", "members", "log", "items", "getters", "putters", "granted", "rooms", "joiners",
@@ -110,6 +111,12 @@ impl<T, F: Format<T>> Queue<T, F> {
             shared: Arc::new(Shared::new(object)),
             types: PhantomData,
         }
+    }
+
+    /// The same, once it is sure to live for as long as this handle.
+    pub(crate) async fn attached(self) -> Result<Self> {
+        self.shared.hold.attached().await?;
+        Ok(self)
     }
 
     /// Bounds it to `n` items; 0 is no bound, which is the default. In Python this is `Queue(maxsize=n)`.
@@ -288,5 +295,12 @@ impl<T, F: Format<T>> Queue<T, F> {
     /// is `Queue.cancel_join_thread`.
     pub fn cancel_join_thread(&self) {
         self.shared.cancel_join_thread();
+    }
+}
+
+/// As its name, by which another process opens it.
+impl<T, F: Format<T>> Serialize for Queue<T, F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.name().serialize(serializer)
     }
 }

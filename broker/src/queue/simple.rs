@@ -1,5 +1,7 @@
 //! The queue with the fewest words. In Python this is `multiprocessing.SimpleQueue`.
 
+use serde::{Serialize, Serializer};
+
 use super::{Format, GetError, Json, PutError, QUEUE, Queue};
 use crate::broker::Broker;
 use crate::error::Result;
@@ -61,5 +63,12 @@ impl<T, F: Format<T>> SimpleQueue<T, F> {
     /// Ends puts and gets of this process. In Python this is `SimpleQueue.close`.
     pub fn close(&self) {
         self.0.close();
+    }
+}
+
+/// As its name, by which another process opens it.
+impl<T, F: Format<T>> Serialize for SimpleQueue<T, F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.name().serialize(serializer)
     }
 }

@@ -46,7 +46,7 @@ impl<'a> Sleeper<'a> {
             semaphore,
             condition,
             before,
-            member: semaphore.object.client().member(),
+            member: semaphore.object().client().member(),
             sent: Instant::now(),
             stands: true,
         }
@@ -160,7 +160,7 @@ impl<'a> Sleeper<'a> {
     }
 
     fn object(&self) -> &'a Object {
-        &self.semaphore.object
+        self.semaphore.object()
     }
 }
 
@@ -176,7 +176,7 @@ impl Drop for Sleeper<'_> {
 impl Permit {
     /// [`Error::NotAcquired`] where it is of another lock, [`Error::GrantLost`] where it is lost.
     pub(crate) fn require(&self, semaphore: &Semaphore, call: &'static str) -> Result<()> {
-        let (own, wanted) = (&self.object, &semaphore.object);
+        let (own, wanted) = (&self.object, semaphore.object());
         if own.word() != wanted.word() || own.name() != wanted.name() {
             return Err(Error::NotAcquired {
                 kind: wanted.word(),
