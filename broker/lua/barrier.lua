@@ -36,8 +36,10 @@ local function begin(o, phase)
   o.m.generation, o.m.phase = n, phase
   if phase then
     redis.call("HSET", o.keys[META], "phase", phase)
+    redis.call("PERSIST", o.keys[META])
   else
     redis.call("HDEL", o.keys[META], "phase")
+    redis.call("PEXPIRE", o.keys[META], whole(IDLE_TTL))
   end
 end
 
@@ -71,6 +73,11 @@ function BARRIER.drop(o, member)
   if redis.call("ZREM", o.keys[WAITERS], member) == 1 then
     break_line(o, "broken")
   end
+end
+
+-- A broken one stays broken; one that nobody waits at is like a new one.
+function BARRIER.is_idle(o)
+  return not o.m.phase
 end
 
 -- barrier_wait: arrive, and wait until all parties have. Asked again, it answers what became of it.

@@ -7,6 +7,11 @@ function EVENT.drop(o, member)
   redis.call("ZREM", o.keys[WAITERS], member)
 end
 
+-- The flag stays; that it was set once says something only to who waits.
+function EVENT.is_idle(o)
+  return not o.m.set
+end
+
 -- event_set: set the event, and wake who waits, at most 500 a call.
 --
 -- KEYS      the object's keys (object): meta, members, log, waiters
@@ -22,6 +27,8 @@ step("event_set", { "allow-oom" }, EVENT, function(o)
   if o.args[5] == "1" and not o.m.set then
     sets = sets + 1
     redis.call("HSET", keys[META], "set", "1", "sets", whole(sets))
+    redis.call("PERSIST", keys[META])
+    o.m.set = "1"
   end
   local woken = redis.call("ZRANGEBYSCORE", keys[WAITERS], "-inf", "(" .. whole(sets), "LIMIT", "0", CHUNK)
   if woken[1] then
@@ -44,6 +51,8 @@ end)
 
 step("event_clear", { "allow-oom" }, EVENT, function(o)
   redis.call("HDEL", o.keys[META], "set")
+  redis.call("PEXPIRE", o.keys[META], whole(IDLE_TTL))
+  o.m.set = nil
   return { "ok" }, true
 end)
 

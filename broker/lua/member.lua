@@ -19,7 +19,9 @@ register("renew", { "allow-oom" }, function(keys, args)
     end
     letters[i - 2] = kept and "k" or "l"
   end
-  redis.call("PEXPIRE", keys[META], "172800000", "GT") -- what is in use must not expire as something idle
+  for key = META, LOG do -- what is in use must not expire as something idle
+    redis.call("PEXPIRE", keys[key], whole(IDLE_TTL), "GT")
+  end
   keep_alive(keys, args[1])
   return table.concat(letters)
 end)
@@ -47,11 +49,11 @@ register("attach", {}, function(keys, args)
   return { "ok" }
 end)
 
--- detach: end a member that holds nothing of an object but the object itself. An anonymous object goes with its last one.
+-- detach: end members that hold nothing of an object but the object itself. An anonymous object goes with its last one.
 --
 -- KEYS      the object's keys (object)
 -- ARGV[1]   time to live of an anonymous object (ms), or ""
--- ARGV[2]   member (16 bytes)
+-- ARGV[2..] members (16 bytes each)
 -- Returns   {"ok"}
 
 register("detach", { "allow-oom" }, function(keys, args)
@@ -60,8 +62,8 @@ register("detach", { "allow-oom" }, function(keys, args)
     return problem
   end
   redis.call("HLEN", keys[LOG]) -- a wrong type fails here, before the first write
-  redis.call("ZREM", keys[MEMBERS], args[2])
-  redis.call("HDEL", keys[LOG], args[2])
+  redis.call("ZREM", keys[MEMBERS], unpack(args, 2))
+  redis.call("HDEL", keys[LOG], unpack(args, 2))
   if args[1] ~= "" and redis.call("ZCARD", keys[MEMBERS]) == 0 then
     redis.call("UNLINK", unpack(keys))
   end

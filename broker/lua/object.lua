@@ -5,6 +5,8 @@
 local MEMBERS, LOG, WAITERS = 2, 3, 4
 
 local WAITING_LEASE = 5000 -- ms: who waits asks again every 2 s, so that a dead one is passed over soon
+local IDLE_TTL = 172800000 -- ms: what nobody uses and nobody misses goes within two days
+local RENEW_EVERY = 256 -- calls of a member, far less than it makes within that time
 local SWEEP = 50 -- members a call whose lease has ended
 
 -- An anonymous object goes with its last holder: its keys expire unless somebody renews them.
@@ -57,10 +59,20 @@ local function next_ticket(line, us)
   return whole(math.max(us, last[2] and tonumber(last[2]) + 1 or 0))
 end
 
+-- What is known of members goes when nobody has used the object for long, and so does the object where its kind says so.
+local function expire_idle(o, kind)
+  redis.call("PEXPIRE", o.keys[MEMBERS], whole(IDLE_TTL))
+  redis.call("PEXPIRE", o.keys[LOG], whole(IDLE_TTL))
+  if kind.is_idle and kind.is_idle(o) then
+    redis.call("PEXPIRE", o.keys[META], whole(IDLE_TTL))
+  end
+end
+
 -- Registers a numbered step of a member: its arguments begin with the time to live of an anonymous object (ms, or ""),
 -- the member (16 bytes), the number of its call and its lease (ms). The number is used up when `body` did something
 -- (its second answer): the last number again answers the same, a lower one is lost. `kind.fields` are read from meta
--- into o.m; `kind.drop(o, member)` takes back what a member held whose lease has ended; o.leave ends the caller's row.
+-- into o.m; `kind.drop(o, member)` takes back what a member held whose lease has ended; `kind.is_idle(o)`, where there is one, tells whether
+-- meta says nothing that would be missed if nobody came for long; o.leave ends the caller's row.
 -- A body whose answer is large keeps that itself: it answers a third value, which is logged instead, and of which
 -- `kind.recall(keys, member, logged)` makes the answer again.
 local function step(verb, flags, kind, body)
@@ -103,6 +115,9 @@ local function step(verb, flags, kind, body)
     end
     if not m[1] then
       redis.call("HSET", keys[META], "layout", LAYOUT)
+    end
+    if not (done and log) or number % RENEW_EVERY == 0 then -- who waits does that with each call
+      expire_idle(o, kind)
     end
     keep_alive(keys, args[1])
     return reply

@@ -9,7 +9,6 @@
 local ITEMS, GETTERS, PUTTERS, GRANTED, ROOMS, JOINERS, GOT = 4, 5, 6, 7, 8, 9, 10
 local FIRST_ITEM = 8 -- argument of queue_put
 local SMALL = 2048 -- bytes: as many frames as a call may move of this size are within its bytes
-local IDLE_QUEUE_TTL = 172800000 -- ms: the bound of a queue that is empty and unused is kept for two days
 
 -- What a get answered is in `got`, so that it can be answered again; in the log it would be copied three times.
 local RUN = "" -- stands for it in the log
@@ -426,7 +425,7 @@ register("queue_leave", { "allow-oom" }, function(keys, args)
   write_size(o)
   if redis.call("ZCARD", keys[MEMBERS]) == 0 and redis.call("LLEN", keys[ITEMS]) == 0 then
     if m[2] or tonumber(m[3] or "0") > 0 then
-      redis.call("PEXPIRE", keys[META], whole(IDLE_QUEUE_TTL))
+      redis.call("PEXPIRE", keys[META], whole(IDLE_TTL)) -- its bound is kept for a while
     else
       redis.call("UNLINK", keys[META])
     end

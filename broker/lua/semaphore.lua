@@ -4,8 +4,7 @@
 -- the step that frees one. Permits are free only while nobody waits, and `line` says whether somebody may, so an
 -- uncontended call looks at nothing else.
 
-local IDLE_TTL = 172800000 -- ms: one that nobody uses goes within two days; its fence grows with the clock anyway
-local PROLONG_AFTER = 86400 -- s since the last grant; so every use prolongs it, but few pay for that
+local PROLONG_AFTER = 86400 -- s since the last grant; so every use prolongs it (IDLE_TTL), but few pay for that
 local GRANT_LEASE = 3000 -- ms: who waits and is granted says soon that it knows, or another gets it
 local POST_LEASE = 30000 -- ms: a post is known by its caller for longer than anybody sends it again
 

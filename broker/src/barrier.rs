@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrival::Arrival;
+use serde::{Serialize, Serializer};
 
 use crate::broker::Broker;
 use crate::error::{Error, Result};
 use crate::ids::Name;
 use crate::keys::Kind;
-use crate::object::{Handle, Object};
+use crate::object::{Hold, Object};
 use crate::task_queue::deadline_after;
 
 const BARRIER: Kind = Kind {
@@ -33,7 +34,7 @@ type Action = dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Cause>> + Send>
 /// [`Barrier::abort`]: then everybody who waits or comes gets [`Error::BrokenBarrier`], until [`Barrier::reset`].
 #[derive(Clone)]
 pub struct Barrier {
-    handle: Arc<Handle>,
+    hold: Arc<Hold>,
     parties: u32,
     timeout: Duration,
     action: Option<Arc<Action>>,
@@ -57,11 +58,17 @@ impl Broker {
 impl Barrier {
     fn over(object: Object, parties: u32) -> Self {
         Self {
-            handle: Arc::new(Handle::new(object)),
+            hold: Arc::new(Hold::new(object)),
             parties,
             timeout: Duration::MAX,
             action: None,
         }
+    }
+
+    /// The same, once it is sure to live for as long as this handle.
+    pub(crate) async fn attached(self) -> Result<Self> {
+        self.hold.attached().await?;
+        Ok(self)
     }
 
     /// Sets what the last one to arrive does, in its own process, before anybody passes. If it fails, the barrier breaks.
@@ -90,7 +97,7 @@ impl Barrier {
     /// What another process opens it by.
     #[must_use]
     pub fn name(&self) -> &Name {
-        self.handle.object().name()
+        self.hold.object().name()
     }
 
     /// How many meet. In Python this is `Barrier.parties`.
@@ -117,7 +124,7 @@ impl Barrier {
             return Err(Error::BadOption(text));
         }
         let deadline = deadline_after(timeout);
-        self.handle.held().await?;
+        self.hold.attached().await?;
         loop {
             if let Some(index) = Arrival::new(self).pass(deadline).await? {
                 return Ok(index);
@@ -127,18 +134,12 @@ impl Barrier {
 
     /// Breaks it: who waits or comes gets [`Error::BrokenBarrier`]. In Python this is `Barrier.abort`.
     pub async fn abort(&self) -> Result<()> {
-        self.handle
-            .step("barrier_abort", |call| call)
-            .await
-            .map(drop)
+        self.hold.step("barrier_abort", |call| call).await.map(drop)
     }
 
     /// Opens it anew, also a broken one. Who waits gets [`Error::BrokenBarrier`]. In Python this is `Barrier.reset`.
     pub async fn reset(&self) -> Result<()> {
-        self.handle
-            .step("barrier_reset", |call| call)
-            .await
-            .map(drop)
+        self.hold.step("barrier_reset", |call| call).await.map(drop)
     }
 
     /// Whether it is broken. In Python this is `Barrier.broken`.
@@ -153,9 +154,15 @@ impl Barrier {
     }
 
     async fn look(&self) -> Result<(String, u32)> {
-        let object = self.handle.held().await?;
-        let mut answer = object.send(&object.look("barrier_look")).await?;
+        let mut answer = self.hold.look("barrier_look", |call| call).await?;
         let waiting = answer.number()? as u32;
         Ok((answer.tag, waiting))
+    }
+}
+
+/// As its name, by which another process opens it.
+impl Serialize for Barrier {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.name().serialize(serializer)
     }
 }

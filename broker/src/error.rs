@@ -95,6 +95,34 @@ pub enum Error {
         name: Name,
     },
 
+    /// A call of a condition without its lock. In Python this is `AssertionError`.
+    #[error("must acquire {kind} {name} before using {call}()")]
+    NotAcquired {
+        /// The word for the object.
+        kind: &'static str,
+        /// Its name.
+        name: Name,
+        /// The call.
+        call: &'static str,
+    },
+
+    /// The barrier is broken, or was while this party waited. In Python this is `BrokenBarrierError`.
+    #[error("barrier {name} is broken")]
+    BrokenBarrier {
+        /// Its name.
+        name: Name,
+    },
+
+    /// The action of a barrier failed in this process, which broke the barrier.
+    #[error("the action of barrier {name} failed")]
+    BarrierAction {
+        /// Its name.
+        name: Name,
+        /// The action's error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// An end of a pipe is no longer held: its lease ended, as the broker was away or this process stood still.
     #[error(
         "this end of pipe {name} was lost: its lease ended, so the other end takes it for closed"
@@ -133,18 +161,25 @@ pub enum Error {
         name: Name,
     },
 
-    /// An index beyond the ends. In Python this is `IndexError`.
-    #[error("index out of range in {kind} {name}")]
-    OutOfRange {
+    /// `join_thread` before `close`. In Python this is `AssertionError`.
+    #[error("{kind} {name} is not closed")]
+    NotClosed {
         /// The word for the object.
         kind: &'static str,
         /// Its name.
         name: Name,
     },
 
-    /// `join_thread` before `close`. In Python this is `AssertionError`.
-    #[error("{kind} {name} is not closed")]
-    NotClosed {
+    /// More items are told to be finished than were put. In Python this is `ValueError` of `JoinableQueue.task_done`.
+    #[error("task_done of queue {name} called too many times")]
+    TooManyDone {
+        /// The queue.
+        name: Name,
+    },
+
+    /// An index beyond the ends. In Python this is `IndexError`.
+    #[error("index out of range in {kind} {name}")]
+    OutOfRange {
         /// The word for the object.
         kind: &'static str,
         /// Its name.
@@ -157,13 +192,6 @@ pub enum Error {
         /// The word for the object.
         kind: &'static str,
         /// Its name.
-        name: Name,
-    },
-
-    /// More items are told to be finished than were put. In Python this is `ValueError` of `JoinableQueue.task_done`.
-    #[error("task_done of queue {name} called too many times")]
-    TooManyDone {
-        /// The queue.
         name: Name,
     },
 
@@ -192,34 +220,6 @@ pub enum Error {
         kind: &'static str,
         /// Its name.
         name: Name,
-    },
-
-    /// A call of a condition without its lock. In Python this is `AssertionError`.
-    #[error("must acquire {kind} {name} before using {call}()")]
-    NotAcquired {
-        /// The word for the object.
-        kind: &'static str,
-        /// Its name.
-        name: Name,
-        /// The call.
-        call: &'static str,
-    },
-
-    /// The barrier is broken, or was while this party waited. In Python this is `BrokenBarrierError`.
-    #[error("barrier {name} is broken")]
-    BrokenBarrier {
-        /// Its name.
-        name: Name,
-    },
-
-    /// The action of a barrier failed in this process, which broke the barrier.
-    #[error("the action of barrier {name} failed")]
-    BarrierAction {
-        /// Its name.
-        name: Name,
-        /// The action's error.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
     },
 
     /// The data was written by a newer pmq.
@@ -331,6 +331,26 @@ impl Error {
             Self::Conflict { .. } => "choose another id, or submit exactly the same task again",
             Self::Full { .. } => "wait for workers or consumers, or raise the limit of the queue",
             Self::NewerLayout(_) => "use a pmq at least as new as the one that wrote the queue",
+            Self::TooLarge { .. } => {
+                "put large data into a file or an object store and submit its name"
+            }
+            Self::Unexpected { .. } => {
+                "does something else write under this namespace? `pmq doctor` looks closer"
+            }
+            Self::LeaseLost { .. } => {
+                "stop what it held, which may run elsewhere; a longer lease outlives a longer outage"
+            }
+            Self::BadUrl(_) => "write it as redis://[user@]host[:port][/db], or rediss:// for TLS",
+            Self::Unreadable { .. } => {
+                "something else wrote it, or with other types; both sides must agree on them"
+            }
+            _ => return self.hint_of_object(),
+        })
+    }
+
+    /// Likewise of the words of multiprocessing.
+    fn hint_of_object(&self) -> Option<&'static str> {
+        Some(match self {
             Self::GrantLost { .. } => {
                 "stop what it guarded; writes that carry its fence can be told from those of the next holder"
             }
@@ -359,13 +379,7 @@ impl Error {
             Self::BrokenBarrier { .. } | Self::BarrierAction { .. } => {
                 "a party timed out, died, failed or aborted; reset the barrier to use it again"
             }
-            Self::TooLarge { .. } => {
-                "put large data into a file or an object store and submit its name"
-            }
-            Self::Unexpected { .. } => {
-                "does something else write under this namespace? `pmq doctor` looks closer"
-            }
-            _ => return None,
+            _ => return None, // the others say it themselves
         })
     }
 }

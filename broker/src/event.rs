@@ -9,10 +9,11 @@ use crate::broker::Broker;
 use crate::error::Result;
 use crate::ids::Name;
 use crate::keys::Kind;
-use crate::object::{ASK_AGAIN, Caller, Handle, Object, WAITING_LEASE};
+use crate::lending::while_waiting;
+use crate::object::{ASK_AGAIN, Caller, Hold, Object, WAITING_LEASE};
 use crate::task_queue::deadline_after;
 
-const EVENT: Kind = Kind {
+pub(crate) const EVENT: Kind = Kind {
     word: "event",
     parts: &["meta", "members", "log", "waiters"],
 };
@@ -22,7 +23,7 @@ const EVENT: Kind = Kind {
 /// Whoever waits when it is set is woken, also where it is cleared again at once. (Python's `Event.wait` may answer
 /// `False` then.)
 #[derive(Clone)]
-pub struct Event(Arc<Handle>);
+pub struct Event(Arc<Hold>);
 
 impl Broker {
     /// The event of this name.
@@ -40,7 +41,13 @@ impl Broker {
 
 impl Event {
     fn over(object: Object) -> Self {
-        Self(Arc::new(Handle::new(object)))
+        Self(Arc::new(Hold::new(object)))
+    }
+
+    /// The same, once it is sure to live for as long as this handle.
+    pub(crate) async fn attached(self) -> Result<Self> {
+        self.0.attached().await?;
+        Ok(self)
     }
 
     /// What another process opens it by.
@@ -68,8 +75,7 @@ impl Event {
 
     /// Whether it is set. In Python this is `Event.is_set`.
     pub async fn is_set(&self) -> Result<bool> {
-        let object = self.0.held().await?;
-        let answer = object.send(&object.look("event_look")).await?;
+        let answer = self.0.look("event_look", |call| call).await?;
         Ok(answer.tag == "set")
     }
 
@@ -82,14 +88,14 @@ impl Event {
     /// Waits up to `timeout` until it is set; whether it is. In Python this is `Event.wait(timeout)`.
     pub async fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
         let deadline = deadline_after(timeout);
-        let mut waiter = Waiter::new(self.0.held().await?);
+        let mut waiter = Waiter::new(self.0.attached().await?);
         if waiter.ask(!timeout.is_zero()).await? {
             return Ok(true);
         }
         if timeout.is_zero() {
             return Ok(false);
         }
-        waiter.wait(deadline).await
+        while_waiting(waiter.wait(deadline)).await
     }
 }
 
@@ -109,10 +115,7 @@ impl<'a> Waiter<'a> {
     fn new(object: &'a Object) -> Self {
         Self {
             object,
-            caller: Caller {
-                member: object.client().member(),
-                number: 1,
-            },
+            caller: Caller::new(object),
             since: String::new(),
             sent: Instant::now(),
             asking: false,
@@ -136,7 +139,7 @@ impl<'a> Waiter<'a> {
 
     fn call(&self, wait: bool) -> crate::functions::Call {
         self.caller
-            .call(self.object, "event_wait", WAITING_LEASE.as_millis())
+            .call(self.object, "event_wait", WAITING_LEASE)
             .arg(&self.since)
             .arg(if wait { "1" } else { "0" })
     }

@@ -4,6 +4,7 @@ mod permit;
 mod place;
 mod sleeper;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -16,7 +17,7 @@ use crate::broker::{Broker, PATIENCE};
 use crate::error::{Error, Result};
 use crate::ids::Name;
 use crate::keys::Kind;
-use crate::object::Object;
+use crate::object::{Hold, Object};
 use crate::reply::{self, Tagged};
 use crate::task_queue::{DEFAULT_LEASE, deadline_after};
 
@@ -37,7 +38,7 @@ const LOCK: Kind = Kind {
 /// A permit that is held goes back when its holder dies. Who waits is served in order.
 #[derive(Clone)]
 pub struct Semaphore {
-    object: Object,
+    hold: Arc<Hold>,
     permits: u64,
     bounded: bool,
     lease: Duration,
@@ -79,7 +80,7 @@ impl Broker {
 impl Semaphore {
     fn over(object: Object, permits: u64) -> Self {
         Self {
-            object,
+            hold: Arc::new(Hold::new(object)),
             permits,
             bounded: false,
             lease: DEFAULT_LEASE,
@@ -110,7 +111,7 @@ impl Semaphore {
     /// What another process opens it by.
     #[must_use]
     pub fn name(&self) -> &Name {
-        self.object.name()
+        self.object().name()
     }
 
     /// Waits for a permit, behind those who wait already. Dropping the future gives the place up. In Python this is
@@ -128,11 +129,14 @@ impl Semaphore {
 
     /// Waits up to `timeout` for a permit. In Python this is `Semaphore.acquire(timeout=...)`.
     pub async fn acquire_timeout(&self, timeout: Duration) -> Result<Option<Permit>> {
-        Place::new(self, deadline_after(timeout)).wait().await
+        let deadline = deadline_after(timeout);
+        self.hold.attached().await?;
+        Place::new(self, deadline).wait().await
     }
 
     /// Takes a permit if one is free. In Python this is `Semaphore.acquire(block=False)`.
     pub async fn acquire_nowait(&self) -> Result<Option<Permit>> {
+        self.hold.attached().await?;
         Place::new(self, deadline_after(PATIENCE)).look().await
     }
 
@@ -142,19 +146,19 @@ impl Semaphore {
     /// A bounded semaphore frees one that was [leaked](Permit::leak), else the one that was held longest, whose holder
     /// loses it. It answers [`Error::NotHeld`] where all are free: Python's `ValueError`.
     pub async fn release(&self) -> Result<()> {
-        let caller = self.object.client().member();
-        let call = self
-            .object
+        let object = self.hold.attached().await?;
+        let caller = object.client().member();
+        let call = object
             .call("sem_post")
             .arg(caller.as_bytes())
             .arg(self.permits)
             .arg(if self.bounded { "1" } else { "0" });
-        let mut answer = self.object.send(&call).await?;
+        let mut answer = object.send(&call).await?;
         match answer.tag.as_str() {
             "ok" => Ok(()),
             "other" => Err(self.other(&mut answer)?),
             _ => Err(Error::NotHeld {
-                kind: self.object.word(),
+                kind: self.object().word(),
                 name: self.name().clone(),
             }),
         }
@@ -178,8 +182,9 @@ impl Semaphore {
 
     /// Permits in all, free, held; how many wait.
     async fn look(&self) -> Result<[String; 4]> {
-        let look = self.object.look("sem_look");
-        let answer = reply::items(self.object.send_raw(&look).await?, look.verb)?;
+        let object = self.hold.attached().await?;
+        let look = object.look("sem_look");
+        let answer = reply::items(object.send_raw(&look).await?, look.verb)?;
         let texts: Result<Vec<_>> = answer
             .into_iter()
             .map(|item| reply::text(item, look.verb))
@@ -192,13 +197,17 @@ impl Semaphore {
         Ok(self.value().await? == 0)
     }
 
+    fn object(&self) -> &Object {
+        self.hold.object()
+    }
+
     pub(crate) fn lost_error(&self) -> Error {
-        permit::lost_error(&self.object)
+        permit::lost_error(self.object())
     }
 
     fn other(&self, answer: &mut Tagged) -> Result<Error> {
         Ok(Error::OtherSize {
-            kind: self.object.word(),
+            kind: self.object().word(),
             name: self.name().clone(),
             size: answer.number()?,
             asked: self.permits,

@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
         .handle(PUT, put)
         .handle(GET, get)
         .run(async |parent| {
-            let queue = parent.manager().queue().await?;
+            let queue = parent.manager().anonymous_queue().await?;
 
             let put = parent.start(Process::new(PUT, &queue)?).await?;
             put.join().await?;

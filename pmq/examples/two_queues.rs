@@ -30,8 +30,8 @@ async fn main() -> anyhow::Result<()> {
         .handle(WORK, work)
         .run(async |parent| {
             let (tasks, done) = (
-                parent.manager().queue().await?,
-                parent.manager().queue().await?,
+                parent.manager().anonymous_queue().await?,
+                parent.manager().anonymous_queue().await?,
             );
             for number in 0..10 {
                 tasks.put(format!("task no {number}")).await?;

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use pmq_broker::pool::PoolBuilder;
-use pmq_broker::process::{active_children, at_exit};
-use pmq_broker::{Broker, Config, Error, Manager, Pool, PoolError, Process, ProcessError, fleet};
+use pmq_broker::process::{active_children, at_exit, cpu_count};
+use pmq_broker::{Broker, Config, Error, Manager, Pool, PoolError, Process, ProcessError};
 use pmq_worker::{Worker, WorkerError};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::JoinSet;
@@ -116,7 +116,7 @@ impl Program {
             for handler in self.handlers {
                 handler(&mut worker);
             }
-            return Ok(role.work(worker).await?);
+            return Ok(Box::pin(role.work(worker)).await?);
         }
         let crews = Arc::new(Mutex::new(JoinSet::new()));
         let hands = Arc::new(tokio::sync::Mutex::default());
@@ -127,7 +127,7 @@ impl Program {
             crews: crews.clone(),
             hands: hands.clone(),
         };
-        let ended = broker.clone().scope(main(parent)).await;
+        let ended = broker.clone().scope(Box::pin(main(parent))).await;
         let joined = end_children(&broker).await;
         let hands = hands.lock().await.take();
         if let Some(hands) = hands {
@@ -174,7 +174,7 @@ impl Parent {
         if self.is_local {
             return Ok(thread::available_parallelism().map_or(1, usize::from));
         }
-        Ok(fleet::slots(&self.broker, None).await?.max(1))
+        cpu_count(&self.broker).await
     }
 
     /// Makes shared objects on the broker. In Python this is `multiprocessing.Manager()`.

@@ -150,3 +150,23 @@ async fn an_anonymous_event_lives_only_as_long_as_somebody_holds_it() {
     let keys = Keys::new(RedisServer::shared(), "event", event.name());
     assert!(!keys.stays("meta") && !keys.stays("members"));
 }
+
+#[tokio::test]
+async fn an_event_stays_while_it_is_set_and_what_is_idle_expires() {
+    let stage = Stage::new().await;
+    let event = &stage.event;
+    let mut connection = RedisServer::shared().connection();
+    let mut expires = |part: &str| {
+        let key = format!("pmq:event:{{{}}}:{part}", event.name());
+        let ttl: i64 = redis::cmd("TTL").arg(key).query(&mut connection).unwrap();
+        assert_ne!(ttl, -2, "{part} is there");
+        ttl > 0
+    };
+    event.clear().await.unwrap();
+    event.set().await.unwrap();
+    assert!(!expires("meta") && expires("members") && expires("log"));
+    event.clear().await.unwrap();
+    assert!(expires("meta") && event.is_set().await.is_ok());
+    event.set().await.unwrap();
+    assert!(!expires("meta"));
+}

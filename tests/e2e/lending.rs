@@ -1,5 +1,7 @@
 //! Lending: a task that waits for its own children does not hold the slot that they need.
 
+mod words;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

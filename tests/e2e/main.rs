@@ -13,6 +13,7 @@ mod site;
 mod store;
 
 mod admin;
+mod anonymous;
 mod attempts;
 mod bad_input;
 mod barrier;
@@ -22,6 +23,7 @@ mod condition;
 mod consumers;
 mod delays;
 mod event;
+mod family;
 mod faults;
 mod get;
 mod hold;

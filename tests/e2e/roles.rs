@@ -14,8 +14,9 @@ use pmq_tests::program::Running;
 use pmq_tests::{Program, eventually};
 use pmq_worker::{Context, TaskError, Worker};
 
+use crate::family::{LEAVE, LINEAGE, leave, lineage};
 use crate::fleet::{Fleet, LONG, SOON, name, sh};
-use crate::process::{LEAVE, LINEAGE, SQUARE, leave, lineage};
+use crate::process::SQUARE;
 
 const QUEUE: &str = "PMQ_TEST_QUEUE";
 const DIRECTORY: &str = "PMQ_TEST_DIRECTORY";

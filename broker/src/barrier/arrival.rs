@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use super::Barrier;
 use crate::error::{Error, Result};
 use crate::functions::Call;
+use crate::lending::while_waiting;
 use crate::object::{ASK_AGAIN, Caller, Granted, Mail, Object, WAITING_LEASE};
 
 /// Which generation a party belongs to, and as the how manyth it arrived.
@@ -39,8 +40,8 @@ impl<'a> Arrival<'a> {
     pub(super) fn new(barrier: &'a Barrier) -> Self {
         Self {
             barrier,
-            object: barrier.handle.object(),
-            caller: Some(barrier.handle.caller()),
+            object: barrier.hold.object(),
+            caller: Some(barrier.hold.caller()),
             acting: false,
             sent: Instant::now(),
         }
@@ -48,7 +49,11 @@ impl<'a> Arrival<'a> {
 
     /// Waits until all have arrived; the index. Nothing where it is to begin anew.
     pub(super) async fn pass(mut self, deadline: Instant) -> Result<Option<u32>> {
-        let mut answer = self.wait(deadline).await?;
+        let mail = self.mail().await;
+        let mut answer = self.ask("arrive").await?;
+        if let Answer::Wait(place) = answer {
+            answer = while_waiting(self.wait(place, mail, deadline)).await?;
+        }
         let mut failure = None;
         if answer == Answer::Act {
             (answer, failure) = self.act().await?;
@@ -56,7 +61,7 @@ impl<'a> Arrival<'a> {
         if let Some(caller) = self.caller.take()
             && answer != Answer::Lost
         {
-            self.barrier.handle.give_back(caller);
+            self.barrier.hold.give_back(caller);
         }
         let name = || self.object.name().clone();
         match (answer, failure) {
@@ -70,14 +75,14 @@ impl<'a> Arrival<'a> {
         }
     }
 
-    /// Arrives, and hears what becomes of it, or asks again. Gives up at the deadline.
-    async fn wait(&mut self, deadline: Instant) -> Result<Answer> {
-        let mut mail = self.mail().await;
-        let mut answer = self.ask("arrive").await?;
+    /// Hears what becomes of its place, or asks again. Gives up at the deadline.
+    async fn wait(
+        &mut self,
+        mut place: Place,
+        mut mail: Mail,
+        deadline: Instant,
+    ) -> Result<Answer> {
         loop {
-            let Answer::Wait(place) = answer else {
-                return Ok(answer);
-            };
             let again = (self.sent + ASK_AGAIN).min(deadline);
             let word = mail.next(again).await;
             if let Some(heard) = word.and_then(|word| place.heard(&word)) {
@@ -86,8 +91,9 @@ impl<'a> Arrival<'a> {
             let wait = Instant::now() < deadline;
             match self.ask(if wait { "wait" } else { "leave" }).await {
                 Err(error) if wait && error.is_transient() => {}
+                Ok(Answer::Wait(now)) => place = now,
                 Ok(Answer::Lost) => return Ok(Answer::Broken),
-                asked => answer = asked?,
+                asked => return asked,
             }
         }
     }
@@ -136,7 +142,7 @@ impl<'a> Arrival<'a> {
     fn arrive(&self, how: &str) -> Call {
         let action = self.barrier.action.is_some();
         self.caller()
-            .call(self.object, "barrier_wait", WAITING_LEASE.as_millis())
+            .call(self.object, "barrier_wait", WAITING_LEASE)
             .arg(self.barrier.parties)
             .arg(if action { "1" } else { "0" })
             .arg(how)
@@ -144,7 +150,7 @@ impl<'a> Arrival<'a> {
 
     fn open(&self, well: bool) -> Call {
         self.caller()
-            .call(self.object, "barrier_open", WAITING_LEASE.as_millis())
+            .call(self.object, "barrier_open", WAITING_LEASE)
             .arg(if well { "1" } else { "0" })
     }
 

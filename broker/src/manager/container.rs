@@ -51,7 +51,7 @@ impl Container {
 
     /// Sees to it that an anonymous one is there.
     pub(super) async fn attach(&self) -> Result<()> {
-        self.hold.attach().await
+        self.hold.attached().await.map(drop)
     }
 
     /// The text of an item. What it refers to is kept alive from now on.

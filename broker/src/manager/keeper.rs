@@ -139,18 +139,24 @@ impl Walk {
     }
 
     async fn renew(&self, outer: &Reference, inner: &Reference) -> Result<()> {
-        let Some(keys) = self.keys(inner) else {
+        let Some((kind, name)) = inner.parse() else {
             return Ok(());
         };
+        let keys = ObjectKeys::new(&self.namespace, kind, &name);
         let call = Call::new("attach", keys.fixed()).arg(ANONYMOUS_TTL.as_millis() as u64);
         let call = attach(call, outer.member(), ANONYMOUS_TTL, true);
         self.link.call(&call, CALL).await.map(drop)
     }
 
     async fn references_of(&self, outer: &Reference) -> Result<Vec<Reference>> {
-        let Some(keys) = self.keys(outer) else {
+        // Events and queues refer to nothing.
+        let Some((kind, name)) = outer
+            .parse()
+            .filter(|(kind, _)| kind.parts.contains(&"refs"))
+        else {
             return Ok(Vec::new());
         };
+        let keys = ObjectKeys::new(&self.namespace, kind, &name);
         let (mut cursor, mut found) = ("0".to_owned(), Vec::new());
         loop {
             let call = Call::new("refs", keys.fixed()).arg(&cursor);
@@ -165,11 +171,6 @@ impl Walk {
                 return Ok(found);
             }
         }
-    }
-
-    fn keys(&self, reference: &Reference) -> Option<ObjectKeys> {
-        let (kind, name) = reference.parse()?;
-        Some(ObjectKeys::new(&self.namespace, kind, &name))
     }
 }
 

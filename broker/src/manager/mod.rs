@@ -27,12 +27,16 @@ mod value;
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::barrier::Barrier;
 use crate::broker::Broker;
+use crate::condition::Condition;
 use crate::error::Result;
+use crate::event::{EVENT, Event};
 use crate::ids::Name;
 use crate::keys::Kind;
 use crate::lock::Lock;
-use crate::queue::Queue;
+use crate::queue::{JoinableQueue, QUEUE, Queue};
+use crate::rlock::RLock;
 use crate::semaphore::Semaphore;
 
 pub use array::{Addition, Array, Number};
@@ -74,7 +78,7 @@ const VALUE: Kind = Kind {
 };
 
 /// The kinds that a reference may keep alive; the others live by their use alone.
-const KEPT: [Kind; 5] = [LIST, DICT, NAMESPACE, ARRAY, VALUE];
+const KEPT: [Kind; 7] = [LIST, DICT, NAMESPACE, ARRAY, VALUE, EVENT, QUEUE];
 
 /// Makes shared objects. In Python this is `multiprocessing.Manager()`; it needs no start and no shutdown.
 ///
@@ -130,11 +134,45 @@ impl Manager {
         Array::anonymous(&self.broker, initial).await
     }
 
-    /// A new queue without a bound. In Python this is `manager.Queue()`.
-    ///
-    /// Unlike [`Broker::anonymous_queue`], it is there at once, so that it may be passed on before this process uses it.
-    pub async fn queue<T: Serialize + DeserializeOwned>(&self) -> Result<Queue<T>> {
+    /// A new event. In Python this is `manager.Event()`.
+    pub async fn anonymous_event(&self) -> Result<Event> {
+        self.broker.anonymous_event().attached().await
+    }
+
+    /// A new barrier of so many parties. In Python this is `manager.Barrier(parties)`.
+    pub async fn anonymous_barrier(&self, parties: u32) -> Result<Barrier> {
+        self.broker.anonymous_barrier(parties).attached().await
+    }
+
+    /// A new queue. In Python this is `manager.Queue()`.
+    pub async fn anonymous_queue<T: Serialize + DeserializeOwned>(&self) -> Result<Queue<T>> {
         self.broker.anonymous_queue().attached().await
+    }
+
+    /// A new joinable queue. In Python this is `manager.JoinableQueue()`.
+    pub async fn anonymous_joinable_queue<T>(&self) -> Result<JoinableQueue<T>>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.broker.anonymous_joinable_queue().attached().await
+    }
+
+    /// A new lock. In Python this is `manager.Lock()`.
+    #[must_use]
+    pub fn anonymous_lock(&self) -> Lock {
+        self.broker.anonymous_lock()
+    }
+
+    /// A new reentrant lock. In Python this is `manager.RLock()`.
+    #[must_use]
+    pub fn anonymous_rlock(&self) -> RLock {
+        self.broker.anonymous_rlock()
+    }
+
+    /// A new condition with a new lock. In Python this is `manager.Condition()`.
+    #[must_use]
+    pub fn anonymous_condition(&self) -> Condition {
+        self.broker.anonymous_condition()
     }
 
     /// The lock of this name. In Python this is `manager.Lock()`.
@@ -153,5 +191,44 @@ impl Manager {
     #[must_use]
     pub fn bounded_semaphore(&self, name: &Name, permits: u64) -> Semaphore {
         self.broker.bounded_semaphore(name, permits)
+    }
+
+    /// The reentrant lock of this name. In Python this is `manager.RLock()`.
+    #[must_use]
+    pub fn rlock(&self, name: &Name) -> RLock {
+        self.broker.rlock(name)
+    }
+
+    /// The condition of this name, with the lock of the same name. In Python this is `manager.Condition()`.
+    #[must_use]
+    pub fn condition(&self, name: &Name) -> Condition {
+        self.broker.condition(name)
+    }
+
+    /// The event of this name. In Python this is `manager.Event()`.
+    #[must_use]
+    pub fn event(&self, name: &Name) -> Event {
+        self.broker.event(name)
+    }
+
+    /// The barrier of this name. In Python this is `manager.Barrier(parties)`.
+    #[must_use]
+    pub fn barrier(&self, name: &Name, parties: u32) -> Barrier {
+        self.broker.barrier(name, parties)
+    }
+
+    /// The queue of this name. In Python this is `manager.Queue()`.
+    #[must_use]
+    pub fn queue<T: Serialize + DeserializeOwned>(&self, name: &Name) -> Queue<T> {
+        self.broker.queue(name)
+    }
+
+    /// The joinable queue of this name. In Python this is `manager.JoinableQueue()`.
+    #[must_use]
+    pub fn joinable_queue<T>(&self, name: &Name) -> JoinableQueue<T>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.broker.joinable_queue(name)
     }
 }

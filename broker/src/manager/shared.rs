@@ -8,8 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{ARRAY, Array, DICT, Dict, LIST, List, NAMESPACE, Namespace, VALUE, Value};
 use crate::broker::Broker;
+use crate::event::{EVENT, Event};
 use crate::ids::Name;
 use crate::lock::Lock;
+use crate::queue::{JoinableQueue, QUEUE, Queue, SimpleQueue};
+use crate::rlock::RLock;
 
 /// What a reference can name.
 pub trait Share: Sized {
@@ -35,7 +38,7 @@ pub trait Share: Sized {
 /// In Python this is a proxy inside of another one.
 ///
 /// As JSON it is `{"$ref": "<kind>/<name>"}`. What the items of an anonymous list, dict, namespace, value or array refer
-/// to lives as long as that one; a named one can only refer to what has a name, as it outlives its holders. Elsewhere a
+/// to lives as long as that one (a lock lives by its use); a named one can only refer to what has a name, as it outlives its holders. Elsewhere a
 /// reference keeps nothing alive, so keep a handle until the receiver has used its own.
 pub struct Shared<H> {
     name: Name,
@@ -178,6 +181,66 @@ impl Share for Lock {
 
     fn open(broker: &Broker, name: &Name) -> Self {
         broker.lock(name)
+    }
+
+    fn name(&self) -> &Name {
+        self.name()
+    }
+}
+
+impl Share for RLock {
+    const WORD: &'static str = Lock::WORD;
+
+    fn open(broker: &Broker, name: &Name) -> Self {
+        broker.rlock(name)
+    }
+
+    fn name(&self) -> &Name {
+        self.name()
+    }
+}
+
+impl Share for Event {
+    const WORD: &'static str = EVENT.word;
+
+    fn open(broker: &Broker, name: &Name) -> Self {
+        broker.event(name)
+    }
+
+    fn name(&self) -> &Name {
+        self.name()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Share for Queue<T> {
+    const WORD: &'static str = QUEUE.word;
+
+    fn open(broker: &Broker, name: &Name) -> Self {
+        broker.queue(name)
+    }
+
+    fn name(&self) -> &Name {
+        self.name()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Share for JoinableQueue<T> {
+    const WORD: &'static str = QUEUE.word;
+
+    fn open(broker: &Broker, name: &Name) -> Self {
+        broker.joinable_queue(name)
+    }
+
+    fn name(&self) -> &Name {
+        (**self).name()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Share for SimpleQueue<T> {
+    const WORD: &'static str = QUEUE.word;
+
+    fn open(broker: &Broker, name: &Name) -> Self {
+        broker.simple_queue(name)
     }
 
     fn name(&self) -> &Name {

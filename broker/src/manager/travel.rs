@@ -19,22 +19,6 @@ fn here<E: serde::de::Error>() -> Result<Broker, E> {
     })
 }
 
-macro_rules! share {
-    ($($handle:ident $(<$item:ident>)? = $word:literal $open:ident),+ $(,)?) => {$(
-        impl $(<$item: Serialize + DeserializeOwned>)? Share for $handle $(<$item>)? {
-            const WORD: &'static str = $word;
-
-            fn open(broker: &Broker, name: &Name) -> Self {
-                broker.$open(name)
-            }
-
-            fn name(&self) -> &Name {
-                self.name()
-            }
-        }
-    )+};
-}
-
 macro_rules! travels {
     ($($handle:ident $(<$($item:ident),+>)?),+ $(,)?) => {$(
         /// As a reference, which keeps nothing alive.
@@ -64,13 +48,6 @@ macro_rules! arrives_by_name {
             }
         }
     )+};
-}
-
-share! {
-    Queue<T> = "queue" queue,
-    JoinableQueue<T> = "joinable_queue" joinable_queue,
-    SimpleQueue<T> = "simple_queue" simple_queue,
-    Event = "event" event,
 }
 
 travels! {

@@ -1,7 +1,7 @@
 //! A handle's hold on an object: calls that take effect once, and a membership that keeps an anonymous object alive.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,23 +13,49 @@ use crate::reply::Tagged;
 use crate::task_queue::DEFAULT_LEASE;
 
 /// How long the broker remembers a caller's last answer: longer than any call is sent again.
-const CALLER_LEASE: Duration = Duration::from_secs(60);
+pub(crate) const CALLER_LEASE: Duration = Duration::from_secs(60);
+/// A caller that was idle for so long is not used again, as the broker may soon forget it.
+const FRESH: Duration = Duration::from_secs(30);
+/// The most callers of a handle that stay ready for the next call.
+const READY: usize = 64;
 
 /// What a handle and its clones have of an object. An anonymous one stays as long as somebody has a hold on it.
 pub(crate) struct Hold {
     object: Object,
-    /// Who makes the steps; each makes one at a time, so there are as many as steps were ever made at once.
+    /// Callers that nobody uses now; each makes one call at a time.
     callers: Mutex<Vec<Caller>>,
     kept: tokio::sync::Mutex<Option<Kept>>,
     /// Whether the object was there, so that it is gone when it is not there again.
     made: AtomicBool,
 }
 
-/// A member that makes numbered steps.
+/// A member that makes one numbered call after another, each of which counts once, however often it is sent.
 #[derive(Clone, Copy)]
-struct Caller {
-    member: Member,
-    number: u32,
+pub(crate) struct Caller {
+    pub(crate) member: Member,
+    /// Of its present call.
+    pub(crate) number: u32,
+    used: Instant,
+}
+
+impl Caller {
+    /// A new one, before its first call.
+    pub(crate) fn new(object: &Object) -> Self {
+        Self {
+            member: object.client().member(),
+            number: 1,
+            used: Instant::now(),
+        }
+    }
+
+    /// Its present call. The broker remembers the caller for `lease` from then on.
+    pub(crate) fn call(&self, object: &Object, verb: &'static str, lease: Duration) -> Call {
+        object
+            .call(verb)
+            .arg(self.member.as_bytes())
+            .arg(self.number)
+            .arg(lease.as_millis() as u64)
+    }
 }
 
 /// The membership in an anonymous object.
@@ -56,6 +82,7 @@ impl Hold {
         hold
     }
 
+    /// The object, without seeing to it that it lives.
     pub(crate) fn object(&self) -> &Object {
         &self.object
     }
@@ -66,29 +93,26 @@ impl Hold {
         verb: &'static str,
         with: impl Fn(Call) -> Call,
     ) -> Result<Tagged> {
-        self.attach().await?;
+        let object = self.attached().await?;
         loop {
-            let mut turn = self.turn();
-            turn.caller.number += 1;
-            let Caller { member, number } = turn.caller;
-            let call = self
-                .object
-                .call(verb)
-                .arg(member.as_bytes())
-                .arg(number)
-                .arg(CALLER_LEASE.as_millis() as u64);
+            let mut turn = Turn {
+                hold: self,
+                caller: self.caller(),
+                forgotten: false,
+            };
+            let call = turn.caller.call(object, verb, CALLER_LEASE);
             let sent = Instant::now();
-            let answer = self.object.send(&with(call)).await?;
+            let answer = object.send(&with(call)).await?;
             if answer.tag != "lost" {
                 return Ok(answer);
             }
             // The broker has forgotten a caller that was idle for long, so this step was not made, and a new caller
             // makes it; unless this process stood still meanwhile, and the step was made, forgotten and sent again.
             turn.forgotten = true;
-            if number == 1 || sent.elapsed() > CALLER_LEASE / 2 {
+            if turn.caller.number == 1 || sent.elapsed() > CALLER_LEASE / 2 {
                 return Err(Error::GrantLost {
-                    kind: self.object.word(),
-                    name: self.object.name().clone(),
+                    kind: object.word(),
+                    name: object.name().clone(),
                 });
             }
         }
@@ -100,24 +124,29 @@ impl Hold {
         verb: &'static str,
         with: impl FnOnce(Call) -> Call,
     ) -> Result<Tagged> {
-        self.attach().await?;
-        self.object.send(&with(self.object.look(verb))).await
+        let object = self.attached().await?;
+        object.send(&with(object.look(verb))).await
     }
 
-    /// Becomes a member of an anonymous object, at first and again after the lease was lost.
-    pub(crate) async fn attach(&self) -> Result<()> {
-        if !self.object.is_anonymous() {
-            return Ok(());
+    /// The object, which from now on lives for as long as this: an anonymous one is attached at first, and again after
+    /// the lease was lost.
+    pub(crate) async fn attached(&self) -> Result<&Object> {
+        let object = &self.object;
+        if !object.is_anonymous() {
+            return Ok(object);
         }
         let mut kept = self.kept.lock().await;
         if kept.as_ref().is_some_and(|kept| !kept.lease.is_lost()) {
-            return Ok(());
+            return Ok(object);
         }
-        let (member, sent) = (self.object.client().member(), Instant::now());
+        let (member, sent) = (object.client().member(), Instant::now());
         let made = self.made.load(Ordering::Relaxed);
-        let call = attach(self.object.call("attach"), member, DEFAULT_LEASE, made);
-        if self.object.send(&call).await?.tag != "ok" {
-            return Err(self.gone());
+        let call = attach(object.call("attach"), member, DEFAULT_LEASE, made);
+        if object.send(&call).await?.tag != "ok" {
+            return Err(Error::Gone {
+                kind: object.word(),
+                name: object.name().clone(),
+            });
         }
         self.made.store(true, Ordering::Relaxed);
         let granted = Granted {
@@ -125,33 +154,38 @@ impl Hold {
             first: DEFAULT_LEASE,
             sent,
         };
-        let lease = self.object.client().keep(&self.object, member, granted);
+        let lease = object.client().keep(object, member, granted);
         *kept = Some(Kept { member, lease });
-        Ok(())
+        Ok(object)
     }
 
-    /// The error that the object is not there any more.
-    pub(crate) fn gone(&self) -> Error {
-        Error::Gone {
-            kind: self.object.word(),
-            name: self.object.name().clone(),
+    /// A caller whose present call is new.
+    pub(crate) fn caller(&self) -> Caller {
+        let ready = self.ready().pop();
+        match ready.filter(|caller| caller.used.elapsed() < FRESH) {
+            Some(mut caller) => {
+                caller.number += 1;
+                caller
+            }
+            None => Caller::new(&self.object),
         }
     }
 
-    fn turn(&self) -> Turn<'_> {
-        let free = self.lock().pop();
-        let caller = free.unwrap_or_else(|| Caller {
-            member: self.object.client().member(),
-            number: 0,
-        });
-        Turn {
-            hold: self,
-            caller,
-            forgotten: false,
+    /// Keeps a caller ready for another call.
+    pub(crate) fn give_back(&self, mut caller: Caller) {
+        caller.used = Instant::now();
+        let mut ready = self.ready();
+        if ready.len() < READY {
+            ready.push(caller);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Caller>> {
+    /// The callers that are ready, which are the taker's to end.
+    pub(crate) fn take_callers(&self) -> Vec<Caller> {
+        std::mem::take(&mut *self.ready())
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Vec<Caller>> {
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -165,12 +199,17 @@ pub(crate) fn attach(call: Call, member: Member, lease: Duration, made: bool) ->
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let callers = std::mem::take(&mut *self.lock()).into_iter();
+        let callers = self.take_callers().into_iter().map(|caller| caller.member);
         let kept = self.kept.get_mut().take().map(|kept| kept.member);
-        for member in callers.map(|caller| caller.member).chain(kept) {
-            let call = self.object.call("detach").arg(member.as_bytes());
-            self.object.client().farewell(call);
+        let members: Vec<_> = callers.chain(kept).collect();
+        if members.is_empty() {
+            return;
         }
+        let detach = self.object.call("detach");
+        let detach = members
+            .iter()
+            .fold(detach, |call, member| call.arg(member.as_bytes()));
+        self.object.client().farewell(detach);
     }
 }
 
@@ -184,7 +223,7 @@ struct Turn<'a> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if !self.forgotten {
-            self.hold.lock().push(self.caller);
+            self.hold.give_back(self.caller);
         }
     }
 }

@@ -2,10 +2,9 @@
 //!
 //! An object has a name, or is anonymous and goes with its last holder. Who uses it is a [`Member`] with a lease of its
 //! own, so that the crash of a process takes nothing with it. Reading order: [`member`], [`client`], [`inbox`],
-//! [`lease`], [`watchdog`], [`handle`], [`hold`].
+//! [`lease`], [`watchdog`], [`hold`].
 
 mod client;
-mod handle;
 mod hold;
 mod inbox;
 mod lease;
@@ -26,8 +25,7 @@ use crate::keys::{Kind, ObjectKeys};
 use crate::reply::{self, Tagged};
 
 pub(crate) use client::Client;
-pub(crate) use handle::{Caller, Handle};
-pub(crate) use hold::{Hold, attach};
+pub(crate) use hold::{CALLER_LEASE, Caller, Hold, attach};
 pub(crate) use inbox::Mail;
 pub(crate) use lease::{Granted, Lease, margin};
 pub(crate) use member::Member;

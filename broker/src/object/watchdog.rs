@@ -125,12 +125,12 @@ mod tests {
             })
         };
         at(60_000);
-        at(40);
-        let forgotten = at(20);
+        at(600);
+        let forgotten = at(400);
         at(10);
         watchdog.forget(forgotten);
         assert_eq!(runtime.block_on(begun.recv()), Some(10));
-        assert_eq!(runtime.block_on(begun.recv()), Some(40));
+        assert_eq!(runtime.block_on(begun.recv()), Some(600));
         assert!(begun.try_recv().is_err());
     }
 }

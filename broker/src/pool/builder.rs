@@ -17,6 +17,7 @@ use crate::broker::Broker;
 use crate::error::Result;
 use crate::fleet;
 use crate::ids::Name;
+use crate::lending::without_lending;
 use crate::task::{Chunk, Initializer};
 use crate::typed::Task;
 
@@ -182,9 +183,9 @@ async fn start(parts: Parts) -> Result<(Pool, Arc<Core>), PoolError> {
         core: core.clone(),
         outbox: flights,
         owner,
-        collector: tokio::spawn(collector.run()),
+        collector: tokio::spawn(without_lending(collector.run())),
         has_crew,
     };
-    tokio::spawn(submitter.run());
+    tokio::spawn(without_lending(submitter.run()));
     Ok((Pool::with_parts(core.clone(), outbox), core))
 }

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::chunk::{Done, Piece, Pieces};
 use super::core::{Core, Flight};
 use super::window::Place;
+use crate::lending::while_waiting;
 
 /// The chunks of one call. No more than a window of them is out or unread, so a slow reader holds up its own input.
 pub(super) struct Flow<I> {
@@ -24,6 +25,13 @@ pub(super) struct Flow<I> {
     out: usize,
     /// Sent, and not read yet.
     unread: usize,
+}
+
+/// What a call waits for.
+enum Next {
+    End(Done),
+    /// Nothing where the pool has stopped.
+    Place(Option<Place>),
 }
 
 impl<I: Iterator<Item: Serialize>> Flow<I> {
@@ -70,15 +78,27 @@ impl<I: Iterator<Item: Serialize>> Flow<I> {
     pub(super) async fn next(&mut self) -> Option<Done> {
         loop {
             let more = self.fill();
-            tokio::select! {
-                biased;
-                end = self.ends.recv(), if self.out > 0 => {
+            let next = match self.ends.try_recv() {
+                Ok(end) => Next::End(end),
+                Err(_) => while_waiting(self.wait(more)).await?,
+            };
+            match next {
+                Next::Place(place) => self.send(place),
+                Next::End(end) => {
                     self.out -= 1;
-                    return end;
+                    return Some(end);
                 }
-                place = self.core.window.place(more.unwrap_or_default()), if more.is_some() => self.send(place),
-                else => return None,
             }
+        }
+    }
+
+    /// Waits for an end, or for a place where a chunk of this size waits for one; `None` where there is neither.
+    async fn wait(&mut self, more: Option<usize>) -> Option<Next> {
+        tokio::select! {
+            biased;
+            end = self.ends.recv(), if self.out > 0 => end.map(Next::End),
+            place = self.core.window.place(more.unwrap_or_default()), if more.is_some() => Some(Next::Place(place)),
+            else => None,
         }
     }
 

@@ -36,6 +36,7 @@ use self::chunk::Pieces;
 use self::core::{Core, Flight, Phase};
 use self::flow::Flow;
 use crate::broker::Broker;
+use crate::lending::while_waiting;
 use crate::typed::Task;
 
 /// The lease of a pool's own workers.
@@ -97,7 +98,7 @@ impl Pool {
         if self.core.phase() == Phase::Running {
             return Err(PoolError::StillRunning);
         }
-        self.core.reaches(Phase::Ended).await;
+        while_waiting(self.core.reaches(Phase::Ended)).await;
         Ok(())
     }
 

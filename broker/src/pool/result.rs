@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::PoolError;
+use crate::lending::{while_waiting, without_lending};
 
 type Outcome<T> = Result<T, PoolError>;
 
@@ -17,11 +18,10 @@ pub struct AsyncResult<T>(watch::Receiver<Option<Outcome<T>>>);
 impl<T: Clone> AsyncResult<T> {
     /// Waits for the result; can be asked again. In Python this is `AsyncResult.get`.
     pub async fn get(&self) -> Result<T, PoolError> {
-        let mut result = self.0.clone();
-        match result.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or(Err(PoolError::NotReady)),
-            Err(_) => Err(PoolError::Terminated),
-        }
+        self.wait().await;
+        // Where there is none, nobody is left to bring one.
+        let outcome = self.0.borrow();
+        outcome.clone().unwrap_or(Err(PoolError::Terminated))
     }
 
     /// The same, for at most this long, then [`PoolError::Timeout`]. In Python this is `AsyncResult.get(timeout)`.
@@ -35,8 +35,11 @@ impl<T: Clone> AsyncResult<T> {
 impl<T> AsyncResult<T> {
     /// Waits until the call has ended. In Python this is `AsyncResult.wait`.
     pub async fn wait(&self) {
+        if self.ready() {
+            return;
+        }
         // An error says that nobody is left to end it, which is an end as well.
-        let _ = self.0.clone().wait_for(Option::is_some).await;
+        let _ = while_waiting(self.0.clone().wait_for(Option::is_some)).await;
     }
 
     /// The same, for at most this long. In Python this is `AsyncResult.wait(timeout)`.
@@ -127,11 +130,11 @@ pub(super) fn in_background<T: Send + Sync + 'static>(
     options: CallOptions<T>,
 ) -> AsyncResult<T> {
     let (sender, receiver) = watch::channel(None);
-    tokio::spawn(async move {
+    tokio::spawn(without_lending(async move {
         let outcome = call.await;
         options.tell(&outcome);
         sender.send_replace(Some(outcome));
-    });
+    }));
     AsyncResult(receiver)
 }
 

@@ -4,10 +4,9 @@ use std::env;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::Deserialize;
-
 use super::{Children, Lineage, Parent, Result};
 use crate::broker::Broker;
+use crate::fleet;
 use crate::ids::{Incarnation, Name, TaskId};
 
 /// The name of a process that no pmq process is the parent of, as in Python.
@@ -155,15 +154,8 @@ impl ParentProcess {
 }
 
 /// How many tasks the workers that are up can run at once, at least 1. In Python this is `cpu_count`.
-pub async fn cpu_count(broker: &Broker) -> Result<usize> {
-    #[derive(Deserialize)]
-    struct About {
-        #[serde(default)]
-        slots: usize,
-    }
-    let workers = broker.fleet().await?;
-    let slots = |text: &String| serde_json::from_str::<About>(text).map_or(0, |about| about.slots);
-    Ok(workers.iter().map(slots).sum::<usize>().max(1))
+pub async fn cpu_count(broker: &Broker) -> crate::error::Result<usize> {
+    Ok(fleet::slots(broker, None).await?.max(1))
 }
 
 /// Runs a handler as the process that it is, for its worker. When it ends, its daemons are terminated.

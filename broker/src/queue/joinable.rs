@@ -66,6 +66,11 @@ impl<T, F: Format<T>> JoinableQueue<T, F> {
         self.0.name()
     }
 
+    /// The same, once it is sure to live for as long as this handle.
+    pub(crate) async fn attached(self) -> Result<Self> {
+        Ok(Self(self.0.attached().await?))
+    }
+
     /// Bounds it, as [`Queue::maxsize`] does. In Python this is `JoinableQueue(maxsize=n)`.
     #[must_use]
     pub fn maxsize(self, n: u64) -> Self {

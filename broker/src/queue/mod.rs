@@ -45,7 +45,7 @@ pub use joinable::JoinableQueue;
 pub use shared::ITEM_LIMIT;
 pub use simple::SimpleQueue;
 
-const QUEUE: Kind = Kind {
+pub(crate) const QUEUE: Kind = Kind {
     word: "queue",
     parts: &[
         "meta", "members", "log", "items", "getters", "putters", "granted", "rooms", "joiners",
@@ -112,6 +112,12 @@ impl<T, F: Format<T>> Queue<T, F> {
         }
     }
 
+    /// The same, once it is sure to live for as long as this handle.
+    pub(crate) async fn attached(self) -> Result<Self> {
+        self.shared.hold.attached().await?;
+        Ok(self)
+    }
+
     /// Bounds it to `n` items; 0 is no bound, which is the default. In Python this is `Queue(maxsize=n)`.
     ///
     /// The first user fixes the bound, and a handle without this call takes whichever there is. Another one fails at
@@ -123,7 +129,7 @@ impl<T, F: Format<T>> Queue<T, F> {
             shared.terms.maxsize = Some(n);
             return self;
         }
-        let mut shared = Shared::new(self.shared.object.clone());
+        let mut shared = Shared::new(self.shared.object().clone());
         shared.terms = shared::Terms {
             maxsize: Some(n),
             ..self.shared.terms
@@ -132,16 +138,10 @@ impl<T, F: Format<T>> Queue<T, F> {
         self
     }
 
-    /// This handle, when it keeps an anonymous queue alive.
-    pub(crate) async fn attached(self) -> Result<Self> {
-        self.shared.attach().await?;
-        Ok(self)
-    }
-
     /// What another process opens it by.
     #[must_use]
     pub fn name(&self) -> &Name {
-        self.shared.object.name()
+        self.shared.object().name()
     }
 
     /// Puts an item, waiting for room. In Python this is `Queue.put`.

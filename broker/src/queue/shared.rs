@@ -6,9 +6,10 @@ use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 
 use super::frame;
-use super::turn::{Ask, LEASE, Lanes, Turn, Until};
+use super::turn::{Ask, Turn, Until};
 use crate::error::{Error, Result};
-use crate::object::{Hold, Member, Object};
+use crate::lending::while_waiting;
+use crate::object::{CALLER_LEASE, Caller, Hold, Object};
 use crate::reply;
 use crate::task_queue::{CHUNK, CHUNK_BYTES};
 
@@ -32,10 +33,8 @@ pub(super) struct Sizes {
 }
 
 pub(super) struct Shared {
-    pub(super) object: Object,
+    pub(super) hold: Hold,
     pub(super) terms: Terms,
-    pub(super) lanes: Lanes,
-    hold: Hold,
     /// Puts under way; closed with the handle.
     puts: TaskTracker,
     abandoned: AtomicBool,
@@ -44,18 +43,15 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(object: Object) -> Self {
         Self {
-            hold: Hold::new(object.clone()),
-            object,
+            hold: Hold::new(object),
             terms: Terms::default(),
-            lanes: Lanes::default(),
             puts: TaskTracker::new(),
             abandoned: AtomicBool::new(false),
         }
     }
 
-    /// Keeps an anonymous queue alive from now on.
-    pub(super) async fn attach(&self) -> Result<()> {
-        self.hold.attach().await
+    pub(super) fn object(&self) -> &Object {
+        self.hold.object()
     }
 
     /// Puts items one after the other; answers how many were put before the time was over, or before the error.
@@ -70,7 +66,7 @@ impl Shared {
         for item in items {
             check_size(item)?;
         }
-        self.hold.attach().await?;
+        self.hold.attached().await?;
         let mut turn = Turn::new(self);
         let mut most = CHUNK;
         while *put < items.len() {
@@ -136,13 +132,14 @@ impl Shared {
     }
 
     async fn take(&self, ask: &Ask<'_>, until: Until) -> Result<Option<reply::Tagged>> {
-        self.hold.attach().await?;
+        self.hold.attached().await?;
         Turn::new(self).take(ask, until).await
     }
 
     pub(super) async fn sizes(&self) -> Result<Sizes> {
-        let look = self.object.look("queue_look");
-        let answer = reply::items(self.object.send_raw(&look).await?, look.verb)?;
+        let object = self.hold.attached().await?;
+        let look = object.look("queue_look");
+        let answer = reply::items(object.send_raw(&look).await?, look.verb)?;
         let numbers = answer.into_iter().map(|n| reply::number(n, look.verb));
         match numbers.collect::<Result<Vec<_>>>()?[..] {
             [items, maxsize, granted, ..] => Ok(Sizes {
@@ -165,8 +162,8 @@ impl Shared {
     /// The error of what a closed queue refuses.
     pub(super) fn closed(&self) -> Error {
         Error::Closed {
-            kind: self.object.word(),
-            name: self.object.name().clone(),
+            kind: self.object().word(),
+            name: self.object().name().clone(),
         }
     }
 
@@ -174,12 +171,12 @@ impl Shared {
     pub(super) async fn join_thread(&self) -> Result<()> {
         if !self.is_closed() {
             return Err(Error::NotClosed {
-                kind: self.object.word(),
-                name: self.object.name().clone(),
+                kind: self.object().word(),
+                name: self.object().name().clone(),
             });
         }
         if !self.abandoned.load(Ordering::Relaxed) {
-            self.puts.wait().await;
+            while_waiting(self.puts.wait()).await;
         }
         Ok(())
     }
@@ -188,24 +185,25 @@ impl Shared {
         self.abandoned.store(true, Ordering::Relaxed);
     }
 
-    /// Ends members in the background. `unheard` is the number of the call whose answer they did not hear, or 0.
-    pub(super) fn leave(&self, members: &[Member], unheard: u32) {
+    /// Ends callers in the background: those that did not hear the answer to their present call where `unheard` says so.
+    pub(super) fn leave(&self, callers: &[Caller], unheard: bool) {
         let mut call = self
-            .object
+            .object()
             .call("queue_leave")
-            .arg(LEASE.as_millis() as u64);
-        for member in members {
-            call = call.arg(member.as_bytes()).arg(unheard);
+            .arg(CALLER_LEASE.as_millis() as u64);
+        for caller in callers {
+            let number = if unheard { caller.number } else { 0 };
+            call = call.arg(caller.member.as_bytes()).arg(number);
         }
-        self.object.client().farewell(call);
+        self.object().client().farewell(call);
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let members = self.lanes.drain();
-        if !members.is_empty() {
-            self.leave(&members, 0);
+        let callers = self.hold.take_callers();
+        if !callers.is_empty() {
+            self.leave(&callers, false);
         }
     }
 }

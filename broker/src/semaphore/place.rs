@@ -40,7 +40,7 @@ impl<'a> Place<'a> {
     pub(super) fn new(semaphore: &'a Semaphore, deadline: Instant) -> Self {
         Self {
             semaphore,
-            member: semaphore.object.client().member(),
+            member: semaphore.object().client().member(),
             deadline,
             sent: Instant::now(),
             asking: false,
@@ -69,7 +69,7 @@ impl<'a> Place<'a> {
 
     /// Stands in line: hears of its turn, or asks again.
     async fn stand(&mut self) -> Result<Option<Permit>> {
-        let client = self.semaphore.object.client();
+        let client = self.semaphore.object().client();
         let Ok(mut mail) = timeout_at(self.deadline, client.mail(self.member)).await else {
             return Ok(None);
         };
@@ -90,7 +90,7 @@ impl<'a> Place<'a> {
     }
 
     async fn ask(&mut self, wait: bool) -> Result<Asked> {
-        let Semaphore { object, lease, .. } = self.semaphore;
+        let (object, lease) = (self.semaphore.object(), self.semaphore.lease);
         let call = object
             .call("sem_acquire")
             .arg(self.member.as_bytes())
@@ -108,7 +108,7 @@ impl<'a> Place<'a> {
                     fence: answer.number()?,
                     abandoned: answer.text()? == "1",
                 };
-                Ok(Asked::Granted(self.take(row, *lease)))
+                Ok(Asked::Granted(self.take(row, lease)))
             }
             "other" => {
                 self.stands = false;
@@ -137,7 +137,7 @@ impl<'a> Place<'a> {
             first,
             sent: self.sent,
         };
-        Permit::new(self.semaphore.object.clone(), self.member, row, granted)
+        Permit::new(self.semaphore.object().clone(), self.member, row, granted)
     }
 }
 
@@ -146,7 +146,7 @@ impl Drop for Place<'_> {
         if !self.stands {
             return;
         }
-        let object = &self.semaphore.object;
+        let object = self.semaphore.object();
         let call = permit::release(object, self.member, "unused").arg("0");
         object.give_up(call, self.asking);
     }

@@ -8,6 +8,7 @@ use super::Semaphore;
 use super::permit::{Permit, Row};
 use crate::error::{Error, Result};
 use crate::ids::Name;
+use crate::lending::while_waiting;
 use crate::object::{ASK_AGAIN, Granted, Mail, Member, Object};
 use crate::reply::Tagged;
 use crate::task_queue::deadline_after;
@@ -47,7 +48,7 @@ impl<'a> Sleeper<'a> {
             semaphore,
             condition,
             before,
-            member: semaphore.object.client().member(),
+            member: semaphore.object().client().member(),
             sent: Instant::now(),
             asking: false,
             stands: true,
@@ -56,6 +57,10 @@ impl<'a> Sleeper<'a> {
 
     /// Gives the lock up and sleeps; the lock anew, and whether it was notified.
     pub(crate) async fn sleep(mut self, deadline: Instant) -> Result<(Permit, bool)> {
+        while_waiting(self.sleep_until(deadline)).await
+    }
+
+    async fn sleep_until(&mut self, deadline: Instant) -> Result<(Permit, bool)> {
         let mut mail = self.object().client().mail(self.member).await;
         let (mut deadline, mut fell_asleep) = (deadline, false);
         loop {
@@ -160,7 +165,7 @@ impl<'a> Sleeper<'a> {
     }
 
     fn object(&self) -> &'a Object {
-        &self.semaphore.object
+        self.semaphore.object()
     }
 }
 
@@ -176,7 +181,7 @@ impl Drop for Sleeper<'_> {
 impl Permit {
     /// [`Error::NotAcquired`] where it is of another lock, [`Error::GrantLost`] where it is lost.
     pub(crate) fn require(&self, semaphore: &Semaphore, call: &'static str) -> Result<()> {
-        let (own, wanted) = (&self.object, &semaphore.object);
+        let (own, wanted) = (&self.object, semaphore.object());
         if own.word() != wanted.word() || own.name() != wanted.name() {
             return Err(Error::NotAcquired {
                 kind: wanted.word(),
