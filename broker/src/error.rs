@@ -331,6 +331,26 @@ impl Error {
             Self::Conflict { .. } => "choose another id, or submit exactly the same task again",
             Self::Full { .. } => "wait for workers or consumers, or raise the limit of the queue",
             Self::NewerLayout(_) => "use a pmq at least as new as the one that wrote the queue",
+            Self::TooLarge { .. } => {
+                "put large data into a file or an object store and submit its name"
+            }
+            Self::Unexpected { .. } => {
+                "does something else write under this namespace? `pmq doctor` looks closer"
+            }
+            Self::LeaseLost { .. } => {
+                "stop what it held, which may run elsewhere; a longer lease outlives a longer outage"
+            }
+            Self::BadUrl(_) => "write it as redis://[user@]host[:port][/db], or rediss:// for TLS",
+            Self::Unreadable { .. } => {
+                "something else wrote it, or with other types; both sides must agree on them"
+            }
+            _ => return self.object_hint(),
+        })
+    }
+
+    /// Likewise, for the words of multiprocessing.
+    fn object_hint(&self) -> Option<&'static str> {
+        Some(match self {
             Self::GrantLost { .. } => {
                 "stop what it guarded; writes that carry its fence can be told from those of the next holder"
             }
@@ -359,25 +379,8 @@ impl Error {
             Self::BrokenBarrier { .. } | Self::BarrierAction { .. } => {
                 "a party timed out, died, failed or aborted; reset the barrier to use it again"
             }
-            Self::TooLarge { .. } => {
-                "put large data into a file or an object store and submit its name"
-            }
-            Self::Unexpected { .. } => {
-                "does something else write under this namespace? `pmq doctor` looks closer"
-            }
-            Self::LeaseLost { .. } => {
-                "stop what it held, which may run elsewhere; a longer lease outlives a longer outage"
-            }
-            Self::BadUrl(_) => "write it as redis://[user@]host[:port][/db], or rediss:// for TLS",
-            Self::Unreadable { .. } => {
-                "something else wrote it, or with other types; both sides must agree on them"
-            }
-            // These say it themselves.
-            Self::BadName { .. }
-            | Self::BadId { .. }
-            | Self::BadOption(_)
-            | Self::Unsuitable(_)
-            | Self::Local(_) => return None,
+            // The others say it themselves.
+            _ => return None,
         })
     }
 }
