@@ -344,12 +344,12 @@ impl Error {
             Self::Unreadable { .. } => {
                 "something else wrote it, or with other types; both sides must agree on them"
             }
-            _ => return self.object_hint(),
+            _ => return self.hint_of_object(),
         })
     }
 
-    /// Likewise, for the words of multiprocessing.
-    fn object_hint(&self) -> Option<&'static str> {
+    /// Likewise of the words of multiprocessing.
+    fn hint_of_object(&self) -> Option<&'static str> {
         Some(match self {
             Self::GrantLost { .. } => {
                 "stop what it guarded; writes that carry its fence can be told from those of the next holder"
@@ -379,8 +379,7 @@ impl Error {
             Self::BrokenBarrier { .. } | Self::BarrierAction { .. } => {
                 "a party timed out, died, failed or aborted; reset the barrier to use it again"
             }
-            // The others say it themselves.
-            _ => return None,
+            _ => return None, // the others say it themselves
         })
     }
 }
