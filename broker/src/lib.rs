@@ -12,7 +12,11 @@
 //! ```
 //!
 //! In reading order: [`ids`], [`task`], [`envelope`] and [`completion`] are plain data; [`keys`] names every key;
-//! [`functions`] is the library of state changes; [`broker`] connects; [`task_queue`] calls; [`process`] reads what processes print.
+//! [`functions`] is the library of state changes; [`broker`] connects; [`task_queue`] calls.
+//!
+//! Then the words of multiprocessing: [`semaphore`] and [`lock`], which the others resemble, [`rlock`], [`condition`],
+//! [`event`], [`barrier`]; [`queue`] and [`pipe`]; [`manager`] for what is shared; [`process`] and [`pool`] for what runs;
+//! [`lending`], by which who waits for others makes room for them.
 
 mod ambient;
 pub mod barrier;

@@ -77,7 +77,7 @@ impl Lock {
     }
 
     /// Frees it, whoever holds it or left it held, which Python's `Lock.release` does from any process. A live holder
-    /// loses it, and learns that within a fifth of its lease. [`Error::NotHeld`](crate::Error::NotHeld) where nobody
+    /// loses it, and learns that within a fifth of its lease. [`Error::NotHeld`] where nobody
     /// holds it: Python's `ValueError`.
     pub async fn force_release(&self) -> Result<()> {
         self.0.release().await

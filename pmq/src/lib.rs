@@ -39,6 +39,20 @@
 //! }
 //! # Ok(()) }
 //! ```
+//!
+//! # From Python
+//!
+//! | `multiprocessing` | pmq |
+//! |---|---|
+//! | `Process`, `Process.start`, `join`, `terminate`, `kill` | [`Process`] |
+//! | `current_process`, `parent_process`, `active_children`, `cpu_count` | [`current_process`], [`parent_process`], [`active_children`], [`cpu_count`] |
+//! | `Pool`, `AsyncResult` | [`Pool`], [`AsyncResult`]; [`Program`] for one whose processes are this program's own |
+//! | `Queue`, `JoinableQueue`, `SimpleQueue` | [`Queue`], [`JoinableQueue`], [`SimpleQueue`], and [`RawQueue`] for bytes |
+//! | `Pipe`, `Connection` | [`Broker::pipe`], [`Connection`], [`Receiver`], [`Sender`], [`Ticket`] |
+//! | `Lock`, `RLock`, `Semaphore`, `BoundedSemaphore` | [`Lock`], [`RLock`], [`Semaphore`], [`Broker::bounded_semaphore`] |
+//! | `Condition`, `Event`, `Barrier` | [`Condition`], [`Event`], [`Barrier`] |
+//! | `Manager`, `list`, `dict`, `Namespace`, `Value`, `Array` | [`Manager`], [`List`], [`Dict`], [`Namespace`], [`Value`], [`Array`] |
+//! | a proxy inside of another one | [`Shared`] |
 
 mod crew;
 mod hands;
