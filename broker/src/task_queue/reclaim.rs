@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::TaskQueue;
+use tokio::time::Instant;
+
+use super::{DEFAULT_LEASE, TaskQueue};
 use crate::broker::PATIENCE;
 use crate::error::Result;
 use crate::reply;
@@ -41,5 +43,39 @@ impl TaskQueue {
             more: answer.text()? == "1",
             grace: Duration::ZERO,
         })
+    }
+
+    /// Reclaims all that can be now. What fails is tried again by whoever is next.
+    pub(super) async fn take_back(&self, lease: Duration) {
+        while self.reclaim(lease).await.is_ok_and(|step| step.more) {}
+    }
+}
+
+/// How often who waits for tasks looks after their workers.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Whoever waits for tasks takes back, every few seconds, what workers held whose lease has ended: there may be no
+/// worker left that does, and the wait would have no end.
+pub(crate) struct Caretaker {
+    queue: TaskQueue,
+    next: Instant,
+}
+
+impl Caretaker {
+    /// Begins a wait. A short one costs nothing.
+    pub(crate) fn new(queue: &TaskQueue) -> Self {
+        Self {
+            queue: queue.clone(),
+            next: Instant::now() + EVERY,
+        }
+    }
+
+    /// Reclaims where it is time to.
+    pub(crate) async fn look_after(&mut self) {
+        if Instant::now() < self.next {
+            return;
+        }
+        self.queue.take_back(DEFAULT_LEASE).await;
+        self.next = Instant::now() + EVERY;
     }
 }
