@@ -150,7 +150,7 @@ fn check(task: &Task) -> Result<()> {
     match &task.work {
         Work::Handler(name) if name.is_empty() => bad("a task's name is not empty"),
         Work::Command(argv) if argv.first().is_none_or(Vec::is_empty) => {
-            bad("a command has a program")
+            bad("the command is empty; name a program")
         }
         Work::Command(argv) if argv.iter().any(|a| a.contains(&0)) => {
             bad("an argument of a command has no NUL byte")

@@ -1,7 +1,8 @@
 //! Running a command while a permit is held: what `pmq lock` and `pmq sem` share.
 
+use std::env;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,6 +14,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::duration;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::hangup;
+use crate::output::note;
 
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -50,6 +53,7 @@ impl Hold {
         let lease = self.lease.unwrap_or(LEASE);
         let semaphore = semaphore.with_lease(lease);
         let mut signals = Signals::catch().context("could not catch signals")?;
+        self.warn_of_nesting(&semaphore, words);
         let permit = tokio::select! {
             permit = self.acquire(&semaphore) => permit?,
             signal = signals.next() => return Ok(Exit::of_signal(signal)),
@@ -62,6 +66,17 @@ impl Hold {
         let name = semaphore.name().as_str().into();
         held.run(&self.command, (words.variable, name), signals)
             .await
+    }
+
+    /// Who waits for what it runs under itself waits for ever. Not an error, as a semaphore may have more permits.
+    fn warn_of_nesting(&self, semaphore: &Semaphore, words: Words) {
+        let name = semaphore.name().as_str();
+        if !self.nonblock && env::var(words.variable).is_ok_and(|held| held == name) {
+            note(&format!(
+                "note: this runs under {} {name} already, and may wait for itself",
+                words.kind
+            ));
+        }
     }
 
     async fn acquire(&self, semaphore: &Semaphore) -> Result<Option<Permit>, Error> {
@@ -106,7 +121,7 @@ impl Held {
         mut signals: Signals,
     ) -> anyhow::Result<Exit> {
         if self.permit.was_abandoned() {
-            say(&format!(
+            note(&format!(
                 "the last holder of {} died while it held it",
                 self.what
             ));
@@ -137,7 +152,7 @@ impl Held {
             Ok(()) => Ok(()),
             Err(Error::GrantLost { .. }) => Err(lost(&what, "the command had ended by itself")),
             Err(error) => {
-                say(&format!("{what} will be free when its lease ends: {error}"));
+                note(&format!("{what} will be free when its lease ends: {error}"));
                 Ok(())
             }
         }
@@ -159,35 +174,33 @@ fn not_started(error: CommandError) -> anyhow::Error {
     };
     let text = match &error {
         CommandError::NotFound { program, .. } => {
-            format!("no program {}", program.display())
+            format!("no program \"{}\"", program.display())
         }
         CommandError::Denied { program, .. } => {
-            format!("may not execute {}", program.display())
+            format!("may not execute \"{}\"", program.display())
         }
         error => error.to_string(),
     };
     Failure::new(Exit::of_command_code(code), text).into()
 }
 
-fn say(text: &str) {
-    // Nobody is left to tell where standard error is closed.
-    let _ = writeln!(io::stderr(), "pmq: {text}");
-}
-
 /// The signals that the command gets in this process's stead.
-struct Signals([(SignalKind, Signal); 6]);
+struct Signals(Vec<(SignalKind, Signal)>);
 
 impl Signals {
     fn catch() -> io::Result<Self> {
-        let on = |kind| Ok::<_, io::Error>((kind, signal(kind)?));
-        Ok(Self([
-            on(SignalKind::hangup())?,
-            on(SignalKind::interrupt())?,
-            on(SignalKind::quit())?,
-            on(SignalKind::terminate())?,
-            on(SignalKind::user_defined1())?,
-            on(SignalKind::user_defined2())?,
-        ]))
+        let mut kinds = vec![
+            SignalKind::interrupt(),
+            SignalKind::quit(),
+            SignalKind::terminate(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+        ];
+        if !hangup::is_ignored() {
+            kinds.push(SignalKind::hangup());
+        }
+        let caught = kinds.into_iter().map(|kind| Ok((kind, signal(kind)?)));
+        caught.collect::<io::Result<_>>().map(Self)
     }
 
     /// Waits for the next of them. Loses none when dropped.

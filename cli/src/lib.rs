@@ -13,6 +13,7 @@ pub mod duration;
 pub mod exit;
 pub mod failure;
 mod fleet;
+mod hangup;
 mod hold;
 mod link_url;
 mod locate;

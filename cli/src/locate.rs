@@ -1,7 +1,10 @@
 //! Finding the queue of a task of which only the id is known.
 
 use pmq_broker::task_queue::Ending;
-use pmq_broker::{Broker, Name, TaskId, TaskQueue};
+use pmq_broker::{Broker, Name, Process, ProcessError, TaskId, TaskQueue};
+
+use crate::exit::Exit;
+use crate::failure::Failure;
 
 /// Tasks of one queue.
 pub(crate) struct Located {
@@ -50,4 +53,18 @@ pub(crate) async fn locate(
         found.push(Located { queue, ids: left });
     }
     Ok(found)
+}
+
+/// A handle to a task that was located.
+pub(crate) async fn attach(queue: &TaskQueue, id: TaskId) -> anyhow::Result<Process> {
+    match Process::attach(queue, id).await {
+        Err(ProcessError::Unknown { .. }) => Err(unknown(id).into()),
+        process => Ok(process?),
+    }
+}
+
+/// Nothing is known of a task.
+pub(crate) fn unknown(id: TaskId) -> Failure {
+    Failure::new(Exit::FAILED, format!("no task {id} is known"))
+        .with_hint("was it submitted to another queue or namespace, or did it end longer ago than the queue's retention time?")
 }

@@ -74,10 +74,40 @@ async fn the_command_has_the_streams_the_names_and_the_last_word() {
     assert!(
         ended
             .error_text()
-            .contains("no program pmq-no-such-program")
+            .contains("no program \"pmq-no-such-program\"")
     );
     let _ = pmq.run(["lock", &name, "--", "/"]).expect_code(126);
     let _ = pmq.run(["lock", &name, "echo"]).expect_code(2);
+}
+
+#[tokio::test]
+async fn who_waits_for_what_it_holds_itself_is_told() {
+    let (fleet, name) = scene().await;
+    let inner = [env!("CARGO_BIN_EXE_pmq-under-test"), "--redis", fleet.url()];
+    let waits = ["lock", &name, "--timeout", "50ms", "--", "true"];
+    let outer = [&["lock", &name, "--"], &inner[..], &waits].concat();
+    let ended = fleet.pmq().run(outer).expect_code(124);
+    let told = ended.error_text();
+    assert!(
+        told.contains(&format!("runs under lock {name} already")),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn a_hangup_that_is_ignored_reaches_nobody() {
+    let (fleet, name) = scene().await;
+    let script = "kill -HUP $PPID; echo runs; until [ -e go ]; do sleep 0.02; done";
+    let command = format!(
+        "trap '' HUP; exec {} --redis {} lock {name} -- sh -c '{script}'",
+        env!("CARGO_BIN_EXE_pmq-under-test"),
+        fleet.url()
+    );
+    let sh = Program::new("sh").timeout(LONG);
+    let running = sh.spawn(["-c", &command]);
+    let _ = running.wait_for_line("runs");
+    fs::write(sh.home().join("go"), "").unwrap();
+    let _ = running.wait().expect_code(0);
 }
 
 #[tokio::test]

@@ -168,6 +168,40 @@ async fn ctrl_c_terminates_it_and_a_second_one_kills_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_that_is_ignored_stops_nothing() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("-c 1 --allow-commands");
+    let script = "kill -HUP $PMQ_PARENT_PID; echo one; until [ -e $DIR/1 ]; do sleep 0.02; done; \
+        echo two; until [ -e $DIR/2 ]; do sleep 0.02; done";
+    let sh = Program::new("sh").timeout(LONG);
+    let words = ["-c", "trap '' HUP; exec \"$@\"", "sh", PMQ, "--redis"].map(str::to_owned);
+    let words = words.into_iter().chain([fleet.url().to_owned()]);
+    let run = sh.spawn(words.chain(fleet.run(&[], script)));
+    for (line, file) in [("one", "1"), ("two", "2")] {
+        let _ = run.wait_for_line(line);
+        fs::write(fleet.path(file), "").unwrap();
+    }
+    let _ = run.wait().expect_code(0);
+}
+
+/// Nobody but those who wait is there to notice that the worker is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_only_worker_was_killed_ends_for_those_who_wait() {
+    let fleet = Fleet::new().await;
+    let mut worker = fleet.worker("-c 1 --lease 1s --allow-commands");
+    let id = fleet.detached(&[]);
+    let queue = fleet.queue.name().as_str();
+    worker.kill();
+    let join = fleet.pmq().spawn(["join", "-q", queue, &id]);
+    let wait = fleet.pmq().spawn(["wait", "-q", queue, &id]);
+    let logs = fleet.pmq().spawn(["logs", "-f", "-q", queue, &id]);
+    let _ = join.wait().expect_code(137);
+    let _ = wait.wait().expect_code(137);
+    let _ = logs.wait().expect_code(0);
+    let _ = fleet.pmq().run(["kill", "-q", queue, &id]).expect_code(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_ends_with_a_killed_pmq_run() {
     let fleet = Fleet::new().await;
     let _worker = fleet.worker("-c 1 --allow-commands");
@@ -234,7 +268,12 @@ async fn terminating_is_found_by_id_alone_and_an_unknown_id_is_an_error() {
         let finished = fleet.pmq().run([command, &nobody]).expect_code(1);
         let text = finished.error_text();
         assert!(text.contains(&nobody) && text.contains("hint: "), "{text}");
+        assert!(!text.contains("on queue"), "all queues were asked: {text}");
     }
+    let other = TaskId::new().to_string();
+    let both = fleet.pmq().run(["kill", &nobody, &other]).expect_code(1);
+    let text = both.error_text();
+    assert!(text.contains(&nobody) && text.contains(&other), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use crate::connection::link::Link;
 use crate::error::Result;
 use crate::ids::{Incarnation, TaskId};
 use crate::reply::{self, odd};
-use crate::task_queue::{Ending, TaskQueue};
+use crate::task_queue::{Caretaker, Ending, TaskQueue};
 
 /// A process that is lost leaves no end in its log, so whoever follows one looks this often whether it lives.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -81,6 +81,7 @@ pub struct Log {
     pieces: VecDeque<Piece>,
     /// When the process was last seen alive.
     alive: Option<Instant>,
+    caretaker: Caretaker,
     /// The last that was read says that nothing follows.
     ended: bool,
     over: bool,
@@ -100,6 +101,7 @@ impl TaskQueue {
             at: 0,
             pieces: VecDeque::new(),
             alive: None,
+            caretaker: Caretaker::new(self),
             ended: false,
             over: false,
         }
@@ -190,7 +192,10 @@ impl Log {
             return Ok(());
         }
         match self.queue.watch(&[self.id]).await?.pop() {
-            Some(Ending::Living) if self.follow => self.alive = Some(Instant::now()),
+            Some(Ending::Living) if self.follow => {
+                self.caretaker.look_after().await;
+                self.alive = Some(Instant::now());
+            }
             Some(Ending::Living) => self.over = true,
             ending => {
                 // What it printed last may have come between the two looks.

@@ -8,7 +8,7 @@ use crate::connection::link::Subscription;
 use crate::error::Result;
 use crate::ids::TaskId;
 use crate::lending::while_waiting;
-use crate::task_queue::{Look, TaskQueue};
+use crate::task_queue::{Caretaker, Look, TaskQueue};
 
 /// A process under watch.
 pub(super) struct Sight {
@@ -43,11 +43,13 @@ impl Sight {
         if wanted(&look) || over() {
             return Ok(look);
         }
+        let mut caretaker = Caretaker::new(&self.queue);
         while_waiting(async {
             while !wanted(&look) && !over() {
                 let next = Instant::now() + every;
                 self.hear(deadline.map_or(next, |deadline| deadline.min(next)))
                     .await;
+                Box::pin(caretaker.look_after()).await;
                 look = Box::pin(self.queue.look(self.id)).await?;
             }
             Ok(look)

@@ -82,7 +82,8 @@ impl Consumer {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.waiter.wait(left.min(LONGEST_WAIT)).await {
                 Ok(Some(_)) => {}
-                Ok(None) => self.take_back().await,
+                // There may be no worker that puts back what consumers held whose lease has ended.
+                Ok(None) => self.queue.take_back(self.lease).await,
                 Err(error) => {
                     tracing::debug!(target: "pmq", %error, "waiting for completions");
                     tokio::time::sleep(Duration::from_millis(100).min(left)).await;
@@ -91,15 +92,6 @@ impl Consumer {
             let got = self.get_many_nowait(n).await?;
             if !got.is_empty() || Instant::now() >= deadline {
                 return Ok(got);
-            }
-        }
-    }
-
-    /// Puts back what consumers held whose lease has ended: there may be no worker that does.
-    async fn take_back(&self) {
-        while let Ok(step) = self.queue.reclaim(self.lease).await {
-            if !step.more {
-                break;
             }
         }
     }

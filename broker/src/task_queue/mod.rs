@@ -28,6 +28,7 @@ pub use completions::{Consumer, Owner};
 pub use find::{DeadLetter, Found, State};
 pub use finish::{Finish, Finished, How};
 pub use heartbeat::{Beat, Heartbeat, Order};
+pub(crate) use reclaim::Caretaker;
 pub use reclaim::Reclaimed;
 pub use release::Refused;
 pub use start::{Look, Started, StartedProcess};

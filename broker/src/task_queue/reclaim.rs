@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
-use super::{Heartbeat, TaskQueue};
+use super::{DEFAULT_LEASE, Heartbeat, TaskQueue};
 use crate::broker::PATIENCE;
 use crate::error::Result;
 use crate::ids::Incarnation;
@@ -58,5 +59,84 @@ impl TaskQueue {
             more: answer.text()? == "1",
             grace: Duration::ZERO,
         })
+    }
+
+    /// Reclaims all that can be now. What fails is tried again by whoever is next.
+    pub(super) async fn take_back(&self, lease: Duration) {
+        while self.reclaim(lease).await.is_ok_and(|step| step.more) {}
+    }
+}
+
+/// How often who waits for tasks looks after their workers.
+const EVERY: Duration = Duration::from_secs(5);
+/// Who waits turns to it more often than this, unless the broker was away or this process stood still.
+const STEADY: Duration = Duration::from_millis(2500);
+
+/// Whoever waits for tasks takes back, every few seconds, what workers held whose lease has ended: there may be no
+/// worker left that does, and the wait would have no end.
+pub(crate) struct Caretaker {
+    queue: TaskQueue,
+    rounds: Rounds,
+}
+
+impl Caretaker {
+    /// Begins a wait. A short one costs nothing.
+    pub(crate) fn new(queue: &TaskQueue) -> Self {
+        Self {
+            queue: queue.clone(),
+            rounds: Rounds::new(Instant::now()),
+        }
+    }
+
+    /// Reclaims where it is time to. To be called about once a second.
+    pub(crate) async fn look_after(&mut self) {
+        if self.rounds.is_due(Instant::now()) {
+            self.queue.take_back(DEFAULT_LEASE).await;
+        }
+    }
+}
+
+/// When it is time to reclaim. After an outage workers have a while to renew their leases first, as theirs may be
+/// shorter than the one by which `reclaim` itself notices an outage.
+struct Rounds {
+    last: Instant,
+    next: Instant,
+}
+
+impl Rounds {
+    fn new(now: Instant) -> Self {
+        Self {
+            last: now,
+            next: now + EVERY,
+        }
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_steady = now - self.last < STEADY;
+        let is_due = is_steady && now >= self.next;
+        self.last = now;
+        if is_due || !is_steady {
+            self.next = now + EVERY;
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_begin_anew_after_an_outage() {
+        let start = Instant::now();
+        let mut rounds = Rounds::new(start);
+        let mut due = |seconds| rounds.is_due(start + Duration::from_secs(seconds));
+        for seconds in [1, 2, 3, 4, 6, 7, 8, 9] {
+            assert_eq!(due(seconds), seconds == 6, "{seconds} s");
+        }
+        // Nothing came through for 11 s.
+        for seconds in 20..26 {
+            assert_eq!(due(seconds), seconds == 25, "{seconds} s");
+        }
     }
 }

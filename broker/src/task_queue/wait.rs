@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::{LOOKUP_CHUNK, Started, TaskQueue, deadline_after};
+use super::{Caretaker, LOOKUP_CHUNK, Started, TaskQueue, deadline_after};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
 use crate::connection::link::Subscription;
@@ -78,6 +78,7 @@ impl TaskQueue {
             .zip(0..)
             .filter(|(_, i)| endings[*i] == Ending::Living)
             .collect();
+        let mut caretaker = Caretaker::new(self);
         let mut look = Instant::now() + LOOK_EVERY;
         while !living.is_empty() {
             let heard = hear(&mut news, look).await;
@@ -88,6 +89,7 @@ impl TaskQueue {
             if Instant::now() >= look {
                 asked = living.keys().copied().collect();
                 look = Instant::now() + LOOK_EVERY;
+                caretaker.look_after().await;
             }
             for (id, ending) in asked.iter().zip(self.watch(&asked).await?) {
                 if ending != Ending::Living

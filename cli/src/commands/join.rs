@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use clap::Args;
-use pmq_broker::{Process, TaskId};
+use pmq_broker::TaskId;
 use serde_json::json;
 
 use crate::args::SearchFlag;
 use crate::context::Context;
 use crate::duration;
 use crate::exit::Exit;
-use crate::locate::locate;
+use crate::locate::{attach, locate};
 use crate::output::note;
 
 const AFTER_HELP: &str = "\
@@ -42,7 +42,7 @@ impl Join {
     pub async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         let broker = context.connect().await?;
         let located = locate(&broker, self.search.queue.as_ref(), &[self.id]).await?;
-        let process = Process::attach(&located[0].queue, self.id).await?;
+        let process = attach(&located[0].queue, self.id).await?;
         let ended = match self.timeout {
             Some(timeout) => process.join_timeout(timeout).await?,
             None => process.join().await.map(|()| true)?,

@@ -9,7 +9,9 @@ use tokio::task::JoinSet;
 use crate::args::SearchFlag;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::locate::{Located, locate};
+use crate::failure::sentence;
+use crate::locate::{Located, attach, locate};
+use crate::output::note;
 
 const KILL_HELP: &str = "\
 It returns when its worker says that it is dead, from any host; one that has ended already is no error. Any task can \
@@ -81,7 +83,7 @@ impl Which {
             for id in ids {
                 let queue = queue.clone();
                 stops.spawn(async move {
-                    let process = Process::attach(&queue, id).await?;
+                    let process = attach(&queue, id).await?;
                     stop(&process, signal).await?;
                     Ok((id, process.exitcode().await?))
                 });
@@ -89,16 +91,20 @@ impl Which {
         }
         let mut failed = None;
         while let Some(stopped) = stops.join_next().await {
-            let stopped: Result<_, ProcessError> = stopped?;
+            let stopped: anyhow::Result<_> = stopped?;
             match stopped {
                 Ok((id, exitcode)) if context.output.is_json() => context
                     .output
                     .json(&json!({"id": id, "exitcode": exitcode}))?,
                 Ok(_) => {}
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    if let Some(error) = failed.replace(error) {
+                        note(&format!("error: {}", sentence(&error)));
+                    }
+                }
             }
         }
-        failed.map_or(Ok(Exit::OK), |error| Err(error.into()))
+        failed.map_or(Ok(Exit::OK), Err)
     }
 }
 

@@ -8,12 +8,11 @@ use pmq_broker::task_queue::Ending;
 use pmq_broker::{Completion, TaskId, TaskQueue};
 use serde_json::json;
 
-use super::wait::unknown;
 use crate::args::SearchFlag;
 use crate::completion_record::unless_text;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::locate::locate;
+use crate::locate::{locate, unknown};
 use crate::output::{Output, note};
 use crate::plural::counted;
 

@@ -20,7 +20,7 @@ use crate::plural::counted;
 
 const AFTER_HELP: &str = "\
 An item is its text, as it is; a Rust `Queue<T>` reads it where it is the JSON of a T. With --json the text is put as a \
-JSON string, which is what a `Queue<String>` reads. An item has at most 16 MiB.
+JSON string, which is what a `Queue<String>` reads. An item has at most 16 MiB; those that begin with `-` go behind `--`.
 
 --maxsize bounds the queue; the first who uses the queue fixes it, and a call without it takes whichever there is.
 
@@ -29,6 +29,7 @@ where the queue has another maxsize.
 
 Examples:
   pmq put fruit apple banana
+  pmq put numbers -- -1 --x
   pmq put fruit cherry --maxsize 100 --timeout 10s
   find . -name '*.png' | pmq put images -
   pmq get fruit";

@@ -22,7 +22,10 @@ SIGTERM terminates it, a second one kills it; it ends as well, within its lease,
 Without --redis URL and -q it runs in a local worker of its own, in this directory and with this environment.
 
 Exit codes: the command's own, 128+n where signal n ended it; 69 where no worker had a free slot in time; 124 where \
-the time is up; 127 where the command is not found.
+the time is up; 126, 127 the command can't be run.
+
+With --json nothing is streamed: one object tells its end, with the fields of `pmq get` for a completion; with --detach \
+its id.
 
 Examples:
   pmq run -- hostname

@@ -12,8 +12,7 @@ use crate::completion_record::{self, CompletionRecord};
 use crate::context::Context;
 use crate::duration;
 use crate::exit::Exit;
-use crate::failure::Failure;
-use crate::locate::{Located, locate};
+use crate::locate::{Located, locate, unknown};
 use crate::output::{Output, note};
 
 const AFTER_HELP: &str = "\
@@ -84,11 +83,6 @@ pub(super) async fn until_one_ended(queue: &TaskQueue, id: TaskId) -> anyhow::Re
         Some(Ending::Ended(completion)) => Ok(*completion),
         _ => Err(unknown(id).into()),
     }
-}
-
-pub(super) fn unknown(id: TaskId) -> Failure {
-    Failure::new(Exit::FAILED, format!("no task {id} is known"))
-        .with_hint("was it submitted to another queue or namespace, or did it end longer ago than the queue's retention time?")
 }
 
 fn show(id: TaskId, ending: &Ending, output: Output) -> anyhow::Result<Exit> {

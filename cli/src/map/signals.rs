@@ -1,30 +1,39 @@
 //! The signals that ask the run to stop.
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT, SIGTERM and SIGHUP, from now on.
+use crate::hangup;
+
+/// SIGINT, SIGTERM and, unless it is ignored, SIGHUP, from now on.
 #[derive(Debug)]
-pub struct StopSignals([Signal; 3]);
+pub struct StopSignals(Vec<Signal>);
 
 impl StopSignals {
     /// Catches them.
     pub fn catch() -> io::Result<Self> {
-        let on = |kind| signal(kind);
-        Ok(Self([
-            on(SignalKind::interrupt())?,
-            on(SignalKind::terminate())?,
-            on(SignalKind::hangup())?,
-        ]))
+        let mut caught = vec![
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        ];
+        if !hangup::is_ignored() {
+            caught.push(signal(SignalKind::hangup())?);
+        }
+        Ok(Self(caught))
     }
 
     /// Waits for the next of them. Loses none when dropped.
     pub async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
+        poll_fn(|context| {
+            let mut signals = self.0.iter_mut();
+            if signals.any(|signal| signal.poll_recv(context).is_ready()) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 }
