@@ -159,7 +159,7 @@ impl Shared {
         // Who sees its end can read its whole log.
         let close = Close {
             last: end.is_last(task),
-            hurry: run.switch.why().is_some(),
+            stop: run.switch.stop.clone(),
         };
         let bytes = log.close(close).await;
         end.with_log(bytes)
