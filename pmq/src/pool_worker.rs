@@ -8,7 +8,7 @@ use std::time::Duration;
 use pmq_broker::pool::LEASE;
 use pmq_broker::{Incarnation, Name};
 use pmq_worker::Worker;
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Pid, Signal, getpid, getppid, kill_process, test_kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,8 @@ pub(crate) struct PoolWorker {
     pub(crate) queue: Name,
     pub(crate) incarnation: Incarnation,
     pub(crate) max_tasks: Option<u32>,
+    /// The process that starts it.
+    pub(crate) parent: u32,
 }
 
 /// What this process is, beside the parent.
@@ -45,8 +47,11 @@ pub(crate) enum Role {
 pub(crate) fn role() -> Result<Option<Role>, ProgramError> {
     if let Ok(text) = env::var(POOL_WORKER) {
         let worker = serde_json::from_str(&text);
-        let worker = worker.map_err(|error| ProgramError::NoPoolWorker(error.to_string()))?;
-        return Ok(Some(Role::Pool(worker)));
+        let worker: PoolWorker =
+            worker.map_err(|error| ProgramError::NoPoolWorker(error.to_string()))?;
+        if worker.is_meant() {
+            return Ok(Some(Role::Pool(worker)));
+        }
     }
     let Ok(queues) = env::var(SERVE) else {
         return Ok(None);
@@ -66,6 +71,15 @@ impl Role {
 }
 
 impl PoolWorker {
+    /// Whether this process is that worker. What a worker runs inherits the variable, and is none: it would take tasks
+    /// under the worker's own incarnation.
+    fn is_meant(&self) -> bool {
+        let parent = i32::try_from(self.parent).ok().and_then(Pid::from_raw);
+        // Orphaned already, it ends at once, as its input has ended.
+        let is_dead = parent.is_none_or(|parent| test_kill_process(parent).is_err());
+        is_dead || getppid() == parent
+    }
+
     async fn work(self, mut worker: Worker) -> Result<(), ProgramError> {
         let queue = worker.broker().task_queue(&self.queue);
         worker.options.name = self.name;

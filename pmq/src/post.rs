@@ -6,7 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use pmq_broker::pool::LEASE;
-use pmq_broker::{Incarnation, TaskQueue};
+use pmq_broker::{Error, Incarnation, TaskQueue};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
@@ -14,9 +14,9 @@ use crate::pool_worker::{POOL_WORKER, PoolWorker};
 
 /// How long a worker has to end; then it is killed.
 const GRACE: Duration = Duration::from_secs(2);
-/// A worker that fails sooner than this did not get to work.
+/// A worker that ends sooner than this, and held no task, does not start.
 const EARLY: Duration = Duration::from_secs(2);
-/// So many early failures in a row are no accident.
+/// So many of these in a row are no accident.
 const EARLY_FAILURES: u32 = 3;
 
 pub(crate) struct Post {
@@ -45,14 +45,11 @@ impl Post {
                 () = &mut enough => break (child, incarnation),
             };
             drop(pipe);
-            self.bury(incarnation, &ended).await;
-            let is_failure = ended
-                .as_ref()
-                .is_ok_and(|status| status.code().is_some_and(|code| code != 0));
-            failures = if is_failure && began.elapsed() < EARLY {
-                failures + 1
-            } else {
+            let has_worked = self.bury(incarnation, &ended).await;
+            failures = if has_worked || began.elapsed() >= EARLY {
                 0
+            } else {
+                failures + 1
             };
             if failures == EARLY_FAILURES {
                 return Err(format!("they end as soon as they start ({})", text(&ended)));
@@ -68,6 +65,7 @@ impl Post {
             queue: self.queue.name().clone(),
             incarnation,
             max_tasks: self.max_tasks,
+            parent: std::process::id(),
         };
         Command::new(env::current_exe()?)
             .args(env::args_os().skip(1))
@@ -88,15 +86,21 @@ impl Post {
         }
     }
 
-    /// A worker that was killed can't hand back what it held.
-    async fn bury(&self, worker: Incarnation, ended: &io::Result<ExitStatus>) {
+    /// A worker that was killed can't hand back what it held. Answers whether it got to work: where a task ends the
+    /// process, that is the task's fault.
+    async fn bury(&self, worker: Incarnation, ended: &io::Result<ExitStatus>) -> bool {
         if ended.as_ref().is_ok_and(ExitStatus::success) {
-            return;
+            return self.max_tasks.is_some();
         }
         tracing::info!(target: "pmq", worker = %self.name, "a worker of this program died ({})", text(ended));
-        if let Err(error) = self.queue.bury(worker, LEASE).await {
-            // It held nothing, or its lease ends by itself.
-            tracing::debug!(target: "pmq", %error, "could not end the lease of a dead worker");
+        match self.queue.bury(worker, LEASE).await {
+            Ok(()) => true,
+            Err(Error::LeaseLost { .. }) => false,
+            Err(error) => {
+                // Nobody can tell; its lease ends by itself.
+                tracing::debug!(target: "pmq", %error, "could not end the lease of a dead worker");
+                true
+            }
         }
     }
 }

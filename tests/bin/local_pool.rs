@@ -22,6 +22,10 @@ const NEVER: Task<(), ()> = Task::new("never");
 /// Starts a child of its own, and answers what that answers.
 const NESTED: Task<u64, u64> = Task::new("nested");
 const SETUP: Task<String, ()> = Task::new("setup");
+/// Ends its process, where that is asked for.
+const EXIT: Task<u64, u64> = Task::new("exit");
+/// Runs this program again, and answers what it prints.
+const AGAIN: Task<String, String> = Task::new("again");
 const UNKNOWN: Task<u64, u64> = Task::new("unknown");
 
 #[tokio::main]
@@ -29,6 +33,9 @@ async fn main() -> Result<()> {
     let what = env::args().nth(1).unwrap_or_default();
     let is_worker = env::var_os("PMQ_POOL_WORKER").is_some();
     ensure!(what != "broken" || !is_worker, "this worker does not start");
+    if what == "crashing" && is_worker {
+        kill_process(getpid(), Signal::KILL)?;
+    }
     Program::new()
         .handle(SQUARE, |x| async move { Ok::<_, String>(x * x) })
         .handle(PID, |_| async { Ok::<_, String>(process::id()) })
@@ -39,6 +46,8 @@ async fn main() -> Result<()> {
             }
             Ok::<_, String>(n)
         })
+        .handle(EXIT, exit)
+        .handle(AGAIN, again)
         .handle(HANG, |_| async {
             println!("worker {}", process::id());
             loop {
@@ -72,6 +81,23 @@ async fn nested(depth: u64) -> Result<u64> {
     let mut child = Process::new(NESTED, &(depth - 1))?;
     child.start(&broker).await?;
     Ok(child.result(NESTED).await? + 1)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what users write may do it, and the pool must live on"
+)]
+async fn exit(n: u64) -> Result<u64> {
+    if n == 7 {
+        process::exit(3);
+    }
+    Ok(n)
+}
+
+async fn again(what: String) -> Result<String> {
+    let mut program = tokio::process::Command::new(env::current_exe()?);
+    let output = program.arg(what).output().await?;
+    Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
 }
 
 /// What the program does with single processes.
@@ -134,7 +160,17 @@ async fn act(what: &str, parent: Parent) -> Result<()> {
             pool.join().await?;
             fails(hanging.get().await)?;
         }
-        "broken" => {
+        "exits" => {
+            let pool = parent.open_local(pool.processes(1)).await?;
+            fails(pool.apply(EXIT, 7).await)?;
+            println!("{}", pool.apply(EXIT, 8).await?);
+        }
+        "again" => {
+            let pool = parent.open_local(pool).await?;
+            println!("{}", pool.apply(AGAIN, "squares".to_owned()).await?);
+            println!("{}", pool.apply(SQUARE, 9).await?);
+        }
+        "broken" | "crashing" => {
             let pool = parent.open_local(pool).await?;
             fails(pool.map(SQUARE, 0..10).await)?;
         }

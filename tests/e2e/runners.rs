@@ -116,6 +116,28 @@ async fn a_runner_that_hangs_is_replaced_at_its_tasks_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_sets_no_variable_and_no_directory_of_a_command_of_the_configuration_file() {
+    let fleet = Fleet::new().await;
+    let config = fleet.path("pmq.toml");
+    let script = "echo \"$BAD\"; pwd";
+    fs::write(
+        &config,
+        format!("[tasks.show]\nargv = [\"sh\", \"-c\", '{script}']\n"),
+    )
+    .unwrap();
+    let _worker = fleet.worker(&format!("-c 1 --config {}", config.display()));
+    let mut task = Task::handler("show", "{}");
+    task.details.env = vec![("BAD".into(), "injected".into())];
+    task.details.cwd = "/".into();
+    fleet.submit(&task).await;
+    let completion = fleet.completion().await;
+    let output = String::from_utf8(completion.output().0.to_vec()).unwrap();
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!((completion.outcome, lines[0]), (Outcome::Ok, ""));
+    assert_ne!(lines[1], "/");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_of_the_configuration_file_runs_without_the_right_to_run_any() {
     let fleet = Fleet::new().await;
     let config = fleet.path("pmq.toml");

@@ -159,7 +159,7 @@ impl Shared {
         // Who sees its end can read its whole log.
         let close = Close {
             last: end.is_last(task),
-            hurry: run.switch.why().is_some(),
+            stop: run.switch.stop.clone(),
         };
         let bytes = log.close(close).await;
         end.with_log(bytes)
@@ -191,7 +191,8 @@ impl Shared {
                         .into_iter()
                         .map(std::os::unix::ffi::OsStringExt::into_vec)
                         .collect();
-                    self.command(argv, task, run).await
+                    let task = without_surroundings(task);
+                    self.command(argv, &task, run).await
                 }
                 Err(problem) => End::failed(How::FailedForGood, problem),
             },
@@ -344,6 +345,15 @@ impl Shared {
         // The finisher ends only after the last run has.
         let _ = finisher.send(post).await;
     }
+}
+
+/// The task of a worker's own command. Directory and environment are its worker's as well: a producer that may not run
+/// commands could run anything by a variable like `LD_PRELOAD`.
+fn without_surroundings(task: &Task) -> Box<Task> {
+    let mut task = Box::new(task.clone());
+    task.details.cwd.clear();
+    task.details.env.clear();
+    task
 }
 
 fn limit(task: &Task) -> Option<Duration> {

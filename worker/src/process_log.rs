@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::backlog::Backlog;
 use crate::child::until;
@@ -64,7 +65,7 @@ impl ProcessLog {
     }
 
     /// Waits until the broker has everything: for at most 2 s where it is silent, and for a reader for whom the process
-    /// waits, unless there is hurry. Answers how many bytes the log has, with those that were lost.
+    /// waits, unless it is told to stop. Answers how many bytes the log has, with those that were lost.
     pub(crate) async fn close(self, close: Close) -> u64 {
         // A writer that has gone has told why.
         let _ = self.close.send(close);
@@ -73,12 +74,12 @@ impl ProcessLog {
 }
 
 /// How a log is closed.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(crate) struct Close {
     /// No other run can follow.
     pub(crate) last: bool,
-    /// The run was told to stop.
-    pub(crate) hurry: bool,
+    /// Cancelled where the run is told to stop, also after its end: then it waits for no reader.
+    pub(crate) stop: CancellationToken,
 }
 
 /// The run whose log it is.
@@ -90,14 +91,13 @@ struct Target {
 }
 
 /// All was printed.
-#[derive(Clone, Copy)]
 struct Closing {
     /// Whether no other run can follow.
     last: bool,
     /// Until when there is time to write it.
     deadline: Instant,
-    /// Whether this holds for a reader that is behind as well.
-    hurry: bool,
+    /// Once cancelled, this holds for a reader that is behind as well.
+    stop: CancellationToken,
 }
 
 struct Writer {
@@ -207,7 +207,7 @@ impl Writer {
         let deadline = Instant::now() + FLUSH;
         self.closing = Some(Closing {
             last: close.last,
-            hurry: close.hurry,
+            stop: close.stop,
             deadline,
         });
     }
@@ -239,7 +239,7 @@ impl Writer {
     /// Whether this is all that there will ever be.
     fn ends_with(&self, batch: &Batch) -> bool {
         let bytes: usize = batch.pieces.iter().map(|(_, bytes)| bytes.len()).sum();
-        self.closing.is_some_and(|closing| closing.last) && bytes == self.backlog.bytes()
+        self.closing.as_ref().is_some_and(|closing| closing.last) && bytes == self.backlog.bytes()
     }
 
     fn confirm(&mut self, end: u64, expires: Duration) {
@@ -264,19 +264,20 @@ impl Writer {
 
     /// Whether the end of the process must not wait for its reader any longer.
     fn is_out_of_time(&self) -> bool {
-        self.closing
-            .is_some_and(|closing| closing.hurry && Instant::now() >= closing.deadline)
+        self.closing.as_ref().is_some_and(|closing| {
+            closing.stop.is_cancelled() && Instant::now() >= closing.deadline
+        })
     }
 
     /// Whether the broker has everything that there is to say.
     fn is_complete(&self) -> bool {
-        let said = |closing: Closing| self.ending || !closing.last;
-        self.opened && self.backlog.bytes() == 0 && self.closing.is_some_and(said)
+        let said = |closing: &Closing| self.ending || !closing.last;
+        self.opened && self.backlog.bytes() == 0 && self.closing.as_ref().is_some_and(said)
     }
 
     /// Whether the end of the process must not wait for the broker any longer.
     fn gives_up(&self, error: &Error) -> bool {
-        self.closing.is_some_and(|closing| {
+        self.closing.as_ref().is_some_and(|closing| {
             !matches!(error, Error::Unreachable { .. }) || Instant::now() >= closing.deadline
         })
     }

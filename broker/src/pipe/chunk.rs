@@ -71,6 +71,10 @@ impl Gathered {
             return Some(());
         }
         bytes.extend_from_slice(&item);
+        if bytes.len() > *length {
+            *self = Self::Nothing; // or a sender could fill the memory
+            return None;
+        }
         if flags & LAST != 0 {
             let whole = bytes.len() == *length;
             let message = std::mem::take(bytes).freeze();
@@ -84,6 +88,19 @@ impl Gathered {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_that_grows_beyond_its_length_is_refused() {
+        let mut gathered = Gathered::default();
+        assert!(
+            gathered
+                .add(Bytes::from_static(&[FIRST, 3, 0, 0, 0, 7]))
+                .is_some()
+        );
+        assert!(gathered.add(Bytes::from_static(&[0, 7])).is_some());
+        assert!(gathered.add(Bytes::from_static(&[0, 7, 7])).is_none());
+        assert_eq!(gathered.length(), None);
+    }
 
     #[test]
     fn a_message_of_any_length_is_the_same_after_its_items() {

@@ -25,11 +25,7 @@ pub(super) struct Collector {
 impl Collector {
     /// Collects until nothing is under way any more.
     pub(super) async fn run(mut self) {
-        let core = self.core.clone();
-        tokio::select! {
-            () = core.reaches(Phase::Drained) => {}
-            () = self.collect() => {}
-        }
+        self.collect().await;
         if let Err(error) = self.consumer.close().await {
             tracing::debug!(target: "pmq", %error, "a pool's completions are left to their lease");
         }
@@ -37,7 +33,12 @@ impl Collector {
 
     async fn collect(&mut self) {
         loop {
-            match self.consumer.get_many(CHUNK, LONGEST_WAIT).await {
+            // Only the wait ends early: what has come is settled to the end, dead letters included.
+            let got = tokio::select! {
+                () = self.core.reaches(Phase::Drained) => return,
+                got = self.consumer.get_many(CHUNK, LONGEST_WAIT) => got,
+            };
+            match got {
                 Ok(completions) => self.settle(&completions).await,
                 Err(error) if error.is_transient() => {
                     tracing::debug!(target: "pmq", %error, "could not get completions; trying again");

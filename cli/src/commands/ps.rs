@@ -177,7 +177,7 @@ impl Row {
             self.id.to_string(),
             shown(&self.name),
             self.state.to_owned(),
-            self.host.clone().unwrap_or_default(),
+            shown(self.host.as_deref().unwrap_or_default()),
             pid,
             duration::show(Duration::from_secs(whole)),
             shown(&command),

@@ -102,11 +102,33 @@ fn workers_that_do_not_start_and_tasks_that_nobody_knows_are_errors() {
         broken[0].contains("they end as soon as they start (exit status: 1)"),
         "{broken:?}"
     );
+    let crashing = lines(&program, &["crashing"]);
+    assert!(
+        crashing[0].contains("they end as soon as they start (signal: 9"),
+        "{crashing:?}"
+    );
     let unknown = lines(&program, &["unknown"]);
     assert_eq!(
         unknown,
         ["this program has no handler for the task 'unknown'"]
     );
+    assert_eq!(left(&server), [""; 0]);
+}
+
+#[test]
+fn a_task_that_ends_each_of_its_workers_ends_no_pool() {
+    let server = RedisServer::start();
+    let lines = lines(&program(&server), &["exits"]);
+    assert!(lines[0].contains("worker"), "{lines:?}");
+    assert_eq!(lines[1], "8");
+}
+
+#[test]
+fn a_program_that_a_worker_runs_is_no_worker() {
+    let server = RedisServer::start();
+    let sum: u64 = (0..20_000_u64).map(|x| x * x).sum();
+    let lines = lines(&program(&server), &["again"]);
+    assert_eq!(lines, [sum.to_string(), "81".to_owned()]);
     assert_eq!(left(&server), [""; 0]);
 }
 

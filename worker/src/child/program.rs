@@ -80,8 +80,13 @@ impl Program {
         if self.clear_env {
             command.env_clear();
         }
-        if std::env::var("PMQ_REDIS_URL").is_ok_and(|url| url.contains('@')) {
-            command.env_remove("PMQ_REDIS_URL"); // it may hold the password
+        // It may hold the password: `user:secret@`, or `?pass=secret` for a socket.
+        if std::env::var_os("PMQ_REDIS_URL").is_some_and(|url| {
+            url.as_encoded_bytes()
+                .iter()
+                .any(|byte| b"@?".contains(byte))
+        }) {
+            command.env_remove("PMQ_REDIS_URL");
         }
         command
             .args(arguments)
