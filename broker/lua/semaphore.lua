@@ -188,7 +188,8 @@ end
 -- ARGV[4]   how many permits there are in all; 1 is a lock
 -- ARGV[5]   "1" to wait in line, "0" not to
 -- Returns   {"ok", fence, "1" if a dead holder had it}, {"wait", ms until the next lease ends, "" for who is not the
---           first in line}, {"busy"}, or {"other", how many permits there are}
+--           first in line, the last fence: news of a grant with no higher one is old}, {"busy"}, or {"other", how many
+--           permits there are}
 
 register("sem_acquire", {}, function(keys, args)
   local who, n = args[2], tonumber(args[4])
@@ -241,7 +242,7 @@ register("sem_acquire", {}, function(keys, args)
   end
   keep_alive(keys, args[1])
   local ends = waits(s) == who and next_member_end(keys)
-  return { "wait", ends and whole(math.max(ends - ms, 1)) or "" }
+  return { "wait", ends and whole(math.max(ends - ms, 1)) or "", whole(s.fence) }
 end)
 
 -- sem_release: give a permit back, or the place in the line up. What is free goes to the next who waits.
