@@ -217,6 +217,15 @@ local function wait_in(o, line)
   return { "wait" }
 end
 
+-- A putter whose room went to what a cancelled get put back waits for other room, before everybody else. If it kept its
+-- grant meanwhile, the room that it waits for would be its own.
+local function stand_first(o)
+  local line = o.keys[PUTTERS]
+  local first = redis.call("ZRANGE", line, "0", "0", "WITHSCORES")[2]
+  redis.call("SREM", o.keys[ROOMS], o.who)
+  redis.call("ZADD", line, whole((tonumber(first) or o.us) - 1), o.who)
+end
+
 local function note_largest(o, frames)
   local before = tonumber(o.m.largest) or SMALL
   local largest = before
@@ -267,16 +276,19 @@ queue_step("queue_put", {}, function(o)
     granted = redis.call("SISMEMBER", keys[ROOMS], o.who) == 1
     room = math.min(room, free_room(o) + (granted and 1 or 0))
     if room <= 0 and o.args[7] == "1" then
+      if granted then
+        stand_first(o)
+      end
       return wait_in(o, PUTTERS)
     end
   end
   local frames, taken = take_frames(o.args, math.max(room, 0))
   if o.maxsize > 0 then
     redis.call("ZREM", keys[PUTTERS], o.who)
+    redis.call("SREM", keys[ROOMS], o.who)
     if taken == 0 then
       return { "full" }
     end
-    redis.call("SREM", keys[ROOMS], o.who)
   end
   redis.call("RPUSH", keys[ITEMS], unpack(frames))
   add_to_size(o, taken)
