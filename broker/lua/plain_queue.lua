@@ -179,10 +179,7 @@ local function open_queue(o)
   local keys = o.keys
   redis.call("LLEN", keys[ITEMS]) -- a wrong type fails here, before the first write
   local other = adopt_maxsize(o, o.args[5])
-  if other then
-    return other
-  end
-  if o.args[6] == "1" and not o.m.unfinished then
+  if not other and o.args[6] == "1" and not o.m.unfinished then
     o.m.unfinished = queue_size(o)
     redis.call("HSET", keys[META], "unfinished", whole(o.m.unfinished))
   end
@@ -193,17 +190,17 @@ local function open_queue(o)
   if o.dropped then
     serve(o)
   end
+  return other
 end
 
 -- Registers a step that begins so, and writes the size at its end.
 local function queue_step(verb, flags, body)
   step(verb, flags, plain_queue, function(o)
-    local other = open_queue(o)
-    if other then
-      return other
+    local reply, done, logged = open_queue(o), false, nil
+    if not reply then
+      reply, done, logged = body(o)
     end
-    local reply, done, logged = body(o)
-    write_size(o)
+    write_size(o) -- also where it is refused: what dead members were granted is back in the list
     return reply, done, logged
   end)
 end
