@@ -116,7 +116,7 @@ local function step(verb, flags, kind, body)
     if not m[1] then
       redis.call("HSET", keys[META], "layout", LAYOUT)
     end
-    if not (done and log) or number % RENEW_EVERY == 0 then -- who waits does that with each call
+    if not (done and log) or number % RENEW_EVERY < 2 then -- who waits does that with each call; some count in twos
       expire_idle(o, kind)
     end
     keep_alive(keys, args[1])
