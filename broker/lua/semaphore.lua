@@ -323,6 +323,7 @@ local function take_away(s, member, is_dead)
   local fence = string.match(redis.call("HGET", s.keys[META], member), "%d+")
   redis.call("ZREM", s.keys[MEMBERS], member)
   redis.call("HDEL", s.keys[META], member)
+  redis.call("HDEL", s.keys[LOG], member)
   s.held = s.held - 1
   redis.call("HSET", s.keys[META], "held", whole(s.held), "taken", fence)
   if is_dead then
@@ -357,6 +358,7 @@ register("sem_post", { "allow-oom" }, function(keys, args)
   end
   redis.call("ZCARD", keys[WAITERS]) -- wrong types fail here or with the first write
   local ms, us = clock()
+  notified_by(s, ended_members(keys, ms)) -- probes what the sweep names
   local member, is_dead
   if is_full then
     member, is_dead = loser(s, ms)
