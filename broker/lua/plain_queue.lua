@@ -336,6 +336,13 @@ queue_step("queue_get", { "allow-oom" }, function(o)
   return { "empty" }
 end)
 
+-- Writes the answer of the call that a joiner waits in: when it asks, there may be unfinished items again.
+local function answer_join(o, joiner)
+  local log = redis.call("HGET", o.keys[LOG], joiner)
+  redis.call("HSET", o.keys[LOG], joiner, struct.pack("<I4", last_number(log) + 1) .. cmsgpack.pack({ "ok" }))
+  tell(o.keys, joiner, "")
+end
+
 -- queue_task_done: tell that items that were got are finished. The last one ends the waits for it.
 --
 -- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners,
@@ -359,7 +366,7 @@ queue_step("queue_task_done", { "allow-oom" }, function(o)
   if left == 0 then
     local joiners = redis.call("ZPOPMIN", o.keys[JOINERS], CHUNK) -- the others hear it when they ask again
     for i = 1, #joiners, 2 do
-      tell(o.keys, joiners[i], "")
+      answer_join(o, joiners[i])
     end
   end
   return { "ok" }, true
