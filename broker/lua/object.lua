@@ -107,7 +107,7 @@ local function step(verb, flags, kind, body)
       redis.call("ZREM", keys[MEMBERS], o.who)
       redis.call("HDEL", keys[LOG], o.who)
     else
-      if done or not log then
+      if done or last ~= number - 1 then -- who is answered by another's step is, so to speak, one call behind
         local row = struct.pack("<I4", done and number or number - 1) .. cmsgpack.pack(logged or reply)
         redis.call("HSET", keys[LOG], o.who, row)
       end
@@ -116,7 +116,7 @@ local function step(verb, flags, kind, body)
     if not m[1] then
       redis.call("HSET", keys[META], "layout", LAYOUT)
     end
-    if not (done and log) or number % RENEW_EVERY == 0 then -- who waits does that with each call
+    if not (done and log) or number % RENEW_EVERY < 2 then -- who waits does that with each call; some count in twos
       expire_idle(o, kind)
     end
     keep_alive(keys, args[1])

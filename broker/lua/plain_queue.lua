@@ -179,10 +179,7 @@ local function open_queue(o)
   local keys = o.keys
   redis.call("LLEN", keys[ITEMS]) -- a wrong type fails here, before the first write
   local other = adopt_maxsize(o, o.args[5])
-  if other then
-    return other
-  end
-  if o.args[6] == "1" and not o.m.unfinished then
+  if not other and o.args[6] == "1" and not o.m.unfinished then
     o.m.unfinished = queue_size(o)
     redis.call("HSET", keys[META], "unfinished", whole(o.m.unfinished))
   end
@@ -193,17 +190,17 @@ local function open_queue(o)
   if o.dropped then
     serve(o)
   end
+  return other
 end
 
 -- Registers a step that begins so, and writes the size at its end.
 local function queue_step(verb, flags, body)
   step(verb, flags, plain_queue, function(o)
-    local other = open_queue(o)
-    if other then
-      return other
+    local reply, done, logged = open_queue(o), false, nil
+    if not reply then
+      reply, done, logged = body(o)
     end
-    local reply, done, logged = body(o)
-    write_size(o)
+    write_size(o) -- also where it is refused: what dead members were granted is back in the list
     return reply, done, logged
   end)
 end
@@ -215,6 +212,15 @@ local function wait_in(o, line)
   end
   o.lease = WAITING_LEASE
   return { "wait" }
+end
+
+-- A putter whose room went to what a cancelled get put back waits for other room, before everybody else. If it kept its
+-- grant meanwhile, the room that it waits for would be its own.
+local function stand_first(o)
+  local line = o.keys[PUTTERS]
+  local first = redis.call("ZRANGE", line, "0", "0", "WITHSCORES")[2]
+  redis.call("SREM", o.keys[ROOMS], o.who)
+  redis.call("ZADD", line, whole((tonumber(first) or o.us) - 1), o.who)
 end
 
 local function note_largest(o, frames)
@@ -267,16 +273,19 @@ queue_step("queue_put", {}, function(o)
     granted = redis.call("SISMEMBER", keys[ROOMS], o.who) == 1
     room = math.min(room, free_room(o) + (granted and 1 or 0))
     if room <= 0 and o.args[7] == "1" then
+      if granted then
+        stand_first(o)
+      end
       return wait_in(o, PUTTERS)
     end
   end
   local frames, taken = take_frames(o.args, math.max(room, 0))
   if o.maxsize > 0 then
     redis.call("ZREM", keys[PUTTERS], o.who)
+    redis.call("SREM", keys[ROOMS], o.who)
     if taken == 0 then
       return { "full" }
     end
-    redis.call("SREM", keys[ROOMS], o.who)
   end
   redis.call("RPUSH", keys[ITEMS], unpack(frames))
   add_to_size(o, taken)
@@ -327,6 +336,13 @@ queue_step("queue_get", { "allow-oom" }, function(o)
   return { "empty" }
 end)
 
+-- Writes the answer of the call that a joiner waits in: when it asks, there may be unfinished items again.
+local function answer_join(o, joiner)
+  local log = redis.call("HGET", o.keys[LOG], joiner)
+  redis.call("HSET", o.keys[LOG], joiner, struct.pack("<I4", last_number(log) + 1) .. cmsgpack.pack({ "ok" }))
+  tell(o.keys, joiner, "")
+end
+
 -- queue_task_done: tell that items that were got are finished. The last one ends the waits for it.
 --
 -- KEYS      the object's keys (object): meta, members, log, items, getters, putters, granted, rooms, joiners,
@@ -350,7 +366,7 @@ queue_step("queue_task_done", { "allow-oom" }, function(o)
   if left == 0 then
     local joiners = redis.call("ZPOPMIN", o.keys[JOINERS], CHUNK) -- the others hear it when they ask again
     for i = 1, #joiners, 2 do
-      tell(o.keys, joiners[i], "")
+      answer_join(o, joiners[i])
     end
   end
   return { "ok" }, true

@@ -4,7 +4,7 @@
 -- the step that frees one. Permits are free only while nobody waits, and `line` says whether somebody may, so an
 -- uncontended call looks at nothing else.
 
-local PROLONG_AFTER = 86400 -- s since the last grant; so every use prolongs it (IDLE_TTL), but few pay for that
+local DAY = 86400 -- s: the first grant of each prolongs it (IDLE_TTL), so that it lives while in use, but few pay for that
 local GRANT_LEASE = 3000 -- ms: who waits and is granted says soon that it knows, or another gets it
 local POST_LEASE = 30000 -- ms: a post is known by its caller for longer than anybody sends it again
 
@@ -40,11 +40,17 @@ local function is_plain(m, held)
   return m[1] and m[4] == held and not (m[3] or m[6] or m[7] or m[8])
 end
 
+-- Whether these times (s) are of two days. The time since the last grant would not do: one in use all the time would never
+-- be prolonged.
+local function on_other_days(now, before)
+  return math.floor(now / DAY) ~= math.floor(before / DAY)
+end
+
 -- The whole of taking one that is free, in the usual case: it formats no number, as that costs as much as a command.
 local function grant_plain(keys, args, m)
   local time = redis.call("TIME")
   local fence = time[1] .. string.sub("00000" .. time[2], -6)
-  if #m[5] ~= #fence or m[5] >= fence or time[1] - string.sub(m[5], 1, -7) >= PROLONG_AFTER then
+  if #m[5] ~= #fence or m[5] >= fence or on_other_days(time[1], string.sub(m[5], 1, -7)) then
     return nil
   end
   redis.call("ZADD", keys[MEMBERS], (string.sub(fence, 1, -4) + args[3]) .. "", args[2])
@@ -86,7 +92,7 @@ local function grant(s, member, us)
     redis.call("HDEL", s.keys[META], "abandoned")
     s.abandoned = nil
   end
-  if us - before > PROLONG_AFTER * 1000000 and s.extra == 0 then
+  if s.extra == 0 and on_other_days(us / 1000000, before / 1000000) then
     redis.call("PEXPIRE", s.keys[META], whole(IDLE_TTL))
   end
   return mine
@@ -188,7 +194,8 @@ end
 -- ARGV[4]   how many permits there are in all; 1 is a lock
 -- ARGV[5]   "1" to wait in line, "0" not to
 -- Returns   {"ok", fence, "1" if a dead holder had it}, {"wait", ms until the next lease ends, "" for who is not the
---           first in line}, {"busy"}, or {"other", how many permits there are}
+--           first in line, the last fence: news of a grant with no higher one is old}, {"busy"}, or {"other", how many
+--           permits there are}
 
 register("sem_acquire", {}, function(keys, args)
   local who, n = args[2], tonumber(args[4])
@@ -241,7 +248,7 @@ register("sem_acquire", {}, function(keys, args)
   end
   keep_alive(keys, args[1])
   local ends = waits(s) == who and next_member_end(keys)
-  return { "wait", ends and whole(math.max(ends - ms, 1)) or "" }
+  return { "wait", ends and whole(math.max(ends - ms, 1)) or "", whole(s.fence) }
 end)
 
 -- sem_release: give a permit back, or the place in the line up. What is free goes to the next who waits.
@@ -316,6 +323,7 @@ local function take_away(s, member, is_dead)
   local fence = string.match(redis.call("HGET", s.keys[META], member), "%d+")
   redis.call("ZREM", s.keys[MEMBERS], member)
   redis.call("HDEL", s.keys[META], member)
+  redis.call("HDEL", s.keys[LOG], member)
   s.held = s.held - 1
   redis.call("HSET", s.keys[META], "held", whole(s.held), "taken", fence)
   if is_dead then
@@ -350,6 +358,7 @@ register("sem_post", { "allow-oom" }, function(keys, args)
   end
   redis.call("ZCARD", keys[WAITERS]) -- wrong types fail here or with the first write
   local ms, us = clock()
+  notified_by(s, ended_members(keys, ms)) -- probes what the sweep names
   local member, is_dead
   if is_full then
     member, is_dead = loser(s, ms)

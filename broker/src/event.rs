@@ -106,7 +106,7 @@ struct Waiter<'a> {
     /// How often the event had been set when it began to wait, as text; nothing before it is known.
     since: String,
     sent: Instant,
-    /// Its call is under way.
+    /// Its call may be under way.
     asking: bool,
     in_line: bool,
 }
@@ -127,9 +127,8 @@ impl<'a> Waiter<'a> {
     async fn ask(&mut self, wait: bool) -> Result<bool> {
         self.sent = Instant::now();
         self.asking = true;
-        let answer = self.object.send(&self.call(wait)).await;
+        let mut answer = self.object.send(&self.call(wait)).await?;
         self.asking = false;
-        let mut answer = answer?;
         self.in_line = answer.tag == "wait";
         if self.in_line {
             self.since = answer.text()?;

@@ -25,8 +25,13 @@ impl Keys {
 
     fn ask<T: FromRedisValue>(&self, command: &str, part: &str, rest: &[&[u8]]) -> T {
         let mut command = cmd(command);
-        command.arg(format!("{}{part}", self.prefix)).arg(rest);
+        command.arg(self.key(part)).arg(rest);
         command.query(&mut self.connection.lock().unwrap()).unwrap()
+    }
+
+    /// The key of a part.
+    pub(crate) fn key(&self, part: &str) -> String {
+        format!("{}{part}", self.prefix)
     }
 
     /// The members in a sorted set, in order.

@@ -1,5 +1,6 @@
 //! Locks and semaphores between clients: what each call promises, and what it answers where it is used badly.
 
+use std::collections::HashSet;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use pmq_broker::{Broker, Config, Error, Lock, Permit, Semaphore};
 use pmq_tests::{Proxy, RedisServer, eventually, eventually_async};
 
 use crate::fleet::{Fleet, SOON, name};
+use crate::keys::Keys;
 
 const LEASE: Duration = Duration::from_secs(1);
 
@@ -66,6 +68,38 @@ async fn who_waits_first_is_served_first() {
         fences.push(waiter.await.unwrap().fence());
     }
     assert!(fences.is_sorted(), "{fences:?}");
+}
+
+/// As for a process that stood still: its lease ended, another holds the lock, and it stands in line anew.
+#[tokio::test]
+async fn old_news_of_a_grant_is_not_believed() {
+    let fleet = Fleet::new().await;
+    let lock = fleet.queue.broker().lock(fleet.queue.name());
+    let keys = Keys::new(RedisServer::shared(), "lock", lock.name());
+    let held = take(&lock).await;
+    let waiter = tokio::spawn({
+        let lock = lock.clone();
+        async move { take(&lock).await }
+    });
+    keys.wait_for_line("waiters", 1).await;
+    let member = keys.line("waiters").remove(0);
+    let channel = [b"pmq:client:", &member[..10]].concat();
+    let news = [&member[..], held.fence().to_string().as_bytes()].concat();
+    let mut connection = RedisServer::shared().connection();
+    let mut leases = HashSet::new();
+    // Whenever it hears something that it does not believe, it asks again, which renews its lease.
+    eventually_async("it has heard the news", SOON, async || {
+        let mut commands = redis::pipe();
+        commands.cmd("PUBLISH").arg(&channel).arg(&news).ignore();
+        commands.zscore(keys.key("members"), &member);
+        let [lease]: [u64; 1] = commands.query(&mut connection).unwrap();
+        leases.insert(lease);
+        (leases.len() > 5 || waiter.is_finished()).then_some(())
+    })
+    .await;
+    let fence = held.fence();
+    held.release().await.unwrap();
+    assert!(waiter.await.unwrap().fence() > fence);
 }
 
 #[tokio::test]

@@ -29,7 +29,10 @@ pub(super) struct Place<'a> {
     member: Member,
     deadline: Instant,
     sent: Instant,
-    /// A call is under way.
+    /// News of a grant is believed only with a higher fence than this: a grant that was lost meanwhile, as to a process
+    /// that stood still, is not the one that it waits for.
+    last_fence: u64,
+    /// A call may be under way.
     asking: bool,
     /// It may have a row in Redis.
     stands: bool,
@@ -43,6 +46,7 @@ impl<'a> Place<'a> {
             member: semaphore.object().client().member(),
             deadline,
             sent: Instant::now(),
+            last_fence: u64::MAX,
             asking: false,
             stands: false,
         }
@@ -98,10 +102,9 @@ impl<'a> Place<'a> {
             .arg(self.semaphore.permits)
             .arg(if wait { "1" } else { "0" });
         self.sent = Instant::now();
-        (self.asking, self.stands) = (true, true);
-        let answer = object.send_until(&call, self.deadline).await;
+        (self.asking, self.stands, self.last_fence) = (true, true, u64::MAX);
+        let mut answer = object.send_until(&call, self.deadline).await?;
         self.asking = false;
-        let mut answer = answer?;
         match answer.tag.as_str() {
             "ok" => {
                 let row = Row {
@@ -116,6 +119,7 @@ impl<'a> Place<'a> {
             }
             "wait" => {
                 let first = answer.text()?.parse().map(Duration::from_millis);
+                self.last_fence = answer.number()?;
                 Ok(Asked::Wait(first.unwrap_or(ASK_AGAIN).min(ASK_AGAIN)))
             }
             _ => Ok(Asked::Wait(ASK_AGAIN)),
@@ -126,7 +130,8 @@ impl<'a> Place<'a> {
     async fn hear(&mut self, mail: &mut Mail, again: Duration) -> Option<Permit> {
         let until = (self.sent + again).min(self.deadline);
         let row = Row::parse(&mail.next(until).await?)?;
-        (self.sent.elapsed() < OLD).then(|| self.take(row, GRANT_LEASE))
+        let news = row.fence > self.last_fence && self.sent.elapsed() < OLD;
+        news.then(|| self.take(row, GRANT_LEASE))
     }
 
     /// Makes it a permit, whose lease at first is `first` long.

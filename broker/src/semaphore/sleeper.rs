@@ -36,7 +36,7 @@ pub(crate) struct Sleeper<'a> {
     before: &'a Permit,
     member: Member,
     sent: Instant,
-    /// Its call is under way.
+    /// Its call may be under way.
     asking: bool,
     /// It may have a row in Redis.
     stands: bool,
@@ -102,9 +102,9 @@ impl<'a> Sleeper<'a> {
             .arg(self.condition.as_str());
         self.sent = Instant::now();
         self.asking = true;
-        let answer = self.object().send(&call).await;
+        let answer = self.object().send(&call).await?;
         self.asking = false;
-        self.read(answer?)
+        self.read(answer)
     }
 
     async fn leave(&mut self) -> Result<Asked> {
