@@ -105,9 +105,8 @@ async fn output_arrives_while_it_runs() {
     let script = "echo here; echo there >&2; until [ -e $DIR/go ]; do sleep 0.02; done";
     let run = fleet.pmq().spawn(fleet.run(&[], script));
     let _ = run.wait_for_line("here");
-    eventually("both streams are live", SOON, || {
-        (run.error_lines() == ["there"]).then_some(())
-    });
+    let _ = run.wait_for_line("there");
+    assert_eq!(run.error_lines(), ["there"]);
     fs::write(fleet.path("go"), "").unwrap();
     let _ = run.wait().expect_code(0);
 }

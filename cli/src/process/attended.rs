@@ -19,6 +19,9 @@ use crate::output::{Output, note};
 /// How long leaving may take while the broker does not answer; leases end what is left behind.
 const LEAVING: Duration = Duration::from_secs(10);
 
+/// A start that takes longer than this is explained.
+const LATE: Duration = Duration::from_secs(1);
+
 /// A process and what this one does about it.
 pub(crate) struct Attended {
     pub(crate) process: Process,
@@ -76,10 +79,16 @@ impl Attended {
         let (id, broker) = (self.process.id(), self.place.broker.clone());
         let queue = self.place.queue.clone();
         let mut is_stopped = false;
+        let mut late = Some(Instant::now() + LATE);
         let mut start = pin!(self.process.start(&broker));
         loop {
             tokio::select! {
                 started = &mut start => return Ok(started.map(|()| Some(is_stopped))?),
+                () = pass(late), if late.is_some() => {
+                    late = None;
+                    self.place.explain_wait().await?;
+                    continue;
+                }
                 () = self.signals.next() => {}
                 error = self.place.failed() => return Err(error),
             }

@@ -42,17 +42,23 @@ impl Place {
     /// On a fleet, on this queue.
     pub(crate) async fn on_fleet(context: &Context, queue: &Name) -> anyhow::Result<Self> {
         let broker = context.connect().await?;
-        if place::slots(&broker, queue).await? == 0 {
-            note(&format!(
-                "note: no live worker of queue {queue} runs commands; waiting for one"
-            ));
-        }
         Ok(Self {
             queue: broker.task_queue(queue),
             broker,
             cwd: String::new(),
             worker: None,
         })
+    }
+
+    /// Says so where nobody is there who could start the process.
+    pub(crate) async fn explain_wait(&self) -> anyhow::Result<()> {
+        let queue = self.queue.name();
+        if self.worker.is_none() && place::slots(&self.broker, queue).await? == 0 {
+            note(&format!(
+                "note: no live worker of queue {queue} runs commands; waiting for one"
+            ));
+        }
+        Ok(())
     }
 
     /// Waits until the process's own worker can't be kept running, and says why.
