@@ -5,8 +5,23 @@
 -- ARGV[2]   lease (ms)
 -- ARGV[3]   "" while it holds something; else the number of its last claim that brought tasks: it holds nothing, and
 --           its row may end
--- ARGV[4]   the stop orders of the last answer, exactly as they came, or ""; they are dropped
+-- ARGV[4]   the stop orders of the last answer, exactly as they came, or ""; those whose runs are over are dropped, as a
+--           run that is still ending must not begin anew if its worker dies
 -- Returns   {"ok", now (ms), stop orders: (id, signal) of 17 bytes each, "1" if a lease has ended}, or {"lost"}
+
+-- The orders whose runs this worker still has.
+local function standing(keys, who, orders)
+  local ids, left = {}, {}
+  for at = 1, #orders, 17 do
+    ids[#ids + 1] = string.sub(orders, at, at + 15)
+  end
+  for i, value in ipairs(redis.call("HMGET", keys[RUNNING], unpack(ids))) do
+    if value and string.sub(value, 1, 16) == who then
+      left[#left + 1] = string.sub(orders, 17 * i - 16, 17 * i)
+    end
+  end
+  return table.concat(left)
+end
 
 register("heartbeat", { "allow-oom" }, function(keys, args)
   local who, lease = args[1], tonumber(args[2])
@@ -22,6 +37,7 @@ register("heartbeat", { "allow-oom" }, function(keys, args)
   local log = redis.call("HGET", keys[CLAIMS], who)
   local kind = log and string.sub(log, 5, 5)
   local orders = redis.call("HGET", keys[CANCELS], who)
+  local left = orders and orders ~= "" and orders == args[4] and standing(keys, who, orders)
   local ended = next_lease_end(keys, ms)
 
   if kind ~= "c" and kind ~= "o" then -- a client's lease is not a worker's: its beats would hide an outage
@@ -32,9 +48,10 @@ register("heartbeat", { "allow-oom" }, function(keys, args)
   elseif log and last_number(log) == tonumber(args[3]) then
     redis.call("HSET", keys[CLAIMS], who, string.sub(log, 1, 4) .. "i")
   end
-  if orders and orders == args[4] then
+  if left == "" then
     redis.call("HDEL", keys[CANCELS], who)
-    orders = nil
+  elseif left and left ~= orders then
+    redis.call("HSET", keys[CANCELS], who, left)
   end
-  return { "ok", whole(ms), orders or "", ended and "1" or "0" }
+  return { "ok", whole(ms), left or orders or "", ended and "1" or "0" }
 end)

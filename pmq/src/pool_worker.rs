@@ -86,6 +86,8 @@ impl PoolWorker {
         worker.options.queues = vec![self.queue];
         worker.options.slots = 1;
         worker.options.lease = LEASE;
+        // Only this user can open the local broker's socket.
+        worker.options.commands.allowed = worker.broker().is_local();
         worker.options.grace = GRACE;
         worker.options.incarnation = Some(self.incarnation);
         worker.options.max_tasks = self.max_tasks.map(|n| n as usize);

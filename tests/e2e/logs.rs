@@ -314,7 +314,8 @@ async fn a_hundred_mebibytes_take_bounded_memory_and_all_logs_together_too() {
             .query::<u64>(&mut server.connection());
         (done.unwrap() == 4).then_some(())
     });
-    assert!(most - before < 24 << 20, "{} bytes more", most - before);
+    // Of 400 MiB; what is unlinked is counted until a thread of the server has freed it.
+    assert!(most - before < 48 << 20, "{} bytes more", most - before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
