@@ -115,8 +115,8 @@ fn a_run_whose_only_worker_is_killed_gets_another() {
 
 #[test]
 fn output_comes_as_jobs_end_or_in_the_order_of_the_input() {
-    // The first job ends after the last.
-    let script = "if [ $1 = 1 ]; then until [ -e 3 ]; do :; done; fi; echo $1; touch $1";
+    // The first job ends after the last, and that well after the second, whose end is known by then.
+    let script = "case $1 in 1) until [ -e 3 ]; do sleep 0.01; done;; 3) sleep 0.5;; esac; echo $1; touch $1";
     for (flags, first) in [("-j 3", "1"), ("-j 3 -k", "")] {
         let directory = Scratch::new();
         let finished = pmq(&directory)
