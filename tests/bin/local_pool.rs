@@ -115,6 +115,12 @@ async fn start(what: &str, parent: &Parent) -> Result<()> {
             let child = parent.start(Process::new(NESTED, &5)?).await?;
             println!("{}", child.result(NESTED).await?);
         }
+        "command child" => {
+            let command = Process::command(["sh", "-c", "echo from the command; exit 7"]);
+            let child = parent.start(command).await?;
+            child.join().await?;
+            println!("{:?}", child.exitcode().await?);
+        }
         _ => {
             let daemon = parent.start(Process::new(NEVER, &())?.daemon(true)).await?;
             println!("worker {}", daemon.pid()?.unwrap_or_default());

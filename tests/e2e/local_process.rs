@@ -24,6 +24,16 @@ fn a_killed_worker_ends_its_process_at_once_and_is_replaced() {
     assert!(start.elapsed() < Duration::from_secs(5), "{start:?}");
 }
 
+/// The local broker is private to this user, so its workers run commands without a flag.
+#[test]
+fn a_process_may_be_a_command() {
+    let finished = program().run(["command child"]);
+    assert_eq!(
+        finished.expect_code(0).lines(),
+        ["from the command", "Some(7)"]
+    );
+}
+
 #[test]
 fn a_process_has_children_on_the_same_workers() {
     let finished = program().run(["nested child"]);

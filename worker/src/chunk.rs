@@ -145,7 +145,7 @@ fn fitting(answer: Vec<u8>, items: usize) -> Vec<u8> {
     serde_json::Value::from(errors).to_string().into()
 }
 
-/// For each pool that this process is prepared for, after how many chunks that is due again; 0 for now.
+/// For each pool that this process is prepared for, how many chunks it has still to run before it prepares again; 0 at the start.
 #[derive(Default)]
 pub(crate) struct Pools(SyncMutex<HashMap<String, Arc<Mutex<u32>>>>);
 

@@ -112,140 +112,35 @@ impl<'de, H: Share> Deserialize<'de> for Shared<H> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned> Share for List<T> {
-    const WORD: &'static str = LIST.word;
+/// Each is opened by its name.
+macro_rules! share {
+    ($($handle:ident $(<$($item:ident),+>)? = $word:expr, |$broker:ident, $name:ident| $open:expr;)+) => {$(
+        impl $(<$($item: Serialize + DeserializeOwned),+>)? Share for $handle $(<$($item),+>)? {
+            const WORD: &'static str = $word;
 
-    fn open(broker: &Broker, name: &Name) -> Self {
-        broker.list(name)
-    }
+            fn open($broker: &Broker, $name: &Name) -> Self {
+                $open
+            }
 
-    fn name(&self) -> &Name {
-        self.name()
-    }
+            fn name(&self) -> &Name {
+                self.name()
+            }
+        }
+    )+};
 }
 
-impl<K, V> Share for Dict<K, V>
-where
-    K: Serialize + DeserializeOwned,
-    V: Serialize + DeserializeOwned,
-{
-    const WORD: &'static str = DICT.word;
-
-    fn open(broker: &Broker, name: &Name) -> Self {
-        broker.dict(name)
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-}
-
-impl Share for Namespace {
-    const WORD: &'static str = NAMESPACE.word;
-
-    fn open(broker: &Broker, name: &Name) -> Self {
-        broker.shared_namespace(name)
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-}
-
-impl<T: Serialize + DeserializeOwned> Share for Value<T> {
-    const WORD: &'static str = VALUE.word;
-
-    fn open(broker: &Broker, name: &Name) -> Self {
-        Self::existing(broker, name)
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-}
-
-impl<T: Serialize + DeserializeOwned> Share for Array<T> {
-    const WORD: &'static str = ARRAY.word;
-
-    fn open(broker: &Broker, name: &Name) -> Self {
-        Self::existing(broker, ARRAY, name)
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-}
-
-impl Share for Lock {
-    const WORD: &'static str = "lock";
-
-    fn open(broker: &Broker, name: &Name) -> Self {
-        broker.lock(name)
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-}
-
-impl Share for RLock {
-    const WORD: &'static str = Lock::WORD;
-
-    fn open(broker: &Broker, name: &Name) -> Self {
-        broker.rlock(name)
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-}
-
-impl Share for Event {
-    const WORD: &'static str = EVENT.word;
-
-    fn open(broker: &Broker, name: &Name) -> Self {
-        broker.event(name)
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-}
-
-impl<T: Serialize + DeserializeOwned> Share for Queue<T> {
-    const WORD: &'static str = QUEUE.word;
-
-    fn open(broker: &Broker, name: &Name) -> Self {
-        broker.queue(name)
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
-}
-
-impl<T: Serialize + DeserializeOwned> Share for JoinableQueue<T> {
-    const WORD: &'static str = QUEUE.word;
-
-    fn open(broker: &Broker, name: &Name) -> Self {
-        broker.joinable_queue(name)
-    }
-
-    fn name(&self) -> &Name {
-        (**self).name()
-    }
-}
-
-impl<T: Serialize + DeserializeOwned> Share for SimpleQueue<T> {
-    const WORD: &'static str = QUEUE.word;
-
-    fn open(broker: &Broker, name: &Name) -> Self {
-        broker.simple_queue(name)
-    }
-
-    fn name(&self) -> &Name {
-        self.name()
-    }
+share! {
+    List<T> = LIST.word, |broker, name| broker.list(name);
+    Dict<K, V> = DICT.word, |broker, name| broker.dict(name);
+    Namespace = NAMESPACE.word, |broker, name| broker.shared_namespace(name);
+    Value<T> = VALUE.word, |broker, name| Value::existing(broker, name);
+    Array<T> = ARRAY.word, |broker, name| Array::existing(broker, ARRAY, name);
+    Lock = "lock", |broker, name| broker.lock(name);
+    RLock = Lock::WORD, |broker, name| broker.rlock(name);
+    Event = EVENT.word, |broker, name| broker.event(name);
+    Queue<T> = QUEUE.word, |broker, name| broker.queue(name);
+    JoinableQueue<T> = QUEUE.word, |broker, name| broker.joinable_queue(name);
+    SimpleQueue<T> = QUEUE.word, |broker, name| broker.simple_queue(name);
 }
 
 #[cfg(test)]
