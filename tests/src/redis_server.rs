@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Connection, RedisResult};
+use redis::{Connection, RedisError, RedisResult};
 use rustix::process::Signal;
 
 use crate::scratch::Scratch;
@@ -215,12 +215,23 @@ impl RedisServer {
         read(&self.files.join("log"))
     }
 
-    /// A new connection as the default user, past any proxy; each reply may take a minute.
+    /// A new connection as the default user, past any proxy.
+    ///
+    /// Its replies have no time limit: the end of any child process interrupts a read that has one.
     #[must_use]
     pub fn connection(&self) -> Connection {
-        self.connect(REPLY_LIMIT).unwrap_or_else(|error| {
-            panic!("could not connect to the server: {error}\n{}", self.log())
-        })
+        let is_interrupted = |error: &RedisError| error.to_string().contains("os error 4)");
+        loop {
+            match self.connect(REPLY_LIMIT) {
+                Ok(connection) => {
+                    let unlimited = connection.set_read_timeout(None);
+                    unlimited.expect("the socket is open");
+                    return connection;
+                }
+                Err(error) if is_interrupted(&error) => {}
+                Err(error) => panic!("could not connect to the server: {error}\n{}", self.log()),
+            }
+        }
     }
 
     fn connect(&self, limit: Duration) -> RedisResult<Connection> {
