@@ -11,7 +11,8 @@
 -- ARGV[6]   "1" if the worker holds no suspect and may take one
 -- ARGV[7]   "1" if the worker is going to wait where nothing is ready
 -- Returns   {"ok", now (ms), wait (ms, "" for as long as it likes), "1" if a lease has ended,
---            common part of the running values, {id, envelope, rest of the running value, ...}}, or {"lost"}
+--            common part of the running values, {id, envelope, ...}, rests of the running values}, or {"lost"};
+--            the rests, one a task, are missing where all are empty
 
 -- Everything that a claim may pop, read before the first write: how many ids stand on each list, and what is due.
 local function survey(keys, ms, attempts)
@@ -84,21 +85,30 @@ local function count_fitting(keys, got, ids, largest)
   return #ids
 end
 
+-- Adds the popped tasks to `got` whose bodies are there; answers the ids that were holes. What is no id of ours counts
+-- as one.
+local function add_live(got, ids, envelopes, fits)
+  local missing, into, bodies, n, bytes = {}, got.ids, got.envelopes, #got.ids, got.bytes
+  for i = 1, fits do
+    local id, envelope = ids[i], envelopes[i]
+    if envelope and #id == 16 then
+      n = n + 1
+      into[n], bodies[n] = id, envelope
+      bytes = bytes + #envelope
+    else
+      missing[#missing + 1] = id
+    end
+  end
+  got.bytes = bytes
+  return missing
+end
+
 -- Reads the bodies of popped ids into `got`, as far as they fit, and puts the others back; answers how many ids
--- were holes. What is no id of ours counts as one.
+-- were holes.
 local function read_bodies(keys, got, list, ids)
   local fits = count_fitting(keys, got, ids, got.largest)
   local envelopes = fits > 0 and redis.call("HMGET", keys[TASKS], unpack(ids, 1, fits)) or {}
-  local missing = {}
-  for i = 1, fits do
-    if envelopes[i] and #ids[i] == 16 then
-      got.ids[#got.ids + 1] = ids[i]
-      got.envelopes[#got.envelopes + 1] = envelopes[i]
-      got.bytes = got.bytes + #envelopes[i]
-    else
-      missing[#missing + 1] = ids[i]
-    end
-  end
+  local missing = add_live(got, ids, envelopes, fits)
   for i = #ids, fits + 1, -1 do
     redis.call("LPUSH", keys[list], ids[i])
   end
@@ -168,7 +178,8 @@ local function first_tail(w, options, more)
   return known
 end
 
--- What the running value of a task says beyond the part that all tasks of the claim share.
+-- What the running value of a task says beyond the part that all tasks of the claim share, where its options are not
+-- the usual ones or it has used attempts.
 local function rest_of(w, envelope, attempts)
   if not readable(envelope) then
     return ""
@@ -176,15 +187,13 @@ local function rest_of(w, envelope, attempts)
   local options = string.sub(envelope, 2, 15)
   if attempts then
     return tail(w, options, optional_part(envelope), parse_attempts(attempts))
-  elseif options == PLAIN then
-    return ""
   end
   return first_tail(w, options, optional_part(envelope))
 end
 
 -- The tasks of the worker's last claim that it still holds, for a claim whose reply was lost.
 local function replay(keys, worker, log)
-  local ids, tasks, common = {}, {}, ""
+  local ids, tasks, rests, common = {}, {}, {}, ""
   for at = 6, #log, 16 do
     ids[#ids + 1] = string.sub(log, at, at + 15)
   end
@@ -197,11 +206,11 @@ local function replay(keys, worker, log)
         common = string.sub(value, 1, base)
         tasks[#tasks + 1] = ids[i]
         tasks[#tasks + 1] = envelopes[i]
-        tasks[#tasks + 1] = string.sub(value, base + 1)
+        rests[#rests + 1] = string.sub(value, base + 1)
       end
     end
   end
-  return common, tasks
+  return common, tasks, rests
 end
 
 -- How long an idle worker may wait: until the next task is due or the next lease ends. It is told to one waiter at
@@ -242,24 +251,45 @@ local function chain(keys, got, tokens)
   end
 end
 
--- Puts the popped tasks under the worker's lease; answers the common part of their running values and the reply.
+-- What each popped task adds to the common part of the running values; nil where none adds anything.
+local function rests_of(keys, got, attempts)
+  local envelopes, sub, usual = got.envelopes, string.sub, not attempts
+  for i = 1, usual and #envelopes or 0 do
+    if sub(envelopes[i], 2, 15) ~= PLAIN then
+      usual = false
+      break
+    end
+  end
+  if usual then
+    return nil
+  end
+  local rows = attempts and redis.call("HMGET", keys[ATTEMPTS], unpack(got.ids)) or {}
+  local rests, w = {}, { keys = keys, owners = {}, tails = {} }
+  for i, envelope in ipairs(envelopes) do
+    local plain = not rows[i] and sub(envelope, 2, 15) == PLAIN
+    rests[i] = plain and "" or rest_of(w, envelope, rows[i])
+  end
+  return rests
+end
+
+-- Puts the popped tasks under the worker's lease; answers the common part of their running values, the tasks, and what
+-- each adds to it.
 local function hold(keys, args, got, us, m, attempts)
-  local worker = args[1]
+  local worker, ids, envelopes = args[1], got.ids, got.envelopes
   local token = math.max((tonumber(m.token) or 0) + 1, us)
   local name = args[5] ~= "" and args[5] or m.completions or ""
   local common = worker .. struct.pack("<I8", token) .. string.char(#name) .. name
-  local rows = attempts and redis.call("HMGET", keys[ATTEMPTS], unpack(got.ids)) or {}
-  local fields, tasks, w = {}, {}, { keys = keys, owners = {}, tails = {} }
-  for i, id in ipairs(got.ids) do
-    local rest = rest_of(w, got.envelopes[i], rows[i])
-    fields[2 * i - 1] = id
-    fields[2 * i] = rest == "" and common or common .. rest
-    tasks[3 * i - 2], tasks[3 * i - 1], tasks[3 * i] = id, got.envelopes[i], rest
+  local rests = rests_of(keys, got, attempts)
+  local fields, tasks = {}, {}
+  for i = 1, #ids do
+    local id, at = ids[i], 2 * i
+    fields[at - 1], fields[at] = id, rests and common .. rests[i] or common
+    tasks[at - 1], tasks[at] = id, envelopes[i]
   end
   redis.call("HSET", keys[RUNNING], unpack(fields))
-  redis.call("HSET", keys[CLAIMS], worker, struct.pack("<I4", args[2]) .. "w" .. table.concat(got.ids))
+  redis.call("HSET", keys[CLAIMS], worker, struct.pack("<I4", args[2]) .. "w" .. table.concat(ids))
   redis.call("HSET", keys[META], "token", whole(token))
-  return common, tasks
+  return common, tasks, rests
 end
 
 register("claim", { "allow-oom" }, function(keys, args)
@@ -278,11 +308,11 @@ register("claim", { "allow-oom" }, function(keys, args)
   local log = redis.call("HGET", keys[CLAIMS], worker)
   local last = last_number(log)
   if number <= last then
-    local common, tasks = "", {}
+    local common, tasks, rests = "", {}, nil
     if number == last then
-      common, tasks = replay(keys, worker, log)
+      common, tasks, rests = replay(keys, worker, log)
     end
-    return { "ok", whole(ms), "1", "0", common, tasks }
+    return { "ok", whole(ms), "1", "0", common, tasks, rests }
   end
   local tokens = redis.call("LLEN", keys[WAKE])
   local ended, deadline = next_lease_end(keys, ms)
@@ -303,7 +333,7 @@ register("claim", { "allow-oom" }, function(keys, args)
   promote(keys, s)
   local got = pop_all(keys, s, n, args[6] == "1", tonumber(m[5]) or 0)
   if #got.ids > 0 then
-    reply[5], reply[6] = hold(keys, args, got, us, { token = m[3], completions = m[6] }, attempts)
+    reply[5], reply[6], reply[7] = hold(keys, args, got, us, { token = m[3], completions = m[6] }, attempts)
     redis.call("ZADD", keys[WORKERS], whole(ms + lease), worker)
     tell_room(keys, room)
   end

@@ -53,9 +53,7 @@ local function new_ending(keys, ms, values, at)
     orders = {},
     started = {},
     owners = {},
-    ids = {},
-    records = {},
-    posts = {},
+    places = {},
     order = {},
   }
 end
@@ -68,30 +66,37 @@ local function leave_started(ending, id, options)
   end
 end
 
--- Adds one task's end: its completion goes to the completion queue `options` names, else into its record.
-local function add_ending(ending, id, options, completion)
-  leave_started(ending, id, options)
+-- Opens the place of completions that go to the queue `name`, or where there is none, whole or not, into the record.
+local function open_place(ending, key, name)
+  local place = { ids = {}, completions = {}, n = 0, name = name, whole = key == "whole" }
+  if name then
+    place.list = part(ending.keys, "done:" .. name)
+    place.waiters = part(ending.keys, "wake.done:" .. name)
+    place.new = redis.call("LLEN", place.list) == 0
+    place.have = redis.call("LLEN", place.waiters)
+  end
+  ending.places[key] = place
+  ending.order[#ending.order + 1] = place
+  return place
+end
+
+-- Where the completions of tasks with these options go: to the completion queue they name, else into the record.
+local function place_of(ending, options)
   local name = options.completions
   if options.owner and not lives(ending.owners, ending.keys, options.owner) then
     name = nil -- nobody is left to read it
   end
-  if name and not ending.posts[name] then
-    local list = part(ending.keys, "done:" .. name)
-    local waiters = part(ending.keys, "wake.done:" .. name)
-    ending.posts[name] = { list = list, waiters = waiters, new = redis.call("LLEN", list) == 0, have = redis.call("LLEN", waiters) }
-    ending.order[#ending.order + 1] = name
-  end
-  local record = completion
-  if name then
-    local post = ending.posts[name]
-    post[#post + 1] = completion
-    record = string.sub(completion, 1, VERDICT)
-  elseif bit.band(options.flags, DISCARD) ~= 0 then
-    record = string.sub(completion, 1, VERDICT)
-  end
-  ending.ids[#ending.ids + 1] = id
-  ending.records[#ending.records + 1] = id
-  ending.records[#ending.records + 1] = record
+  local key = name and "to " .. name or bit.band(options.flags, DISCARD) == 0 and "whole" or "verdict"
+  return ending.places[key] or open_place(ending, key, name)
+end
+
+-- Adds one task's end: its completion goes where its options say.
+local function add_ending(ending, id, options, completion)
+  leave_started(ending, id, options)
+  local place = place_of(ending, options)
+  place.n = place.n + 1
+  place.ids[place.n] = id
+  place.completions[place.n] = completion
 end
 
 -- Ends a task as a dead letter, kept with the reason; answers whether it did. A process just ends.
@@ -141,8 +146,7 @@ local function end_cancelled(w, id, value, completion)
   add_ending(w.ending, id, running_options(value), completion)
 end
 
-local function tell_watchers(ending)
-  local keys, ids = ending.keys, ending.ids
+local function tell_watchers(keys, ids)
   local watched = redis.call("SMISMEMBER", keys[WATCHERS], unpack(ids))
   for i, id in ipairs(ids) do
     if watched[i] == 1 then
@@ -152,16 +156,40 @@ local function tell_watchers(ending)
   end
 end
 
+-- What the records of these tasks say, as pairs of id and record.
+local function records_of(place)
+  local records, sub = {}, string.sub
+  for i = 1, place.n do
+    local completion = place.completions[i]
+    records[2 * i - 1] = place.ids[i]
+    records[2 * i] = place.whole and completion or sub(completion, 1, VERDICT)
+  end
+  return records
+end
+
+local function write_place(ending, place)
+  redis.call("HSET", ending.bucket.key, unpack(records_of(place)))
+  if place.name then
+    redis.call("RPUSH", place.list, unpack(place.completions))
+    if place.new then
+      redis.call("SADD", ending.keys[NAMES], place.name)
+    end
+    wake(place.waiters, place.have, place.n)
+  end
+end
+
 -- Writes all endings of the call: records, completion queues, wake tokens, news for watchers.
 local function write_ending(ending)
   local keys, bucket = ending.keys, ending.bucket
   if #ending.started > 0 then
     redis.call("HDEL", keys[STARTED], unpack(ending.started))
   end
-  if #ending.ids == 0 then
+  if not ending.order[1] then
     return
   end
-  redis.call("HSET", bucket.key, unpack(ending.records))
+  for _, place in ipairs(ending.order) do
+    write_place(ending, place)
+  end
   if bucket.fresh then
     redis.call("PEXPIRE", bucket.key, bucket.expire)
   end
@@ -171,16 +199,8 @@ local function write_ending(ending)
   for _, key in ipairs(bucket.drop) do
     redis.call("UNLINK", key)
   end
-  for _, name in ipairs(ending.order) do
-    local post = ending.posts[name]
-    redis.call("RPUSH", post.list, unpack(post))
-    if post.new then
-      redis.call("SADD", keys[NAMES], name)
-    end
-    wake(post.waiters, post.have, #post)
-  end
-  if ending.watched then
-    tell_watchers(ending)
+  for _, place in ipairs(ending.watched and ending.order or {}) do
+    tell_watchers(keys, place.ids)
   end
 end
 
@@ -196,17 +216,21 @@ end
 
 -- The record of an ended task: from the newest `depth` buckets, or from all.
 local function find_records(keys, ids, list, depth)
-  local found = {}
+  local found
   for i, name in ipairs(live_buckets(list)) do
     if depth and i > depth then
       break
     end
     local records = redis.call("HMGET", part(keys, "results:" .. name), unpack(ids))
-    for j, record in ipairs(records) do
-      found[j] = found[j] or record
+    if found then
+      for j = 1, #ids do
+        found[j] = found[j] or records[j]
+      end
+    else
+      found = records
     end
   end
-  return found
+  return found or {}
 end
 
 -- Writes what the runs of one call came to: none is running any more, each is scheduled again, dead or gone.

@@ -4,70 +4,129 @@
 --           a failure of a run that its worker was told to stop: running -> (ended), as cancelled
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   jitter, 0 to 999
--- ARGV[2..] four a task: id, running value, outcome, completion; outcomes: o ok, f failed, g failed for
---           good, d dead (unreadable, expired), c cancelled
+-- ARGV[2..] groups of runs that share a running value and an outcome: the running value, the outcome, how many, and
+--           two for each: id, completion; outcomes: o ok, f failed, g failed for good, d dead (unreadable, expired),
+--           c cancelled
 -- Returns   one letter a task: o ended, r to be retried, b buried as a dead letter, a already done by this
 --           token, l lost
+-- Fails     PMQMALFORMED where a group does not have the runs that it says
+
+-- The ids of a call, and its groups; nil where they can't be read.
+local function read_groups(args)
+  local ids, groups, at, count = {}, {}, 2, 0
+  while at <= #args do
+    local n = tonumber(args[at + 2])
+    local last = n and at + 2 + 2 * n
+    if not n or n < 1 or last > #args then
+      return nil
+    end
+    groups[#groups + 1] = { value = args[at], outcome = args[at + 1], at = at + 3, first = count + 1, last = count + n }
+    for i = at + 3, last, 2 do
+      count = count + 1
+      ids[count] = args[i]
+    end
+    at = last + 1
+  end
+  return ids, groups
+end
 
 -- A failure uses up an attempt; answers the letter if it is tried again, and gathers the write. That it ran at all
 -- ends a time of refusals.
-local function fail(w, item, o, used, jitter)
+local function fail(w, id, group, used, jitter)
   used.failures = used.failures + 1
-  used.token = string.sub(item.value, 17, 24)
+  used.token = string.sub(group.value, 17, 24)
   used.refused, used.refusals = 0, 0
-  w.used[#w.used + 1] = item.id
+  w.used[#w.used + 1] = id
   w.used[#w.used + 1] = pack_attempts(used)
-  if item.outcome ~= "f" or used.failures >= o.attempts then
+  if group.outcome ~= "f" or used.failures >= group.options.attempts then
     return nil
   end
-  local at = w.ms + backoff(o, used.failures, jitter)
-  w.due[#w.due + 1] = time_score(at, o.priority)
-  w.due[#w.due + 1] = item.id
+  local at = w.ms + backoff(group.options, used.failures, jitter)
+  w.due[#w.due + 1] = time_score(at, group.options.priority)
+  w.due[#w.due + 1] = id
   w.earliest = math.min(w.earliest or at, at)
   return "r"
 end
 
--- The options of a running value, parsed once a call: runs of one claim whose tasks are alike share the value.
-local function known_options(w, value)
-  local options = w.options[value]
-  if not options then
-    options = running_options(value)
-    w.options[value] = options
-  end
-  return options
-end
-
--- Sorts one accepted run into the writes. A failure may come of the order to stop, or before its worker read it.
-local function settle(w, item, used, jitter)
-  local failed = item.outcome == "f" or item.outcome == "g"
-  if failed and told_to_stop(w.ending, item.id, item.value) then
-    end_cancelled(w, item.id, item.value, item.completion)
+-- Sorts one accepted run that is not a usual one into the writes. A failure may come of the order to stop, or before its
+-- worker read it.
+local function settle(w, id, group, completion, row)
+  local failed = group.outcome == "f" or group.outcome == "g"
+  if failed and told_to_stop(w.ending, id, group.value) then
+    end_cancelled(w, id, group.value, completion)
     return "o"
   end
-  local o = known_options(w, item.value)
-  w.held[#w.held + 1] = item.id
+  w.held[#w.held + 1] = id
   if failed then
-    local retried = fail(w, item, o, used, jitter)
+    local retried = fail(w, id, group, parse_attempts(row), w.jitter)
     if retried then
-      leave_started(w.ending, item.id, o)
+      leave_started(w.ending, id, group.options)
       return retried
     end
   end
-  if item.outcome == "o" or item.outcome == "c" then
-    w.gone[#w.gone + 1] = item.id
-    add_ending(w.ending, item.id, o, item.completion)
+  if group.outcome == "o" or group.outcome == "c" then
+    w.gone[#w.gone + 1] = id
+    add_ending(w.ending, id, group.options, completion)
     return "o"
   end
-  return bury(w, item.id, o, item.completion) and "b" or "o"
+  return bury(w, id, group.options, completion) and "b" or "o"
 end
 
 -- A run that is not held any more: this token ended it, failed it, or lost it.
-local function letter_of_lost(item, record, used)
-  local token = string.sub(item.value, 17, 24)
+local function letter_of_lost(value, record, row)
+  local token = string.sub(value, 17, 24)
   if record and string.sub(record, 15, 22) == token then
     return "a"
   end
-  return used.token == token and "r" or "l"
+  return parse_attempts(row).token == token and "r" or "l"
+end
+
+-- Sorts the runs of a group that ended well into the writes, all at once, as most do.
+local function settle_well(w, group, ids, letters)
+  local place, n, held, gone = nil, nil, w.held, w.gone
+  local count, gone_count = #held, #gone
+  for i = group.first, group.last do
+    if not letters[i] then
+      place = place or place_of(w.ending, group.options)
+      n = n or place.n
+      n, count, gone_count = n + 1, count + 1, gone_count + 1
+      place.ids[n], held[count], gone[gone_count] = ids[i], ids[i], ids[i]
+      place.completions[n] = w.args[group.at + 2 * (i - group.first) + 1]
+      letters[i] = "o"
+    end
+  end
+  if place then
+    place.n = n
+  end
+end
+
+-- Tells those of a group that are not held any more.
+local function settle_lost(w, group, ids, letters)
+  local held, settled, value = w.running, w.settled, group.value
+  for i = group.first, group.last do
+    local id = ids[i]
+    if held[i] ~= value or settled[id] then
+      w.records = w.records or find_records(w.ending.keys, ids, w.buckets)
+      letters[i] = letter_of_lost(value, w.records[i], w.rows[i])
+    end
+    settled[id] = true
+  end
+end
+
+-- One letter a run; gathers the writes.
+local function settle_all(w, ids, groups)
+  local letters = {}
+  for _, group in ipairs(groups) do
+    group.options = running_options(group.value)
+    settle_lost(w, group, ids, letters)
+    if group.outcome == "o" and not is_process(group.options) then
+      settle_well(w, group, ids, letters)
+    end
+    for i = group.first, group.last do
+      letters[i] = letters[i] or settle(w, ids[i], group, w.args[group.at + 2 * (i - group.first) + 1], w.rows[i])
+    end
+  end
+  return table.concat(letters)
 end
 
 register("finish", { "allow-oom" }, function(keys, args)
@@ -75,27 +134,17 @@ register("finish", { "allow-oom" }, function(keys, args)
   if not m then
     return problem
   end
-  local jitter, n, ids = tonumber(args[1]), (#args - 1) / 4, {}
-  for i = 1, n do
-    ids[i] = args[4 * i - 2]
+  local ids, groups = read_groups(args)
+  if not ids then
+    return redis.error_reply("PMQMALFORMED a group of runs ends too early")
   end
-  local held = redis.call("HMGET", keys[RUNNING], unpack(ids))
+  local w = { ms = clock(), args = args, held = {}, gone = {}, due = {}, used = {}, dead = {}, errors = {}, settled = {} }
+  w.jitter, w.buckets = tonumber(args[1]), m[4]
+  w.running = redis.call("HMGET", keys[RUNNING], unpack(ids))
   local attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
-  local used = attempts and redis.call("HMGET", keys[ATTEMPTS], unpack(ids)) or {}
-  local w = { ms = clock(), held = {}, gone = {}, due = {}, used = {}, dead = {}, errors = {}, options = {} }
+  w.rows = attempts and redis.call("HMGET", keys[ATTEMPTS], unpack(ids)) or {}
   w.ending = new_ending(keys, w.ms, m, 2)
-  local letters, records, settled = {}, nil, {}
-  for i = 1, n do
-    local at = 4 * i - 2
-    local item = { id = args[at], value = args[at + 1], outcome = args[at + 2], completion = args[at + 3] }
-    if held[i] == item.value and not settled[item.id] then
-      settled[item.id] = true
-      letters[i] = settle(w, item, parse_attempts(used[i]), jitter)
-    else
-      records = records or find_records(keys, ids, m[4])
-      letters[i] = letter_of_lost(item, records[i], parse_attempts(used[i]))
-    end
-  end
+  local letters = settle_all(w, ids, groups)
   local tokens = redis.call("LLEN", keys[WAKE])
   local first = redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
   redis.call("HLEN", keys[TASKS]) -- wrong types fail here, before the first write
@@ -108,5 +157,5 @@ register("finish", { "allow-oom" }, function(keys, args)
   if w.earliest and (not first[2] or w.earliest < tonumber(first[2])) then
     wake(keys[WAKE], tokens, 1) -- a waiter must learn that it may not sleep past this one
   end
-  return table.concat(letters)
+  return letters
 end)

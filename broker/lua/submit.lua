@@ -10,44 +10,6 @@
 --           or {"full", "tasks" | "completions", limit}
 -- Fails     PMQMALFORMED where the number of tasks, an id, a control part or a due time can't be read
 
-local function check_malformed(args, n)
-  if not n or n < 1 or n > CHUNK then
-    return redis.error_reply("PMQMALFORMED a call takes 1 to " .. CHUNK .. " tasks")
-  end
-  for i = 1, n do
-    local id, envelope = args[1 + 2 * i], args[2 + 2 * i]
-    if not envelope or #id ~= 16 or not readable(envelope) then
-      return redis.error_reply("PMQMALFORMED task " .. i .. " has no 16-byte id or no readable control part")
-    end
-    local due = args[2 + 2 * n + i]
-    if due and due ~= "" and not string.find(due, "^%+?%d+$") then
-      return redis.error_reply("PMQMALFORMED task " .. i .. " has no readable due time")
-    end
-  end
-end
-
--- One letter a task, or the index of the first whose id stands for other bytes.
-local function recognise(keys, args, n, buckets)
-  local ids, letters = {}, {}
-  for i = 1, n do
-    ids[i] = args[1 + 2 * i]
-  end
-  local here = redis.call("HMGET", keys[TASKS], unpack(ids))
-  local ended = find_records(keys, ids, buckets, args[2] ~= "1" and 2 or nil)
-  local holes = redis.call("SMISMEMBER", keys[HOLES], unpack(ids)) -- ids still on a list, which would run twice
-  local mine = {}
-  for i = 1, n do
-    local digest = string.sub(args[2 + 2 * i], 16, 23)
-    local known = here[i] and string.sub(here[i], 16, 23) or ended[i] and string.sub(ended[i], 7, 14) or mine[ids[i]]
-    if known and known ~= digest then
-      return nil, i
-    end
-    letters[i] = (here[i] or mine[ids[i]]) and "e" or (ended[i] or holes[i] == 1) and "d" or "n"
-    mine[ids[i]] = digest
-  end
-  return letters
-end
-
 -- The completion queue that an envelope names; its flags say that there is one.
 local function completions_name(envelope)
   local flags, at = string.byte(envelope, 2), CONTROL + 1
@@ -60,41 +22,114 @@ local function completions_name(envelope)
   return string.sub(envelope, at + 1, at + string.byte(envelope, at))
 end
 
--- Sorts the new tasks into what the writes need: fields, ready lists by priority, schedule.
-local function sort_new(args, n, letters, ms)
-  local new = { fields = {}, ready = {}, due = {}, count = 0, readied = 0, largest = 0, names = {} }
+-- Puts a task whose options or due time are not the usual ones where it belongs; answers its problem, if it has one.
+local function add_task(tasks, id, envelope, due)
+  if not readable(envelope) then
+    return "no readable control part"
+  end
+  local priority = string.byte(envelope, 4)
+  if bit.band(string.byte(envelope, 2), HAS_COMPLETIONS) ~= 0 then
+    tasks.names[completions_name(envelope)] = true
+  end
+  if not due or due == "" then
+    local list = tasks.ready[priority] or {}
+    tasks.ready[priority] = list
+    list[#list + 1] = id
+    return nil
+  elseif not string.find(due, "^%+?%d+$") then
+    return "no readable due time"
+  end
+  local at = string.sub(due, 1, 1) == "+" and tasks.ms + tonumber(due) or tonumber(due)
+  tasks.due[#tasks.due + 1] = time_score(at, priority)
+  tasks.due[#tasks.due + 1] = id
+  tasks.earliest = math.min(tasks.earliest or at, at)
+end
+
+-- Sorts tasks into what the writes need. `fields` are n pairs of id and envelope from `first` on, then their due times.
+local function sort_tasks(fields, first, n, ms)
+  local usual, ids, largest, sub = {}, {}, 0, string.sub
+  local tasks = { n = n, ids = ids, fields = fields, first = first, ms = ms, names = {}, ready = {}, due = {} }
+  local scheduled = fields[first + 2 * n] ~= nil
+  for i = 1, n do
+    local id, envelope = fields[first + 2 * i - 2], fields[first + 2 * i - 1]
+    local problem = (not envelope or #id ~= 16) and "no 16-byte id"
+    if not problem and not scheduled and sub(envelope, 2, 15) == PLAIN and #envelope >= CONTROL then
+      usual[#usual + 1] = id
+    else
+      tasks.ready[5] = tasks.ready[5] or usual
+      problem = problem or add_task(tasks, id, envelope, fields[first + 2 * n + i - 1])
+    end
+    if problem then
+      return nil, redis.error_reply("PMQMALFORMED task " .. i .. " has " .. problem)
+    end
+    if #envelope > largest then
+      largest = #envelope
+    end
+    ids[i] = id
+  end
+  tasks.ready[5] = usual[1] and usual
+  tasks.largest = largest
+  return tasks
+end
+
+-- What is kept of a task under this id: the digest of its content, and the letter that tells where it stands.
+local function known_as(here, ended, twin, hole)
+  if here then
+    return string.sub(here, 16, 23), "e"
+  elseif ended then
+    return string.sub(ended, 7, 14), "d"
+  elseif twin then
+    return string.sub(twin, 16, 23), "e"
+  end
+  return nil, hole == 1 and "d" or "n"
+end
+
+-- One letter a task, and whether all are new; or the index of the first whose id stands for other bytes.
+local function recognise(keys, tasks, buckets, depth)
+  local ids, fields, first = tasks.ids, tasks.fields, tasks.first
+  local here = redis.call("HMGET", keys[TASKS], unpack(ids))
+  local ended = find_records(keys, ids, buckets, depth)
+  local holes = redis.call("SCARD", keys[HOLES]) > 0 -- ids still on a list, which would run twice
+  holes = holes and redis.call("SMISMEMBER", keys[HOLES], unpack(ids)) or {}
+  local letters, mine, all_new = {}, {}, true
+  for i = 1, tasks.n do
+    local id, letter = ids[i], "n"
+    if here[i] or ended[i] or mine[id] or holes[i] == 1 then
+      local digest
+      digest, letter = known_as(here[i], ended[i], mine[id], holes[i])
+      if digest and digest ~= string.sub(fields[first + 2 * i - 1], 16, 23) then
+        return nil, i
+      end
+      all_new = false
+    end
+    letters[i] = letter
+    mine[id] = mine[id] or fields[first + 2 * i - 1]
+  end
+  return letters, all_new
+end
+
+-- The same tasks without those that are known already.
+local function only_new(tasks, letters)
+  local fields, due, first, n = {}, {}, tasks.first, tasks.n
   for i = 1, n do
     if letters[i] == "n" then
-      local id, envelope, due = args[1 + 2 * i], args[2 + 2 * i], args[2 + 2 * n + i]
-      local priority = string.byte(envelope, 4)
-      new.count = new.count + 1
-      new.fields[#new.fields + 1] = id
-      new.fields[#new.fields + 1] = envelope
-      new.largest = math.max(new.largest, #envelope)
-      if bit.band(string.byte(envelope, 2), HAS_COMPLETIONS) ~= 0 then
-        new.names[completions_name(envelope)] = true
-      end
-      if due and due ~= "" then
-        local at = string.sub(due, 1, 1) == "+" and ms + tonumber(due) or tonumber(due)
-        new.due[#new.due + 1] = time_score(at, priority)
-        new.due[#new.due + 1] = id
-        new.earliest = math.min(new.earliest or at, at)
-      else
-        local list = new.ready[priority] or {}
-        list[#list + 1] = id
-        new.ready[priority] = list
-        new.readied = new.readied + 1
-      end
+      fields[#fields + 1] = tasks.fields[first + 2 * i - 2]
+      fields[#fields + 1] = tasks.fields[first + 2 * i - 1]
+      due[#due + 1] = tasks.fields[first + 2 * n + i - 1]
     end
   end
-  return new
+  local count = #fields / 2
+  for i = 1, #due do
+    fields[2 * count + i] = due[i]
+  end
+  return sort_tasks(fields, 1, count, tasks.ms)
 end
 
 -- What is full, if the new tasks find no room.
 local function find_full(keys, new, maxsize, completions, completions_max)
   if maxsize and tonumber(maxsize) > 0 then
     local waiting = redis.call("HLEN", keys[TASKS]) - redis.call("HLEN", keys[RUNNING]) - redis.call("ZCARD", keys[DEAD])
-    if waiting + new.count > tonumber(maxsize) then
+    if waiting + new.n > tonumber(maxsize) then
       return { "full", "tasks", maxsize }
     end
   end
@@ -112,17 +147,27 @@ end
 register("submit", {}, function(keys, args)
   local n = tonumber(args[1])
   local m, problem = settings(keys, "largest", "buckets", "maxsize", "completions", "completions_max")
-  problem = problem or check_malformed(args, n)
-  if problem then
+  if not m then
+    return problem
+  elseif not n or n < 1 or n > CHUNK then
+    return redis.error_reply("PMQMALFORMED a call takes 1 to " .. CHUNK .. " tasks")
+  end
+  local new
+  new, problem = sort_tasks(args, 3, n, (clock()))
+  if not new then
     return problem
   end
-  local letters, conflict = recognise(keys, args, n, m[3])
-  if conflict then
-    return { "conflict", conflict }
+  local letters, all_new = recognise(keys, new, m[3], args[2] ~= "1" and 2 or nil)
+  if not letters then
+    return { "conflict", all_new }
+  elseif not all_new then
+    new = only_new(new, letters)
   end
-  local ms = clock()
-  local new = sort_new(args, n, letters, ms)
-  local full = new.count > 0 and find_full(keys, new, m[4], m[5], m[6])
+  local reply = { "ok", table.concat(letters) }
+  if new.n == 0 then
+    return reply
+  end
+  local full = find_full(keys, new, m[4], m[5], m[6])
   if full then
     return full
   end
@@ -132,17 +177,14 @@ register("submit", {}, function(keys, args)
     redis.call("LLEN", keys[READY + priority]) -- a wrong type fails here, before the first write
   end
 
-  if new.count == 0 then
-    return { "ok", table.concat(letters) }
-  end
   if not m[1] or new.largest > (tonumber(m[2]) or 0) then
     redis.call("HSET", keys[META], "layout", LAYOUT, "largest", whole(math.max(new.largest, tonumber(m[2]) or 0)))
   end
-  redis.call("HSET", keys[TASKS], unpack(new.fields))
+  redis.call("HSET", keys[TASKS], unpack(new.fields, new.first, new.first + 2 * new.n - 1))
   for priority, ids in pairs(new.ready) do
     redis.call("RPUSH", keys[READY + priority], unpack(ids))
   end
-  local wakes = new.readied
+  local wakes = new.n - #new.due / 2
   if #new.due > 0 then
     redis.call("ZADD", keys[SCHEDULED], unpack(new.due))
     if not first[2] or new.earliest < tonumber(first[2]) then
@@ -150,5 +192,5 @@ register("submit", {}, function(keys, args)
     end
   end
   wake(keys[WAKE], tokens, wakes)
-  return { "ok", table.concat(letters) }
+  return reply
 end)

@@ -32,15 +32,26 @@ struct Header {
 }
 
 impl Header {
-    fn work(self) -> Result<Work> {
-        match (self.name, self.argv) {
-            (Some(name), None) => Ok(Work::Handler(name)),
-            (None, Some(argv)) => Ok(Work::Command(argv.into_iter().map(Into::into).collect())),
-            _ => Err(unreadable(
-                "its header names neither one task nor one command",
-            )),
-        }
+    fn parts(self) -> Result<(Work, Details)> {
+        let work = match (self.name, self.argv) {
+            (Some(name), None) => Work::Handler(name),
+            (None, Some(argv)) => Work::Command(argv.into_iter().map(Into::into).collect()),
+            _ => {
+                return Err(unreadable(
+                    "its header names neither one task nor one command",
+                ));
+            }
+        };
+        Ok((work, self.details))
     }
+}
+
+/// The usual header, which is read and written several times as fast as one that may have more.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NameOnly<'a> {
+    #[serde(borrow)]
+    name: &'a str,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -160,6 +171,13 @@ fn check(task: &Task) -> Result<()> {
 }
 
 fn header_json(task: &Task) -> Result<Vec<u8>> {
+    let queued = task.given_id && task.id.made_ms().is_none();
+    if let Work::Handler(name) = &task.work
+        && !queued
+        && task.details == Details::default()
+    {
+        return limited(serde_json::to_vec(&NameOnly { name }));
+    }
     let mut header = Header {
         name: None,
         argv: None,
@@ -171,10 +189,14 @@ fn header_json(task: &Task) -> Result<Vec<u8>> {
             header.argv = Some(argv.iter().map(|a| Argument::from(a.as_slice())).collect());
         }
     }
-    if task.given_id && task.id.made_ms().is_none() && header.details.queued_ms == 0 {
+    if queued && header.details.queued_ms == 0 {
         header.details.queued_ms = crate::wall_clock_ms();
     }
-    let json = serde_json::to_vec(&header).map_err(|e| Error::BadOption(e.to_string()))?;
+    limited(serde_json::to_vec(&header))
+}
+
+fn limited(json: serde_json::Result<Vec<u8>>) -> Result<Vec<u8>> {
+    let json = json.map_err(|e| Error::BadOption(e.to_string()))?;
     if json.len() > HEADER_LIMIT {
         return Err(Error::TooLarge {
             what: "the header (name or argv, environment, labels)",
@@ -280,10 +302,8 @@ pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
         return Err(unreadable(format!("version {version} is not known here")));
     }
     let control = read_control(&mut reader)?;
-    let header = read_header(reader.take(control.header)?)?;
+    let (work, details) = read_header(reader.take(control.header)?)?;
     let body = envelope.slice(envelope.len() - reader.0.len()..);
-    let details = header.details.clone();
-    let work = header.work()?;
     if digest(&work, &details.content_type, &body) != control.digest {
         return Err(unreadable("its digest does not fit its content"));
     }
@@ -309,9 +329,7 @@ pub fn decode_head(envelope: &Bytes) -> Result<(Work, Details)> {
     let mut reader = Reader(envelope);
     reader.take(1)?;
     let control = read_control(&mut reader)?;
-    let header = read_header(reader.take(control.header)?)?;
-    let details = header.details.clone();
-    Ok((header.work()?, details))
+    read_header(reader.take(control.header)?)
 }
 
 /// Whether the envelope is of a version newer than this program, which another worker may know. Bytes without a
@@ -332,8 +350,13 @@ pub fn digest_of(envelope: &[u8]) -> [u8; 8] {
         .unwrap_or_default()
 }
 
-fn read_header(json: &[u8]) -> Result<Header> {
-    serde_json::from_slice(json).map_err(|e| unreadable(format!("its header: {e}")))
+fn read_header(json: &[u8]) -> Result<(Work, Details)> {
+    if let Ok(NameOnly { name }) = serde_json::from_slice(json) {
+        return Ok((Work::Handler(name.to_owned()), Details::default()));
+    }
+    let header: Header =
+        serde_json::from_slice(json).map_err(|e| unreadable(format!("its header: {e}")))?;
+    header.parts()
 }
 
 fn read_name(reader: &mut Reader<'_>) -> Result<Name> {

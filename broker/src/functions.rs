@@ -115,6 +115,11 @@ impl Call {
         self.command.arg(argument);
         self
     }
+
+    /// Adds bytes, for calls of many arguments.
+    pub(crate) fn push(&mut self, argument: &[u8]) {
+        self.command.arg(argument);
+    }
 }
 
 #[cfg(test)]

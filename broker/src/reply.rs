@@ -84,4 +84,10 @@ impl Tagged {
     pub(crate) fn items(&mut self) -> Result<Vec<Value>> {
         items(self.value()?, self.doing)
     }
+
+    /// The items of a part that an answer may end without.
+    pub(crate) fn items_if_any(&mut self) -> Result<Vec<Value>> {
+        let part = self.rest.next();
+        part.map_or(Ok(Vec::new()), |part| items(part, self.doing))
+    }
 }

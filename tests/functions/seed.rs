@@ -109,13 +109,14 @@ pub(crate) fn claimed(answer: &Value) -> Claimed {
     let answer = items(answer);
     assert_eq!(text(&answer[0]), "ok");
     let common = bytes(&answer[4]);
-    let held = |task: &[Value]| Held {
+    let rests = answer.get(6).map(items).unwrap_or_default();
+    let held = |(i, task): (usize, &[Value])| Held {
         id: bytes(&task[0]).try_into().unwrap(),
         envelope: bytes(&task[1]),
-        run: [common.clone(), bytes(&task[2])].concat(),
+        run: [common.clone(), rests.get(i).map(bytes).unwrap_or_default()].concat(),
     };
     Claimed {
-        tasks: items(&answer[5]).chunks(3).map(held).collect(),
+        tasks: items(&answer[5]).chunks(2).enumerate().map(held).collect(),
         wait: text(&answer[2]),
         lease_ended: text(&answer[3]) == "1",
     }
@@ -123,13 +124,15 @@ pub(crate) fn claimed(answer: &Value) -> Claimed {
 
 /// finish, with these outcomes and the longest jitter.
 pub(crate) fn finish(runs: &[(&Held, &str)]) -> Call {
-    let add = |call: Call, (held, outcome): &(&Held, &str)| {
-        call.arg(held.id)
-            .arg(&held.run)
-            .arg(outcome)
-            .arg(completion(held, outcome))
+    let add = |call: Call, group: &[(&Held, &str)]| {
+        let (held, outcome) = group[0];
+        let call = call.arg(&held.run).arg(outcome).n(group.len());
+        group.iter().fold(call, |call, (held, outcome)| {
+            call.arg(held.id).arg(completion(held, outcome))
+        })
     };
-    runs.iter().fold(Call::new("finish").n(999), add)
+    let alike = |a: &(&Held, &str), b: &(&Held, &str)| a.0.run == b.0.run && a.1 == b.1;
+    runs.chunk_by(alike).fold(Call::new("finish").n(999), add)
 }
 
 /// The completion that a worker would write.

@@ -175,18 +175,18 @@ impl ClaimLoop {
             return count;
         }
         line.claimed.store(claimer.1.number(), Ordering::Relaxed);
-        for claim in got.tasks {
-            if let Some(slot) = free.fill(claim.is_suspect()) {
-                let line = line.clone();
-                self.executor.start(Assignment {
-                    claim,
-                    line,
-                    slot,
-                    since,
-                });
-            }
-        }
-        line.forget_early_orders();
+        let switches = line.hold(&got.tasks);
+        let assignments = got.tasks.into_iter().zip(switches);
+        let assignments = assignments.filter_map(|(claim, switch)| {
+            Some(Assignment {
+                slot: free.fill(claim.is_suspect())?,
+                claim,
+                switch,
+                line: line.clone(),
+                since,
+            })
+        });
+        self.executor.start(assignments.collect());
         count
     }
 

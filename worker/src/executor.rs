@@ -1,12 +1,15 @@
 //! The executor: runs one claimed task and says how it ended.
 
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use pmq_broker::task_queue::{Claim, How};
 use pmq_broker::{Broker, Completion, Report, Task, Work, envelope, lending};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, sleep};
 
 use crate::child::Guard;
@@ -23,7 +26,10 @@ use crate::runner::{Answer, Request, RunnerError};
 use crate::slots::Slot;
 use crate::standing_back::StandingBack;
 
-/// Runs claimed tasks, each in a task of the runtime.
+/// How long runs that are ready at once keep a thread of the runtime from everything else.
+const TURN: Duration = Duration::from_micros(200);
+
+/// Runs claimed tasks.
 #[derive(Clone)]
 pub(crate) struct Executor(Arc<Shared>);
 
@@ -49,6 +55,7 @@ pub(crate) struct Shared {
 /// A claimed task and the slot that it fills.
 pub(crate) struct Assignment {
     pub(crate) claim: Claim,
+    pub(crate) switch: StopSwitch,
     pub(crate) line: Arc<Line>,
     pub(crate) slot: Slot,
     /// When the claim was answered.
@@ -74,42 +81,80 @@ impl Executor {
         Self(Arc::new(shared))
     }
 
-    /// Runs a claim in a slot, which is free again when the finisher has the end.
-    pub(crate) fn start(&self, assignment: Assignment) {
+    /// Runs claims in their slots, each of which is free again when the finisher has the end.
+    ///
+    /// As many tasks of the runtime as it has threads share them, so that a run that is ready at once costs no task of
+    /// its own, and one that blocks its thread holds up no other while another thread is free.
+    pub(crate) fn start(&self, assignments: Vec<Assignment>) {
+        let runtime = &self.0.runtime;
+        let hands = runtime.metrics().num_workers().min(assignments.len());
+        let waiting = Arc::new(Mutex::new(assignments.into_iter()));
+        for _ in 0..hands {
+            runtime.spawn(work_off(self.0.clone(), waiting.clone()));
+        }
+    }
+}
+
+type Waiting = Arc<Mutex<std::vec::IntoIter<Assignment>>>;
+
+/// Runs what waits, one after the other; what is not ready at once goes on as a task of its own.
+async fn work_off(shared: Arc<Shared>, waiting: Waiting) {
+    let mut since = Instant::now();
+    loop {
+        let next = waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next();
+        let Some(assignment) = next else {
+            return;
+        };
+        let mut run = Box::pin(shared.clone().run(assignment));
+        let ready = poll_fn(|context| Poll::Ready(run.as_mut().poll(context).is_ready())).await;
+        if !ready {
+            tokio::spawn(run);
+        }
+        // What else the runtime has to do must not wait long.
+        if since.elapsed() > TURN {
+            tokio::task::yield_now().await;
+            since = Instant::now();
+        }
+    }
+}
+
+impl Shared {
+    /// Runs one claim to its end.
+    async fn run(self: Arc<Self>, assignment: Assignment) {
         let Assignment {
             claim,
+            switch,
             line,
             slot,
             since,
         } = assignment;
-        let switch = line.hold(&claim);
         let (slot, lender) = (slot.number, Lender::new(slot));
-        let executor = self.0.clone();
-        self.0.runtime.spawn(async move {
-            let mut run = Run {
-                claim,
-                line,
-                switch,
-                slot,
-                lender: lender.clone(),
-                since,
-                log: None,
-                pid: None,
-            };
-            let end = match caught(executor.execute(&mut run)).await {
-                Ok(end) => end,
-                Err(panic) => End::panicked(&panic),
-            };
-            let useless = matches!(end, End::Refused(_) | End::Released);
-            // Only then the slot is free: what can't be committed holds up what would come after it.
-            executor.post(run, end).await;
-            match &executor.standing_back {
-                Some(standing_back) if useless => standing_back.wait().await,
-                Some(standing_back) => standing_back.end(),
-                None => {}
-            }
-            lender.end();
-        });
+        let mut run = Run {
+            claim,
+            line,
+            switch,
+            slot,
+            lender: lender.clone(),
+            since,
+            log: None,
+            pid: None,
+        };
+        let end = match caught(self.execute(&mut run)).await {
+            Ok(end) => end,
+            Err(panic) => End::panicked(&panic),
+        };
+        let useless = matches!(end, End::Refused(_) | End::Released);
+        // Only then the slot is free: what can't be committed holds up what would come after it.
+        self.post(run, end).await;
+        match &self.standing_back {
+            Some(standing_back) if useless => standing_back.wait().await,
+            Some(standing_back) => standing_back.end(),
+            None => {}
+        }
+        lender.end();
     }
 }
 
@@ -133,7 +178,7 @@ impl Shared {
         }
         let end = match &task.details.chunk {
             Some(chunk) => {
-                let end = self.chunk(chunk, &task, run).await;
+                let end = Box::pin(self.chunk(chunk, &task, run)).await;
                 end.after_stop(run.switch.why())
             }
             None if task.process => Box::pin(self.execute_process(&task, run)).await,
@@ -169,7 +214,9 @@ impl Shared {
     pub(crate) async fn work(&self, task: &Task, run: &Run) -> End {
         match &task.work {
             Work::Handler(name) => self.handle(name, task, run).await,
-            Work::Command(argv) if self.commands.allowed => self.command(argv.clone(), task, run).await,
+            Work::Command(argv) if self.commands.allowed => {
+                Box::pin(self.command(argv.clone(), task, run)).await
+            }
             Work::Command(_) => End::Refused(
                 "no worker of this queue allows commands; start one with `pmq worker --allow-commands`, or name a task of its [tasks.NAME]".into(),
             ),
@@ -192,13 +239,13 @@ impl Shared {
                         .map(std::os::unix::ffi::OsStringExt::into_vec)
                         .collect();
                     let task = without_surroundings(task);
-                    self.command(argv, &task, run).await
+                    Box::pin(self.command(argv, &task, run)).await
                 }
                 Err(problem) => End::failed(How::FailedForGood, problem),
             },
             Some(Handler::Runner(runner)) => {
                 say_here(run.pid.as_ref());
-                self.ask(runner, task, run).await
+                Box::pin(self.ask(runner, task, run)).await
             }
         }
     }
@@ -277,9 +324,9 @@ impl Shared {
         }
         let lending = ticket.iter().flat_map(Ticket::variables);
         command.program.env.extend(lending);
-        command.interrupt = run.switch.interrupt.clone();
+        command.interrupt = run.switch.interrupt().clone();
         command.live = run.log.clone();
-        command.kill = run.switch.kill.clone();
+        command.kill = run.switch.kill().clone();
         command.pid = run.pid.clone();
         match command.run(&self.guard, run.switch.stop.clone()).await {
             Ok(ended) => End::of_command(ended, task),
@@ -343,7 +390,9 @@ impl Shared {
             End::Dropped => Post::Drop(id, run.claim.run.clone()),
         };
         // The finisher ends only after the last run has.
-        let _ = finisher.send(post).await;
+        if let Err(TrySendError::Full(post)) = finisher.try_send(post) {
+            let _ = finisher.send(post).await;
+        }
     }
 }
 

@@ -46,7 +46,7 @@ impl Finisher {
                     Post::Finish(finish) => finishes.push(finish),
                     Post::Release(id, run) => releases.push((id, run)),
                     Post::Refuse(id, run, completion) => self.refuse(id, run, completion).await,
-                    Post::Drop(id, run) => self.line.let_go(id, &run),
+                    Post::Drop(id, run) => self.line.let_go([(id, &run)]),
                 }
             }
             if !finishes.is_empty() {
@@ -66,6 +66,7 @@ impl Finisher {
                 for (finish, answer) in finishes.iter().zip(answers) {
                     self.settle(finish, answer);
                 }
+                self.line.let_go(finishes.iter().map(|f| (f.id, &f.run)));
             }
             None if finishes.len() > 1 => {
                 for finish in finishes {
@@ -81,7 +82,6 @@ impl Finisher {
             tracing::warn!(target: "pmq", task = %finish.id, "another worker has this task; its result here is dropped");
         }
         self.tally.count(answer, finish.how);
-        self.line.let_go(finish.id, &finish.run);
     }
 
     async fn release(&self, releases: Vec<(TaskId, Run)>) {
@@ -89,7 +89,7 @@ impl Finisher {
         let released = persist("release", || queue.release(&releases)).await;
         for (id, run) in releases {
             match released {
-                Some(()) => self.line.let_go(id, &run),
+                Some(()) => self.line.let_go([(id, &run)]),
                 None => self.put_off(Some(Post::Release(id, run))),
             }
         }
@@ -103,7 +103,7 @@ impl Finisher {
         if refused == Refused::Buried {
             tracing::warn!(target: "pmq", task = %id, "nobody could run this task for 5 minutes and in 20 tries; it is a dead letter");
         }
-        self.line.let_go(id, &run);
+        self.line.let_go([(id, &run)]);
     }
 
     /// Tries an end again later. Until then the run stays held, so that its lease goes on, or ends and is reclaimed.

@@ -1,8 +1,9 @@
 //! What the worker holds of one queue: the only state that its roles share.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pmq_broker::task_queue::{Claim, Order, Run, Signal};
 use pmq_broker::{Incarnation, TaskId, TaskQueue};
@@ -25,32 +26,45 @@ pub(crate) enum Why {
 pub(crate) struct StopSwitch {
     /// Stop, in your own way.
     pub(crate) stop: CancellationToken,
-    /// The same, by SIGINT where it is a command.
-    pub(crate) interrupt: CancellationToken,
-    /// Be gone.
-    pub(crate) kill: CancellationToken,
-    why: Arc<AtomicU8>,
+    rest: Arc<Rest>,
+}
+
+/// What only commands ask for is made when it is asked for: most runs are too short for it.
+#[derive(Default)]
+struct Rest {
+    why: AtomicU8,
+    interrupt: OnceLock<CancellationToken>,
+    kill: OnceLock<CancellationToken>,
 }
 
 impl StopSwitch {
+    /// Stop, by SIGINT where it is a command.
+    pub(crate) fn interrupt(&self) -> &CancellationToken {
+        self.rest.interrupt.get_or_init(CancellationToken::new)
+    }
+
+    /// Be gone.
+    pub(crate) fn kill(&self) -> &CancellationToken {
+        self.rest.kill.get_or_init(CancellationToken::new)
+    }
+
     /// The first reason stays.
     fn pull(&self, why: Why, signal: Signal) {
-        let _ = self
-            .why
-            .compare_exchange(0, why as u8, Ordering::Relaxed, Ordering::Relaxed);
+        let first = &self.rest.why;
+        let _ = first.compare_exchange(0, why as u8, Ordering::Relaxed, Ordering::Relaxed);
         match signal {
             Signal::Terminate => {}
-            Signal::Interrupt => self.interrupt.cancel(),
-            Signal::Kill => self.kill.cancel(),
+            Signal::Interrupt => self.interrupt().cancel(),
+            Signal::Kill => self.kill().cancel(),
         }
         self.stop.cancel();
     }
 
     /// The strongest signal so far.
     pub(crate) fn signal(&self) -> Signal {
-        if self.kill.is_cancelled() {
+        if self.kill().is_cancelled() {
             Signal::Kill
-        } else if self.interrupt.is_cancelled() {
+        } else if self.interrupt().is_cancelled() {
             Signal::Interrupt
         } else {
             Signal::Terminate
@@ -60,7 +74,7 @@ impl StopSwitch {
     pub(crate) fn why(&self) -> Option<Why> {
         [Why::Cancelled, Why::Lost, Why::Shutdown]
             .into_iter()
-            .find(|why| *why as u8 == self.why.load(Ordering::Relaxed))
+            .find(|why| *why as u8 == self.rest.why.load(Ordering::Relaxed))
     }
 }
 
@@ -111,20 +125,35 @@ impl Line {
         }
     }
 
-    pub(crate) fn hold(&self, claim: &Claim) -> StopSwitch {
-        let switch = StopSwitch::default();
-        lock(&self.held).insert(claim.id, (claim.run.clone(), switch.clone()));
-        if let Some(signal) = lock(&self.early).remove(&claim.id) {
-            switch.pull(Why::Cancelled, signal);
+    /// Holds what a claim brought; answers a switch for each.
+    pub(crate) fn hold(&self, claims: &[Claim]) -> Vec<StopSwitch> {
+        let switches: Vec<StopSwitch> = claims.iter().map(|_| StopSwitch::default()).collect();
+        let mut held = lock(&self.held);
+        for (claim, switch) in claims.iter().zip(&switches) {
+            held.insert(claim.id, (claim.run.clone(), switch.clone()));
         }
-        switch
+        drop(held);
+        // What is left was for tasks that had ended before.
+        let mut early = std::mem::take(&mut *lock(&self.early));
+        if !early.is_empty() {
+            for (claim, switch) in claims.iter().zip(&switches) {
+                if let Some(signal) = early.remove(&claim.id) {
+                    switch.pull(Why::Cancelled, signal);
+                }
+            }
+        }
+        switches
     }
 
-    /// The run has ended. Another run of the same task, claimed since, stays.
-    pub(crate) fn let_go(&self, id: TaskId, run: &Run) {
+    /// These runs have ended. Another run of the same task, claimed since, stays.
+    pub(crate) fn let_go<'a>(&self, runs: impl IntoIterator<Item = (TaskId, &'a Run)>) {
         let mut held = lock(&self.held);
-        if held.get(&id).is_some_and(|(other, _)| other == run) {
-            held.remove(&id);
+        for (id, run) in runs {
+            if let Entry::Occupied(entry) = held.entry(id)
+                && entry.get().0 == *run
+            {
+                entry.remove();
+            }
         }
         drop(held);
         self.freed.notify_waiters();
@@ -139,11 +168,6 @@ impl Line {
             Some((_, switch)) => switch.pull(Why::Cancelled, order.signal),
             None => drop(lock(&self.early).insert(order.id, order.signal)),
         }
-    }
-
-    /// A claim was answered and its tasks are held: what is left was for tasks that had ended.
-    pub(crate) fn forget_early_orders(&self) {
-        lock(&self.early).clear();
     }
 
     pub(crate) fn stop_all(&self, why: Why, signal: Signal) {

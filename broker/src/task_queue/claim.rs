@@ -163,11 +163,12 @@ impl Claimer {
         let lease_ended = answer.text()? == "1";
         let common = answer.bytes()?;
         let items = answer.items()?;
+        let rests = answer.items_if_any()?;
         if !items.is_empty() {
             // Asked again, an empty claim finds what a belated copy of it may have brought.
             self.number += 1;
         }
-        let tasks = claims(&common, items, now_ms)?;
+        let tasks = claims(&common, items, rests, now_ms)?;
         Ok(Claimed {
             tasks,
             wait,
@@ -193,19 +194,23 @@ impl Claimer {
     }
 }
 
-fn claims(common: &Bytes, items: Vec<Value>, claimed_ms: u64) -> Result<Vec<Claim>> {
-    let mut tasks = Vec::with_capacity(items.len() / 3);
-    let mut items = items.into_iter();
-    while let (Some(id), Some(envelope), Some(rest)) = (items.next(), items.next(), items.next()) {
-        let id = TaskId::from_slice(&reply::bytes(id, "claim")?).ok_or_else(|| odd("claim"))?;
-        let rest = reply::bytes(rest, "claim")?;
-        let run = if rest.is_empty() {
-            common.clone()
-        } else {
-            joined(common, &rest)
+/// Reads the tasks of a claim; each adds its rest to the common part of the running values, where there are rests.
+fn claims(
+    common: &Bytes,
+    items: Vec<Value>,
+    rests: Vec<Value>,
+    claimed_ms: u64,
+) -> Result<Vec<Claim>> {
+    let mut tasks = Vec::with_capacity(items.len() / 2);
+    let (mut items, mut rests) = (items.into_iter(), rests.into_iter());
+    while let (Some(id), Some(envelope)) = (items.next(), items.next()) {
+        let id = reply::bytes(id, "claim")?;
+        let run = match rests.next() {
+            Some(rest) => joined(common, &reply::bytes(rest, "claim")?),
+            None => common.clone(),
         };
         tasks.push(Claim {
-            id,
+            id: TaskId::from_slice(&id).ok_or_else(|| odd("claim"))?,
             run: Run(run),
             envelope: reply::bytes(envelope, "claim")?,
             claimed_ms,
@@ -215,6 +220,9 @@ fn claims(common: &Bytes, items: Vec<Value>, claimed_ms: u64) -> Result<Vec<Clai
 }
 
 fn joined(common: &Bytes, rest: &Bytes) -> Bytes {
+    if rest.is_empty() {
+        return common.clone();
+    }
     let mut run = BytesMut::with_capacity(common.len() + rest.len());
     run.put_slice(common);
     run.put_slice(rest);
