@@ -302,7 +302,10 @@ fn what_a_reader_finds_expired_is_counted_no_more() {
     let shard = Shard::new();
     let [old, new] = ["old", "new"].map(|word| shard.running(word, "w"));
     shard.call(&bytes(&old, 0, 10));
-    shard.redis("ZADD", &[&shard.key("logs").into_bytes()[..], b"1", &old.id]);
+    shard.redis(
+        "ZADD",
+        &[&shard.key("logs").into_bytes()[..], b"1", &old.id],
+    );
     shard.call(&log_read(&new, "reader", 0));
     let sizes = shard.state().hash("log.sizes");
     assert_eq!((sizes[&b"all"[..]].as_slice(), sizes.len()), (&b"0"[..], 2));
