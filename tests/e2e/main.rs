@@ -46,6 +46,7 @@ mod queues;
 mod refusals;
 mod rlock;
 mod run;
+mod run_unread;
 mod runners;
 mod shutdown;
 mod status;
