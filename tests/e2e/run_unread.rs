@@ -1,7 +1,6 @@
 //! `pmq run` and `pmq logs -f` whose output nobody takes: signals and time limits count all the same.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -124,15 +123,11 @@ async fn a_time_limit_ends_a_run_whose_output_nobody_reads() {
 async fn a_run_that_ended_well_unread_and_is_interrupted_does_not_say_ok() {
     let fleet = Fleet::new().await;
     let _worker = fleet.worker("-c 1 --allow-commands");
-    let run = spawn_unread(fleet.run_words("--timeout 3s", "seq 100000"));
-    let id = eventually("it runs", SOON, || {
-        let listed = fleet.pmq().run(["ps", "--all", "--json"]);
-        let queue = fleet.queue.name().as_str();
-        let row = listed
-            .json()
-            .into_iter()
-            .find(|row| row["queue"] == queue)?;
-        row["id"].as_str()?.parse().ok()
+    let run =
+        spawn_unread(fleet.run_words("--timeout 3s", "echo $PMQ_TASK_ID > $DIR/id; seq 100000"));
+    let id = eventually("it says its id", SOON, || {
+        let text = fs::read_to_string(fleet.path("id")).ok()?;
+        text.strip_suffix('\n')?.parse().ok()
     });
     pmq_tests::eventually_async("it has ended", SOON, async || {
         let state = fleet.queue.find(id).await.unwrap().state;
@@ -162,16 +157,17 @@ async fn a_log_that_is_followed_ends_with_its_output_or_a_signal() {
     let id = detached.expect_code(0).text().trim().to_owned();
     fleet.wait_for_flood();
     let follow = owned(&["--redis", fleet.url(), "logs", "-f", &id]);
-    let (code, told) = run_closed(follow.clone());
-    assert_eq!((code, told.as_str()), (Some(141), ""));
+    let (code, _) = run_closed(follow.clone()); // it may say that some is lost already
+    assert_eq!(code, Some(141));
     for (signal, expected) in [
         (Running::interrupt as fn(&Running), 130),
         (Running::terminate, 143),
     ] {
         let logs = spawn_unread(follow.clone());
+        let name = format!("/proc/{}/comm", logs.pid());
         eventually("it is pmq", SOON, || {
-            let program = fs::read_link(format!("/proc/{}/exe", logs.pid())).ok()?;
-            (program == Path::new(PMQ)).then_some(())
+            let name = fs::read_to_string(&name).ok()?;
+            name.starts_with("pmq").then_some(())
         });
         signal(&logs);
         let _ = logs.wait().expect_code(expected);
