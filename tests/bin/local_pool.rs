@@ -65,6 +65,9 @@ async fn main() -> Result<()> {
         .handle(NESTED, nested)
         .handle(SETUP, |text: String| async move {
             println!("setup {text} {}", process::id());
+            if text == "die" {
+                kill_process(getpid(), Signal::KILL).map_err(|error| error.to_string())?;
+            }
             Ok::<_, String>(())
         })
         .run(async |parent| act(&what, parent).await)
@@ -175,6 +178,12 @@ async fn act(what: &str, parent: Parent) -> Result<()> {
             let pool = parent.open_local(pool).await?;
             println!("{}", pool.apply(AGAIN, "squares".to_owned()).await?);
             println!("{}", pool.apply(SQUARE, 9).await?);
+        }
+        "abort" => {
+            let pool = pool.initializer(SETUP, &"die".to_owned());
+            let pool = parent.open_local(pool).await?;
+            fails(pool.map_with(SQUARE, 0..1000, 1).await)?;
+            pool.join().await?;
         }
         "broken" | "crashing" => {
             let pool = parent.open_local(pool).await?;

@@ -12,7 +12,7 @@ use pmq_tests::eventually;
 use pmq_worker::Worker;
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::{ADD, DIE, HALF, HOLD, NOTE, SETUP, SQUARE, UNEVEN};
+use super::{ADD, BULKY, DIE, HALF, HOLD, NOTE, SETUP, SQUARE, UNEVEN};
 use crate::fleet::{SOON, pass};
 use crate::roles::{SLOTS, broker, directory, queue};
 
@@ -82,8 +82,15 @@ async fn worker() {
             }
             Ok::<_, String>(n)
         })
+        .handle(BULKY, |(n, bytes)| {
+            note(&n.to_string());
+            done(n.to_string().repeat(bytes))
+        })
         .handle(SETUP, |text: String| {
             note(&format!("setup {} {text}", process::id()));
+            if text == "die" {
+                kill_process(getpid(), Signal::KILL).unwrap();
+            }
             ready(if text == "fail" {
                 Err("as it was told")
             } else {
