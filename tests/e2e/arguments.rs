@@ -11,6 +11,7 @@ type Objects = (Semaphore, Semaphore, Semaphore, Condition, Barrier);
 
 /// Uses all of its arguments together with its parent; answers what it found.
 pub(crate) const MEET: Task<Objects, Vec<String>> = Task::new("meet");
+const ALONE: Task<Barrier, ()> = Task::new("alone");
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn meet(objects: Objects) -> Result<Vec<String>, Error> {
@@ -101,7 +102,6 @@ async fn what_they_are_travels_as_data() {
     assert_eq!(refused.unwrap().to_string(), "a barrier is no semaphore");
     assert!(serde_json::from_str::<Barrier>(&text).is_err(), "no broker");
 
-    const ALONE: Task<Barrier, ()> = Task::new("alone");
     let acting = barrier.with_action(|| async { Ok::<_, std::fmt::Error>(()) });
     let error = Process::new(ALONE, &acting).unwrap_err();
     let ProcessError::Arguments(reason) = error else {

@@ -33,6 +33,18 @@ fn done<T>(value: T) -> Ready<Result<T, String>> {
     ready(Ok(value))
 }
 
+fn setup(text: &str) -> Ready<Result<(), &'static str>> {
+    note(&format!("setup {} {text}", process::id()));
+    if text == "die" {
+        kill_process(getpid(), Signal::KILL).unwrap();
+    }
+    ready(if text == "fail" {
+        Err("as it was told")
+    } else {
+        Ok(())
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "is the worker process of other tests"]
 async fn worker() {
@@ -86,17 +98,7 @@ async fn worker() {
             note(&n.to_string());
             done(n.to_string().repeat(bytes))
         })
-        .handle(SETUP, |text: String| {
-            note(&format!("setup {} {text}", process::id()));
-            if text == "die" {
-                kill_process(getpid(), Signal::KILL).unwrap();
-            }
-            ready(if text == "fail" {
-                Err("as it was told")
-            } else {
-                Ok(())
-            })
-        });
+        .handle(SETUP, |text: String| setup(&text));
     worker.run(std::future::pending()).await.unwrap();
 }
 
