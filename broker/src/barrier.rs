@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrival::Arrival;
-use serde::{Serialize, Serializer};
 
 use crate::broker::Broker;
 use crate::error::{Error, Result};
@@ -94,7 +93,13 @@ impl Barrier {
         self
     }
 
-    /// What another process opens it by.
+    /// How long it waits unless told otherwise, `None` for ever; and whether it has an action.
+    pub(crate) fn habits(&self) -> (Option<Duration>, bool) {
+        let timeout = (self.timeout < Duration::MAX).then_some(self.timeout);
+        (timeout, self.action.is_some())
+    }
+
+    /// What another process opens it by, with the same number of parties.
     #[must_use]
     pub fn name(&self) -> &Name {
         self.hold.object().name()
@@ -157,12 +162,5 @@ impl Barrier {
         let mut answer = self.hold.look("barrier_look", |call| call).await?;
         let waiting = answer.number()? as u32;
         Ok((answer.tag, waiting))
-    }
-}
-
-/// As its name, by which another process opens it.
-impl Serialize for Barrier {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.name().serialize(serializer)
     }
 }

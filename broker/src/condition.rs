@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::broker::Broker;
@@ -191,12 +190,5 @@ impl Condition {
     /// Wakes everybody who sleeps. In Python this is `Condition.notify_all`.
     pub async fn notify_all(&self, permit: &Permit) -> Result<()> {
         self.notify(permit, usize::MAX).await
-    }
-}
-
-/// As its name, by which another process opens it, together with its lock.
-impl Serialize for Condition {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.name().serialize(serializer)
     }
 }

@@ -7,8 +7,6 @@ mod sleeper;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
-
 pub use permit::Permit;
 use place::Place;
 pub(crate) use sleeper::Sleeper;
@@ -108,10 +106,16 @@ impl Semaphore {
         self
     }
 
-    /// What another process opens it by.
+    /// What another process opens it by, with the same number of permits.
     #[must_use]
     pub fn name(&self) -> &Name {
         self.object().name()
+    }
+
+    /// Its number of permits, and whether it is bounded; `None` where it is a lock.
+    pub(crate) fn shape(&self) -> Option<(u64, bool)> {
+        let is_lock = self.object().word() == LOCK.word;
+        (!is_lock).then_some((self.permits, self.bounded))
     }
 
     /// Waits for a permit, behind those who wait already. Dropping the future gives the place up. In Python this is
@@ -212,12 +216,5 @@ impl Semaphore {
             size: answer.number()?,
             asked: self.permits,
         })
-    }
-}
-
-/// As its name, by which another process opens it.
-impl Serialize for Semaphore {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.name().serialize(serializer)
     }
 }

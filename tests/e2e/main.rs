@@ -14,6 +14,7 @@ mod store;
 
 mod admin;
 mod anonymous;
+mod arguments;
 mod attempts;
 mod bad_input;
 mod barrier;
