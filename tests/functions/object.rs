@@ -169,6 +169,36 @@ fn a_join_ends_also_where_items_are_unfinished_again() {
 }
 
 #[test]
+fn a_waiter_whose_first_answer_was_lost_hears_of_a_set_that_was_cleared_since() {
+    let event = Object::new("cleared", &LOCK);
+    let wait = step("event_wait", "waiter", 1).arg("").arg("1");
+    assert_eq!(event.call(&wait), ["wait", "0"]);
+    event.call(&step("event_set", "setter", 1).arg("1"));
+    event.call(&step("event_clear", "setter", 2));
+    assert_eq!(event.call(&wait), ["set"]);
+    event.end_lease("waiter");
+    event.call(&step("event_clear", "setter", 3));
+    assert!(!event.redis::<bool>("HEXISTS", "log", &["waiter.........."]));
+}
+
+#[test]
+fn a_ticket_that_was_opened_leaves_nothing_behind() {
+    let parts = [
+        "meta", "members", "log", "messages", "readers", "writers", "reading", "writing", "asked",
+    ];
+    let pipe = Object::new("moved", &parts);
+    let open = |member, how, rest: &[u8]| {
+        let call = Call::new("pipe_open").arg("60000").arg(padded(member));
+        call.n(60_000).arg("r").arg(how).arg(rest)
+    };
+    let (reader, ticket) = (padded("reader"), padded("ticket"));
+    assert_eq!(pipe.call(&open("reader", "new", b"100")), ["ok"]);
+    assert_eq!(pipe.call(&open("ticket", "share", &reader)), ["ok"]);
+    assert_eq!(pipe.call(&open("other", "move", &ticket)), ["ok"]);
+    assert_eq!(pipe.redis::<u32>("HLEN", "log", &[]), 2);
+}
+
+#[test]
 fn a_party_hears_that_it_passed_also_where_a_call_of_it_never_arrived() {
     let barrier = Object::new("skipped", &LOCK);
     let wait = |member, number, how| {
