@@ -288,6 +288,11 @@ pub enum Error {
         source: redis::RedisError,
     },
 
+    /// The system has no thread or no file left for what looks after locks, queues and the other objects of this process.
+    /// Nothing was sent.
+    #[error("the system has no thread left")]
+    NoThread(#[source] std::io::Error),
+
     /// The local broker could not be used.
     #[error(transparent)]
     Local(#[from] crate::connection::local::LocalError),
@@ -339,6 +344,9 @@ impl Error {
             }
             Self::LeaseLost { .. } => {
                 "stop what it held, which may run elsewhere; a longer lease outlives a longer outage"
+            }
+            Self::NoThread(_) => {
+                "raise the limit of processes, files or memory of this user or container, or start fewer threads"
             }
             Self::BadUrl(_) => "write it as redis://[user@]host[:port][/db], or rediss:// for TLS",
             Self::Unreadable { .. } => {
