@@ -288,9 +288,10 @@ pub enum Error {
         source: redis::RedisError,
     },
 
-    /// The system has no thread or no file left for what looks after locks, queues and the other objects of this process.
+    /// The system has no thread, memory or file left for a thread of this library: the one that looks after locks, queues and
+    /// the other objects of this process, or one that opens the local broker.
     /// Nothing was sent.
-    #[error("the system has no thread left")]
+    #[error("could not start a thread")]
     NoThread(#[source] std::io::Error),
 
     /// The local broker could not be used.
