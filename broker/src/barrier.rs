@@ -120,6 +120,9 @@ impl Barrier {
     }
 
     /// Waits up to `timeout`, then breaks the barrier. In Python this is `Barrier.wait(timeout)`.
+    ///
+    /// [`Error::Unreachable`] says that the broker answered nothing in all that time, or in the first 10 s of it. Where
+    /// only the end of the wait met an outage it is [`Error::BrokenBarrier`] here, though the others may have passed.
     pub async fn wait_timeout(&self, timeout: Duration) -> Result<u32> {
         if self.parties == 0 || self.parties > MAX_PARTIES {
             let text = format!(
@@ -129,9 +132,9 @@ impl Barrier {
             return Err(Error::BadOption(text));
         }
         let deadline = deadline_after(timeout);
-        self.hold.attached().await?;
+        self.hold.attached_until(deadline).await?;
         loop {
-            if let Some(index) = Arrival::new(self).pass(deadline).await? {
+            if let Some(index) = Arrival::new(self)?.pass(deadline).await? {
                 return Ok(index);
             }
         }

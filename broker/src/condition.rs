@@ -143,9 +143,8 @@ impl Condition {
     async fn sleep(&self, permit: &Permit, deadline: Instant) -> Result<(Permit, bool)> {
         let semaphore = self.lock.semaphore();
         permit.require(semaphore, "wait")?;
-        Sleeper::new(semaphore, &self.name, permit)
-            .sleep(deadline)
-            .await
+        let sleeper = Sleeper::new(semaphore, &self.name, permit)?;
+        sleeper.sleep(deadline).await
     }
 
     /// As [`Condition::wait`], under an [`RLock`] that the caller owns: gives up all of its levels, and takes them

@@ -132,16 +132,18 @@ impl Semaphore {
     }
 
     /// Waits up to `timeout` for a permit. In Python this is `Semaphore.acquire(timeout=...)`.
+    ///
+    /// [`Error::Unreachable`] says that the broker answered nothing in all that time, or in the first 10 s of it.
     pub async fn acquire_timeout(&self, timeout: Duration) -> Result<Option<Permit>> {
         let deadline = deadline_after(timeout);
-        self.hold.attached().await?;
-        Place::new(self, deadline).wait().await
+        self.hold.attached_until(deadline).await?;
+        Place::new(self, deadline)?.wait().await
     }
 
     /// Takes a permit if one is free. In Python this is `Semaphore.acquire(block=False)`.
     pub async fn acquire_nowait(&self) -> Result<Option<Permit>> {
         self.hold.attached().await?;
-        Place::new(self, deadline_after(PATIENCE)).look().await
+        Place::new(self, deadline_after(PATIENCE))?.look().await
     }
 
     /// Frees one permit more, whoever took it. In Python this is `Semaphore.release()`, which knows no holder either;
@@ -151,7 +153,7 @@ impl Semaphore {
     /// loses it. It answers [`Error::NotHeld`] where all are free: Python's `ValueError`.
     pub async fn release(&self) -> Result<()> {
         let object = self.hold.attached().await?;
-        let caller = object.client().member();
+        let caller = object.client()?.member();
         let call = object
             .call("sem_post")
             .arg(caller.as_bytes())
