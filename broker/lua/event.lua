@@ -12,6 +12,15 @@ function EVENT.is_idle(o)
   return not o.m.set
 end
 
+-- The answer of the one call that each of them waits in, also where it is sent again and the event is cleared by then.
+local function answers(members)
+  local rows = {}
+  for i, member in ipairs(members) do
+    rows[2 * i - 1], rows[2 * i] = member, struct.pack("<I4", 1) .. cmsgpack.pack({ "set" })
+  end
+  return rows
+end
+
 -- event_set: set the event, and wake who waits, at most 500 a call.
 --
 -- KEYS      the object's keys (object): meta, members, log, waiters
@@ -24,17 +33,17 @@ end
 
 step("event_set", { "allow-oom" }, EVENT, function(o)
   local keys, sets = o.keys, tonumber(o.m.sets) or 0
-  if o.args[5] == "1" and not o.m.set then
-    sets = sets + 1
+  local anew = o.args[5] == "1" and not o.m.set
+  sets = anew and sets + 1 or sets
+  local woken = redis.call("ZRANGEBYSCORE", keys[WAITERS], "-inf", "(" .. whole(sets), "LIMIT", "0", CHUNK)
+  if anew then
     redis.call("HSET", keys[META], "set", "1", "sets", whole(sets))
     redis.call("PERSIST", keys[META])
     o.m.set = "1"
   end
-  local woken = redis.call("ZRANGEBYSCORE", keys[WAITERS], "-inf", "(" .. whole(sets), "LIMIT", "0", CHUNK)
   if woken[1] then
     redis.call("ZREM", keys[WAITERS], unpack(woken))
-    redis.call("ZREM", keys[MEMBERS], unpack(woken))
-    redis.call("HDEL", keys[LOG], unpack(woken))
+    redis.call("HSET", keys[LOG], unpack(answers(woken)))
     tell_all(keys, woken, "set")
   end
   return { "ok", #woken == CHUNK and "1" or "0" }, true

@@ -28,7 +28,7 @@ end)
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   id
 -- Returns   {state, envelope without its body, running value, due (ms), attempts used, record or dead letter's error,
---           JSON that tells where a process runs}; state is ready, running, scheduled, dead, ended or unknown; what does
+--           JSON that tells where a process runs, "1" if the lease of its worker has ended}; state is ready, running, scheduled, dead, ended or unknown; what does
 --           not apply is ""
 
 local function without_body(envelope)
@@ -37,6 +37,12 @@ local function without_body(envelope)
   end
   local flags, header = struct.unpack("<H", envelope, 2), struct.unpack("<I4", envelope, 24)
   return string.sub(envelope, 1, CONTROL + optional_length(envelope, flags) + header)
+end
+
+-- Whether the lease of the worker that holds a run has ended, so that the run is taken back as soon as somebody looks.
+local function is_lost(keys, running, ms)
+  local lease_end = running and redis.call("ZSCORE", keys[WORKERS], string.sub(running, 1, 16))
+  return running and tonumber(lease_end or 0) <= ms
 end
 
 register("find", { "no-writes" }, function(keys, args)
@@ -56,6 +62,7 @@ register("find", { "no-writes" }, function(keys, args)
     redis.call("HGET", keys[ATTEMPTS], id) or "",
     dead and redis.call("HGET", keys[ERRORS], id) or record or "",
     redis.call("HGET", keys[STARTED], id) or "",
+    is_lost(keys, running, (clock())) and "1" or "",
   }
 end)
 
@@ -65,16 +72,18 @@ end)
 -- ARGV[1]   cursor of the last page, 0 for the first
 -- ARGV[2]   about how many, at most 500
 -- Returns   {cursor of the next page, 0 after the last, {id, JSON that tells where it runs, envelope without its body,
---           ...}}
+--           "1" if the lease of its worker has ended, ...}}
 
 register("list_started", { "no-writes" }, function(keys, args)
   local scan = redis.call("HSCAN", keys[STARTED], args[1], "COUNT", math.min(tonumber(args[2]), CHUNK))
-  local page = {}
+  local page, ms = {}, (clock())
   for i = 1, #scan[2], 2 do
     local id = scan[2][i]
+    local running = redis.call("HGET", keys[RUNNING], id)
     page[#page + 1] = id
     page[#page + 1] = scan[2][i + 1]
     page[#page + 1] = without_body(redis.call("HGET", keys[TASKS], id) or "")
+    page[#page + 1] = is_lost(keys, running, ms) and "1" or ""
   end
   return { scan[1], page }
 end)

@@ -3,9 +3,16 @@
 local LIST = { fields = { "version", "draft" }, drop = function() end }
 local MARK = "\0"
 local DRAFT_TTL = "60000" -- ms: what a rewriter that died has left
+local COUNT_ITEMS = 16384 -- items that a call compares, within its time
+local COUNT_AT_ONCE = 128 -- of them, as in READ_AT_ONCE
 
 local function length(o)
   return redis.call("LLEN", o.keys[ITEMS])
+end
+
+-- Removes so many marks, all near this index of n: Redis walks from an end to the last of them, so from the nearer one.
+local function remove_marks(items, count, at, n)
+  redis.call("LREM", items, whole(at < n / 2 and count or -count), MARK)
 end
 
 -- Takes out the item at an index that exists, 0 or more.
@@ -18,7 +25,7 @@ local function take_at(o, at, n)
   end
   local item = redis.call("LINDEX", items, whole(at))
   redis.call("LSET", items, whole(at), MARK)
-  redis.call("LREM", items, at < n / 2 and "1" or "-1", MARK)
+  remove_marks(items, 1, at, n)
   return item
 end
 
@@ -143,7 +150,8 @@ end))
 -- Returns   {"ok"}, {"none"} where it is empty, or {"large"}: more than 500, to be done with a draft
 
 step("list_delete", { "allow-oom" }, LIST, changing(function(o)
-  local first, by, count = resolve_slice(length(o), o.args, 5)
+  local n = length(o)
+  local first, by, count = resolve_slice(n, o.args, 5)
   if count == 0 then
     return { "none" }
   elseif count > CHUNK then
@@ -155,7 +163,7 @@ step("list_delete", { "allow-oom" }, LIST, changing(function(o)
     refer(o.keys[REFS], redis.call("LINDEX", items, at), "-1")
     redis.call("LSET", items, at, MARK)
   end
-  redis.call("LREM", items, whole(count), MARK)
+  remove_marks(items, count, first + math.floor(count / 2) * by, n)
   return { "ok" }
 end))
 
@@ -297,16 +305,29 @@ register("list_index", { "no-writes" }, function(keys, args)
   return at and { "ok", whole(at) } or { "missing" }
 end)
 
--- list_count: how many items are equal.
+-- list_count: how many items are equal, among some 16,000 or 1 MiB of them.
 --
 -- KEYS      the object's keys (object): meta, members, log, items, refs, draft, draft.refs
--- ARGV[1]   item
--- Returns   {"ok", items}
+-- ARGV[1]   the version that the first call answered, or ""
+-- ARGV[2]   how many items to pass over
+-- ARGV[3]   item
+-- Returns   {"ok", version, how many are equal, how many items to pass over next, or "" at the end}, or {"changed"}
 
 register("list_count", { "no-writes" }, function(keys, args)
-  local m, problem = settings(keys)
+  local m, problem = settings(keys, "version")
   if not m then
     return problem
+  elseif is_other_version(m, args[1]) then
+    return { "changed" }
   end
-  return { "ok", whole(#redis.call("LPOS", keys[ITEMS], args[1], "COUNT", "0")) }
+  local from, item, equal, bytes = tonumber(args[2]), args[3], 0, 0
+  local n, at = redis.call("LLEN", keys[ITEMS]), from
+  while at < n and at - from < COUNT_ITEMS and bytes < CHUNK_BYTES do
+    for _, other in ipairs(redis.call("LRANGE", keys[ITEMS], whole(at), whole(at + COUNT_AT_ONCE - 1))) do
+      equal = equal + (other == item and 1 or 0)
+      bytes = bytes + #other
+    end
+    at = at + COUNT_AT_ONCE
+  end
+  return { "ok", m[2] or "0", whole(equal), at < n and whole(at) or "" }
 end)

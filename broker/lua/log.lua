@@ -61,7 +61,8 @@ local function beyond(args, at, over)
   return entries, at, bytes
 end
 
--- The logs that go: what has expired, and, while there are `excess` bytes, the oldest.
+-- The logs that go: what has expired, also a reader whose process never printed, and, while there are `excess` bytes, the
+-- oldest.
 local function logs_to_drop(keys, own, ms, excess)
   local rows, drop, gone = redis.call("ZRANGE", keys[LOGS], "0", OLDEST - 1, "WITHSCORES"), {}, {}
   if not rows[1] or tonumber(rows[2]) > ms and excess <= 0 then
@@ -76,7 +77,7 @@ local function logs_to_drop(keys, own, ms, excess)
   for _, reason in ipairs({ "expired", "ended", "old" }) do
     for i, id in ipairs(ids) do
       local chosen = reason == "expired" and tonumber(rows[2 * i]) <= ms
-        or freed < excess and (reason == "old" or reason == "ended" and not running[i])
+        or freed < excess and sizes[i] and (reason == "old" or reason == "ended" and not running[i])
       if chosen and id ~= own and not gone[id] then
         gone[id] = true
         drop[#drop + 1] = id
@@ -110,6 +111,19 @@ local function write_log(key, entries, oldest, longest)
   redis.call("XTRIM", key, "MAXLEN", "~", whole(longest))
 end
 
+-- Keeps the reader of a process that has no log yet for as long as a log.
+local function keep_reader(keys, id, ms, kept)
+  redis.call("ZADD", keys[LOGS], whole(ms + kept), id)
+  for _, expiring in ipairs({ keys[LOGS], keys[LOG_SIZES] }) do
+    redis.call("PEXPIRE", expiring, kept)
+  end
+end
+
+-- For how long a log is kept from now (ms): whoever needs it longer asks again in time, at the latest after 1/5.
+local function log_kept(retention)
+  return math.floor((tonumber(retention) or 3600000) * 5 / 4)
+end
+
 register("log_append", {}, function(keys, args)
   local m, problem = settings(keys, "retention", "log_max", "logs_max")
   if not m then
@@ -119,7 +133,7 @@ register("log_append", {}, function(keys, args)
   if redis.call("HGET", keys[RUNNING], id) ~= args[2] then
     return { "lost" }
   end
-  local kept = math.floor((tonumber(m[2]) or 3600000) * 5 / 4) -- the worker asks again in time, at the latest after 1/5
+  local kept = log_kept(m[2])
   local log_max = tonumber(m[3]) or LOG_MAX
   local key = log_key(keys, id)
   local at, over, exists = log_end(key)
@@ -129,6 +143,10 @@ register("log_append", {}, function(keys, args)
   local entries, bytes
   entries, at, bytes = beyond(args, at, over)
   if not exists and #entries == 0 then
+    redis.call("ZCARD", keys[LOGS]) -- a wrong type fails here, before the first write
+    if redis.call("HEXISTS", keys[LOG_SIZES], "reader:" .. id) == 1 then
+      keep_reader(keys, id, ms, kept)
+    end
     return { "ok", 0, kept }
   end
   local sizes = redis.call("HMGET", keys[LOG_SIZES], "all", id)
@@ -148,7 +166,8 @@ register("log_append", {}, function(keys, args)
 end)
 
 -- log_read: say how far a reader has come for whom the process shall wait, as at a full pipe: its log loses nothing that
--- this reader has not read, as long as the reader's lease goes on.
+-- this reader has not read, as long as the reader's lease goes on. It is forgotten with the log; where there never is one,
+-- when one would have expired.
 --
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   id
@@ -161,8 +180,19 @@ register("log_read", { "allow-oom" }, function(keys, args)
   if not m then
     return problem
   end
-  redis.call("HLEN", keys[LOG_SIZES]) -- a wrong type fails here, before the first write
-  redis.call("HSET", keys[LOG_SIZES], "reader:" .. args[1], args[2] .. args[3])
-  redis.call("PEXPIRE", keys[LOG_SIZES], math.floor((tonumber(m[2]) or 3600000) * 5 / 4))
+  local id, ms, kept = args[1], (clock()), log_kept(m[2])
+  local sizes = redis.call("HMGET", keys[LOG_SIZES], "all", id)
+  local drop, freed = logs_to_drop(keys, id, ms, 0)
+
+  drop_logs(keys, drop)
+  if freed > 0 then
+    redis.call("HSET", keys[LOG_SIZES], "all", whole(math.max((tonumber(sizes[1]) or 0) - freed, 0)))
+  end
+  redis.call("HSET", keys[LOG_SIZES], "reader:" .. id, args[2] .. args[3])
+  if sizes[2] then
+    redis.call("PEXPIRE", keys[LOG_SIZES], kept)
+  else
+    keep_reader(keys, id, ms, kept)
+  end
   return { "ok" }
 end)

@@ -179,6 +179,7 @@ register("pipe_open", {}, function(keys, args)
   elseif how == "move" then
     redis.call("SREM", side, other)
     redis.call("ZREM", keys[MEMBERS], other)
+    redis.call("HDEL", keys[LOG], other)
   end
   redis.call("SADD", side, who)
   redis.call("ZADD", keys[MEMBERS], whole((clock()) + tonumber(args[3])), who)

@@ -1,10 +1,8 @@
--- Plain queues, those of multiprocessing. Items stand in one list, oldest first, and travel in frames: how many they are
--- (2 bytes), then each behind its length (4 bytes). So a batch is one string all the way through; item by item Lua would
--- take ten times as long. `size` in meta counts the items of the list. Who finds it empty waits in the line
--- `getters`, who finds it full in the line `putters`, and each step serves both lines: the first getter is granted an
--- item, which it collects by asking again, the first putter is granted room for one. So items are free only while no
--- getter waits, room only while no putter does, and who comes later never overtakes. What a member was granted whose
--- lease ends goes to the next.
+-- Plain queues, those of multiprocessing. Items stand in one list, oldest first, in frames (frame). `size` in meta counts
+-- the items of the list. Who finds it empty waits in the line `getters`, who finds it full in the line `putters`, and each
+-- step serves both lines: the first getter is granted an item, which it collects by asking again, the first putter is
+-- granted room for one. So items are free only while no getter waits, room only while no putter does, and who comes later
+-- never overtakes. What a member was granted whose lease ends goes to the next.
 
 local ITEMS, GETTERS, PUTTERS, GRANTED, ROOMS, JOINERS, GOT = 4, 5, 6, 7, 8, 9, 10
 local FIRST_ITEM = 8 -- argument of queue_put
@@ -18,26 +16,6 @@ local function recall_got(keys, member, logged)
     logged[2] = redis.call("HGET", keys[GOT], member)
   end
   return logged
-end
-
-local function frame_count(frame)
-  return (struct.unpack("<H", frame))
-end
-
--- Cuts a frame behind its first n items; answers the head, the tail where there is one, and how many the head has.
-local function cut(frame, n)
-  local count, at = frame_count(frame), 3
-  if n >= count then
-    return frame, nil, count
-  end
-  for _ = 1, n do
-    if at + 3 > #frame then -- no frame of ours; it must not stand in the way
-      return frame, nil, count
-    end
-    at = at + 4 + struct.unpack("<I4", frame, at)
-  end
-  local head, tail = string.sub(frame, 3, at - 1), string.sub(frame, at)
-  return struct.pack("<H", n) .. head, struct.pack("<H", count - n) .. tail, n
 end
 
 -- How many items the list holds; a step writes it at its end.
@@ -59,20 +37,6 @@ end
 -- Items that were put and not got.
 local function queue_size(o)
   return listed(o) + redis.call("HLEN", o.keys[GRANTED])
-end
-
--- The frames in a run of them.
-local function frames_of(run)
-  local frames, from = {}, 1
-  while from < #run do
-    local at = from + 2
-    for _ = 1, struct.unpack("<H", run, from) do
-      at = at + 4 + struct.unpack("<I4", run, at)
-    end
-    frames[#frames + 1] = string.sub(run, from, at - 1)
-    from = at
-  end
-  return frames
 end
 
 -- Puts frames to the head, in their order.
@@ -114,12 +78,23 @@ local function pop_items(o, n)
   return frames
 end
 
+-- Grants the first getters an item each. What a call brings is popped and cut once, however many wait.
 local function serve_getters(o)
   local waiting = redis.call("ZCARD", o.keys[GETTERS])
-  for _ = 1, math.min(waiting, listed(o)) do
-    local member = redis.call("ZPOPMIN", o.keys[GETTERS])[1]
-    redis.call("HSET", o.keys[GRANTED], member, pop_items(o, 1)[1])
-    tell(o.keys, member, "")
+  while waiting > 0 and listed(o) > 0 do
+    local items = singles(pop_items(o, waiting))
+    if #items == 0 then
+      break
+    end
+    local served = redis.call("ZPOPMIN", o.keys[GETTERS], whole(#items)) -- each member is followed by its score
+    local rows, members = {}, {}
+    for i, item in ipairs(items) do
+      members[i] = served[2 * i - 1]
+      rows[2 * i - 1], rows[2 * i] = members[i], item
+    end
+    redis.call("HSET", o.keys[GRANTED], unpack(rows))
+    tell_all(o.keys, members, "")
+    waiting = waiting - #items
   end
 end
 
@@ -156,7 +131,31 @@ local function drop_from_queue(o, member)
   o.dropped = true
 end
 
-local plain_queue = { fields = { "maxsize", "size", "unfinished", "largest" }, drop = drop_from_queue, recall = recall_got }
+-- An empty queue whose items are all finished says nothing that would be missed; who opens it names its bound again.
+local function is_idle_queue(o)
+  return listed(o) == 0 and (tonumber(o.m.unfinished) or 0) == 0 and redis.call("HLEN", o.keys[GRANTED]) == 0
+end
+
+local plain_queue = {
+  fields = { "maxsize", "size", "unfinished", "largest" },
+  drop = drop_from_queue,
+  recall = recall_got,
+  is_idle = is_idle_queue,
+}
+
+-- An idle queue expires, and one in use stays, also where its meta is about to be made.
+local function keep_while_in_use(o)
+  if is_idle_queue(o) then
+    redis.call("PEXPIRE", o.keys[META], whole(IDLE_TTL))
+  else
+    redis.call("PERSIST", o.keys[META])
+  end
+end
+
+local function set_unfinished(o, n)
+  o.m.unfinished = n
+  redis.call("HSET", o.keys[META], "unfinished", whole(n))
+end
 
 -- Takes the bound that the caller names, where the queue has none or is not in use; answers the refusal otherwise.
 local function adopt_maxsize(o, asked)
@@ -180,11 +179,10 @@ local function open_queue(o)
   redis.call("LLEN", keys[ITEMS]) -- a wrong type fails here, before the first write
   local other = adopt_maxsize(o, o.args[5])
   if not other and o.args[6] == "1" and not o.m.unfinished then
-    o.m.unfinished = queue_size(o)
-    redis.call("HSET", keys[META], "unfinished", whole(o.m.unfinished))
+    set_unfinished(o, queue_size(o))
   end
   if o.args[3] == "1" then
-    redis.call("PERSIST", keys[META]) -- the queue may have been idle
+    redis.call("PERSIST", keys[META]) -- nobody may have used it meanwhile (queue_leave)
   end
   o.maxsize = tonumber(o.m.maxsize) or 0
   if o.dropped then
@@ -196,11 +194,15 @@ end
 -- Registers a step that begins so, and writes the size at its end.
 local function queue_step(verb, flags, body)
   step(verb, flags, plain_queue, function(o)
+    local was_idle = is_idle_queue(o)
     local reply, done, logged = open_queue(o), false, nil
     if not reply then
       reply, done, logged = body(o)
     end
     write_size(o) -- also where it is refused: what dead members were granted is back in the list
+    if was_idle ~= is_idle_queue(o) then
+      keep_while_in_use(o)
+    end
     return reply, done, logged
   end)
 end
@@ -260,13 +262,15 @@ end
 -- ARGV[6]   "1" to count unfinished items from now on
 -- ARGV[7]   "1" to wait in line, "0" not to
 -- ARGV[8..] frames of items, at most 500 items and 1 MiB, but at least one item; none only asks what became of the place
---           in the line
+--           in the line, or gives it up, where it does not wait
 -- Returns   {"ok", how many were put}, {"wait"}, {"room"} where it is its turn to send the items, {"full"},
 --           {"other", the maxsize that it has}, or {"lost"} where the member's lease has ended
 
 queue_step("queue_put", {}, function(o)
   local keys, room, granted = o.keys, CHUNK, false
-  if #o.args < FIRST_ITEM then
+  if #o.args < FIRST_ITEM and o.args[7] == "0" then
+    return { redis.call("ZREM", keys[PUTTERS], o.who) == 1 and "full" or "room" }
+  elseif #o.args < FIRST_ITEM then
     o.lease = WAITING_LEASE
     return { redis.call("ZSCORE", keys[PUTTERS], o.who) and "wait" or "room" }
   elseif o.maxsize > 0 then
@@ -291,7 +295,7 @@ queue_step("queue_put", {}, function(o)
   add_to_size(o, taken)
   note_largest(o, frames)
   if o.m.unfinished then
-    redis.call("HSET", keys[META], "unfinished", whole(tonumber(o.m.unfinished) + taken))
+    set_unfinished(o, tonumber(o.m.unfinished) + taken)
   end
   serve_getters(o)
   return { "ok", taken }, true
@@ -362,7 +366,7 @@ queue_step("queue_task_done", { "allow-oom" }, function(o)
   if left < 0 then
     return { "too many" }
   end
-  redis.call("HSET", o.keys[META], "unfinished", whole(left))
+  set_unfinished(o, left)
   if left == 0 then
     local joiners = redis.call("ZPOPMIN", o.keys[JOINERS], CHUNK) -- the others hear it when they ask again
     for i = 1, #joiners, 2 do
@@ -419,7 +423,7 @@ register("queue_leave", { "allow-oom" }, function(keys, args)
   if not m then
     return problem
   end
-  local o = { keys = keys, m = { size = m[4] }, maxsize = tonumber(m[2]) or 0 }
+  local o = { keys = keys, m = { size = m[4], unfinished = m[3] }, maxsize = tonumber(m[2]) or 0 }
   redis.call("ZCARD", keys[MEMBERS]) -- a wrong type fails here, before the first write
   redis.call("LLEN", keys[ITEMS])
   for i = 3, #args, 2 do
@@ -439,12 +443,12 @@ register("queue_leave", { "allow-oom" }, function(keys, args)
   end
   serve(o)
   write_size(o)
-  if redis.call("ZCARD", keys[MEMBERS]) == 0 and redis.call("LLEN", keys[ITEMS]) == 0 then
-    if m[2] or tonumber(m[3] or "0") > 0 then
-      redis.call("PEXPIRE", keys[META], whole(IDLE_TTL)) -- its bound is kept for a while
-    else
-      redis.call("UNLINK", keys[META])
-    end
+  if redis.call("ZCARD", keys[MEMBERS]) > 0 or redis.call("LLEN", keys[ITEMS]) > 0 then
+    keep_while_in_use(o)
+  elseif m[2] or tonumber(m[3] or "0") > 0 then
+    redis.call("PEXPIRE", keys[META], whole(IDLE_TTL)) -- its bound is kept for a while
+  else
+    redis.call("UNLINK", keys[META])
   end
   keep_alive(keys, args[1])
   return { "ok" }

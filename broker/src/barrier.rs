@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrival::Arrival;
-use serde::{Serialize, Serializer};
 
 use crate::broker::Broker;
 use crate::error::{Error, Result};
@@ -94,7 +93,13 @@ impl Barrier {
         self
     }
 
-    /// What another process opens it by.
+    /// How long it waits unless told otherwise, `None` for ever; and whether it has an action.
+    pub(crate) fn habits(&self) -> (Option<Duration>, bool) {
+        let timeout = (self.timeout < Duration::MAX).then_some(self.timeout);
+        (timeout, self.action.is_some())
+    }
+
+    /// What another process opens it by, with the same number of parties.
     #[must_use]
     pub fn name(&self) -> &Name {
         self.hold.object().name()
@@ -115,6 +120,9 @@ impl Barrier {
     }
 
     /// Waits up to `timeout`, then breaks the barrier. In Python this is `Barrier.wait(timeout)`.
+    ///
+    /// [`Error::Unreachable`] says that the broker answered nothing in all that time, or in the first 10 s of it. Where
+    /// only the end of the wait met an outage it is [`Error::BrokenBarrier`] here, though the others may have passed.
     pub async fn wait_timeout(&self, timeout: Duration) -> Result<u32> {
         if self.parties == 0 || self.parties > MAX_PARTIES {
             let text = format!(
@@ -124,9 +132,9 @@ impl Barrier {
             return Err(Error::BadOption(text));
         }
         let deadline = deadline_after(timeout);
-        self.hold.attached().await?;
+        self.hold.attached_until(deadline).await?;
         loop {
-            if let Some(index) = Arrival::new(self).pass(deadline).await? {
+            if let Some(index) = Arrival::new(self)?.pass(deadline).await? {
                 return Ok(index);
             }
         }
@@ -157,12 +165,5 @@ impl Barrier {
         let mut answer = self.hold.look("barrier_look", |call| call).await?;
         let waiting = answer.number()? as u32;
         Ok((answer.tag, waiting))
-    }
-}
-
-/// As its name, by which another process opens it.
-impl Serialize for Barrier {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.name().serialize(serializer)
     }
 }

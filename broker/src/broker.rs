@@ -9,6 +9,7 @@ use redis::Value;
 use crate::config::Config;
 use crate::connection::ServerReport;
 use crate::connection::address;
+use crate::connection::blocking::in_a_thread;
 use crate::connection::link::{Link, Server};
 use crate::connection::local::LocalBroker;
 use crate::error::{Error, Result};
@@ -251,11 +252,15 @@ impl Broker {
             .collect())
     }
 
-    /// What this process is to the objects of the broker.
-    pub(crate) fn client(&self) -> &Client {
+    /// What this process is to the objects of the broker; it starts with the first use.
+    pub(crate) fn client(&self) -> Result<&Client> {
         let inner = &self.inner;
-        let made = || Client::new(&inner.namespace, inner.control.sibling(HEARTBEAT_RESPONSE));
-        inner.client.get_or_init(made)
+        if let Some(client) = inner.client.get() {
+            return Ok(client);
+        }
+        let link = inner.control.sibling(HEARTBEAT_RESPONSE);
+        let started = Client::start(&inner.namespace, link)?;
+        Ok(inner.client.get_or_init(|| started))
     }
 
     pub(crate) fn namespace(&self) -> &Name {
@@ -290,8 +295,6 @@ async fn open_local(config: &Config) -> Result<LocalBroker> {
         Some(directory) => directory.clone(),
         None => LocalBroker::directory(None)?,
     };
-    let opened = tokio::task::spawn_blocking(move || LocalBroker::open(&directory)).await;
-    opened
-        .map_err(|e| Error::Unsuitable(format!("could not open the local broker: {e}")))?
-        .map_err(Error::from)
+    let opened = in_a_thread(move || LocalBroker::open(&directory)).await;
+    opened.map_err(Error::NoThread)?.map_err(Error::from)
 }

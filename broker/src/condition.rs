@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::broker::Broker;
@@ -144,9 +143,8 @@ impl Condition {
     async fn sleep(&self, permit: &Permit, deadline: Instant) -> Result<(Permit, bool)> {
         let semaphore = self.lock.semaphore();
         permit.require(semaphore, "wait")?;
-        Sleeper::new(semaphore, &self.name, permit)
-            .sleep(deadline)
-            .await
+        let sleeper = Sleeper::new(semaphore, &self.name, permit)?;
+        sleeper.sleep(deadline).await
     }
 
     /// As [`Condition::wait`], under an [`RLock`] that the caller owns: gives up all of its levels, and takes them
@@ -191,12 +189,5 @@ impl Condition {
     /// Wakes everybody who sleeps. In Python this is `Condition.notify_all`.
     pub async fn notify_all(&self, permit: &Permit) -> Result<()> {
         self.notify(permit, usize::MAX).await
-    }
-}
-
-/// As its name, by which another process opens it, together with its lock.
-impl Serialize for Condition {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.name().serialize(serializer)
     }
 }

@@ -288,6 +288,12 @@ pub enum Error {
         source: redis::RedisError,
     },
 
+    /// The system has no thread, memory or file left for a thread of this library: the one that looks after locks, queues and
+    /// the other objects of this process, or one that opens the local broker.
+    /// Nothing was sent.
+    #[error("could not start a thread")]
+    NoThread(#[source] std::io::Error),
+
     /// The local broker could not be used.
     #[error(transparent)]
     Local(#[from] crate::connection::local::LocalError),
@@ -339,6 +345,9 @@ impl Error {
             }
             Self::LeaseLost { .. } => {
                 "stop what it held, which may run elsewhere; a longer lease outlives a longer outage"
+            }
+            Self::NoThread(_) => {
+                "raise the limit of processes, files or memory of this user or container, or start fewer threads"
             }
             Self::BadUrl(_) => "write it as redis://[user@]host[:port][/db], or rediss:// for TLS",
             Self::Unreadable { .. } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, PATIENCE};
 use crate::error::Result;
 use crate::ids::Name;
 use crate::keys::Kind;
@@ -86,13 +86,17 @@ impl Event {
     }
 
     /// Waits up to `timeout` until it is set; whether it is. In Python this is `Event.wait(timeout)`.
+    ///
+    /// [`Error::Unreachable`](crate::Error::Unreachable) says that the broker answered nothing in all that time, or in
+    /// the first 10 s of it.
     pub async fn wait_timeout(&self, timeout: Duration) -> Result<bool> {
-        let deadline = deadline_after(timeout);
-        let mut waiter = Waiter::new(self.0.attached().await?);
-        if waiter.ask(!timeout.is_zero()).await? {
+        let waits = !timeout.is_zero();
+        let deadline = deadline_after(if waits { timeout } else { PATIENCE });
+        let mut waiter = Waiter::new(self.0.attached_until(deadline).await?)?;
+        if waiter.ask(waits, deadline).await? {
             return Ok(true);
         }
-        if timeout.is_zero() {
+        if !waits {
             return Ok(false);
         }
         while_waiting(waiter.wait(deadline)).await
@@ -112,22 +116,22 @@ struct Waiter<'a> {
 }
 
 impl<'a> Waiter<'a> {
-    fn new(object: &'a Object) -> Self {
-        Self {
+    fn new(object: &'a Object) -> Result<Self> {
+        Ok(Self {
             object,
-            caller: Caller::new(object),
+            caller: Caller::new(object)?,
             since: String::new(),
             sent: Instant::now(),
             asking: false,
             in_line: true,
-        }
+        })
     }
 
     /// Whether the event is set, or was since.
-    async fn ask(&mut self, wait: bool) -> Result<bool> {
+    async fn ask(&mut self, wait: bool, deadline: Instant) -> Result<bool> {
         self.sent = Instant::now();
         self.asking = true;
-        let mut answer = self.object.send(&self.call(wait)).await?;
+        let mut answer = self.object.send_until(&self.call(wait), deadline).await?;
         self.asking = false;
         self.in_line = answer.tag == "wait";
         if self.in_line {
@@ -144,9 +148,10 @@ impl<'a> Waiter<'a> {
     }
 
     async fn wait(&mut self, deadline: Instant) -> Result<bool> {
-        let mut mail = self.object.client().mail(self.caller.member).await;
+        let client = self.object.client()?;
+        let mut mail = client.mail(self.caller.member, deadline).await;
         loop {
-            match self.ask(true).await {
+            match self.ask(true, deadline).await {
                 Err(error) if error.is_transient() => {}
                 asked => {
                     if asked? {
@@ -160,7 +165,10 @@ impl<'a> Waiter<'a> {
                 return Ok(true);
             }
             if Instant::now() >= deadline {
-                return self.ask(false).await;
+                return match self.ask(false, deadline).await {
+                    Err(error) if error.is_transient() => Ok(false),
+                    set => set,
+                };
             }
         }
     }

@@ -78,6 +78,7 @@ pub const SOURCE: &str = concat!(
     include_str!("../lua/barrier.lua"),
     "end\n",
     "do\n",
+    include_str!("../lua/frame.lua"),
     include_str!("../lua/plain_queue.lua"),
     "end\n",
     "do\n",

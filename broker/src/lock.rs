@@ -98,6 +98,6 @@ impl From<Lock> for Semaphore {
 /// As its name, by which another process opens it.
 impl Serialize for Lock {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        self.name().serialize(serializer)
     }
 }

@@ -7,8 +7,6 @@ mod sleeper;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
-
 pub use permit::Permit;
 use place::Place;
 pub(crate) use sleeper::Sleeper;
@@ -108,10 +106,16 @@ impl Semaphore {
         self
     }
 
-    /// What another process opens it by.
+    /// What another process opens it by, with the same number of permits.
     #[must_use]
     pub fn name(&self) -> &Name {
         self.object().name()
+    }
+
+    /// Its number of permits, and whether it is bounded; `None` where it is a lock.
+    pub(crate) fn shape(&self) -> Option<(u64, bool)> {
+        let is_lock = self.object().word() == LOCK.word;
+        (!is_lock).then_some((self.permits, self.bounded))
     }
 
     /// Waits for a permit, behind those who wait already. Dropping the future gives the place up. In Python this is
@@ -128,16 +132,18 @@ impl Semaphore {
     }
 
     /// Waits up to `timeout` for a permit. In Python this is `Semaphore.acquire(timeout=...)`.
+    ///
+    /// [`Error::Unreachable`] says that the broker answered nothing in all that time, or in the first 10 s of it.
     pub async fn acquire_timeout(&self, timeout: Duration) -> Result<Option<Permit>> {
         let deadline = deadline_after(timeout);
-        self.hold.attached().await?;
-        Place::new(self, deadline).wait().await
+        self.hold.attached_until(deadline).await?;
+        Place::new(self, deadline)?.wait().await
     }
 
     /// Takes a permit if one is free. In Python this is `Semaphore.acquire(block=False)`.
     pub async fn acquire_nowait(&self) -> Result<Option<Permit>> {
         self.hold.attached().await?;
-        Place::new(self, deadline_after(PATIENCE)).look().await
+        Place::new(self, deadline_after(PATIENCE))?.look().await
     }
 
     /// Frees one permit more, whoever took it. In Python this is `Semaphore.release()`, which knows no holder either;
@@ -147,7 +153,7 @@ impl Semaphore {
     /// loses it. It answers [`Error::NotHeld`] where all are free: Python's `ValueError`.
     pub async fn release(&self) -> Result<()> {
         let object = self.hold.attached().await?;
-        let caller = object.client().member();
+        let caller = object.client()?.member();
         let call = object
             .call("sem_post")
             .arg(caller.as_bytes())
@@ -212,12 +218,5 @@ impl Semaphore {
             size: answer.number()?,
             asked: self.permits,
         })
-    }
-}
-
-/// As its name, by which another process opens it.
-impl Serialize for Semaphore {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.name().serialize(serializer)
     }
 }

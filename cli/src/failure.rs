@@ -144,6 +144,7 @@ fn exit_of_broker(error: Option<&Error>) -> Exit {
             | Error::CannotWrite { .. }
             | Error::Login { .. }
             | Error::Denied { .. }
+            | Error::NoThread(_)
             | Error::NewerLayout(_)
             | Error::Unsuitable(_),
         ) => Exit::UNAVAILABLE,

@@ -1,21 +1,22 @@
 //! Running a command while a permit is held: what `pmq lock` and `pmq sem` share.
 
+mod signals;
+
 use std::env;
 use std::ffi::OsString;
-use std::io;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use pmq_broker::{Error, Permit, Semaphore, TaskId};
 use pmq_worker::child::{Attached, CommandError, Guard};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 use crate::duration;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::hangup;
 use crate::output::note;
+use signals::{Job, Signals, stand_still};
 
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -52,7 +53,7 @@ impl Hold {
     pub(crate) async fn run(&self, semaphore: Semaphore, words: Words) -> anyhow::Result<Exit> {
         let lease = self.lease.unwrap_or(LEASE);
         let semaphore = semaphore.with_lease(lease);
-        let mut signals = Signals::catch().context("could not catch signals")?;
+        let mut signals = Signals::to_pass_on().context("could not catch signals")?;
         self.warn_of_nesting(&semaphore, words);
         let permit = tokio::select! {
             permit = self.acquire(&semaphore) => permit?,
@@ -118,7 +119,7 @@ impl Held {
         self,
         argv: &[OsString],
         name: (&'static str, OsString),
-        mut signals: Signals,
+        mut signals: Signals<SignalKind>,
     ) -> anyhow::Result<Exit> {
         if self.permit.was_abandoned() {
             note(&format!(
@@ -130,10 +131,17 @@ impl Held {
         let fence = self.permit.fence().to_string().into();
         let env = [name, ("PMQ_FENCE", fence)];
         let mut command = Attached::start(argv, &env, &guard).map_err(not_started)?;
+        // Where the terminal does not stop both.
+        let mut job = if command.hears_terminal() {
+            Signals::none()
+        } else {
+            Signals::of_job_control()?
+        };
         let exit = loop {
             tokio::select! {
                 ended = command.wait() => break ended?,
                 signal = signals.next() => command.pass_on(signal.as_raw_value()),
+                change = job.next() => self.follow(change, &command),
                 () = self.permit.lost() => {
                     command.end(self.grace).await?;
                     return Err(self.lost("the command was stopped").into());
@@ -144,6 +152,19 @@ impl Held {
         drop(command);
         self.give_back().await?;
         Ok(Exit::of_command(exit))
+    }
+
+    /// The command stops before this process does, and goes on after it.
+    fn follow(&self, change: Job, command: &Attached) {
+        match change {
+            Job::Stop => {
+                command.suspend();
+                stand_still();
+            }
+            // What it works on may be another's by now, so it stands still until it is ended.
+            Job::Continue if self.permit.is_lost() => {}
+            Job::Continue => command.resume(),
+        }
     }
 
     async fn give_back(self) -> Result<(), Failure> {
@@ -182,36 +203,4 @@ fn not_started(error: CommandError) -> anyhow::Error {
         error => error.to_string(),
     };
     Failure::new(Exit::of_command_code(code), text).into()
-}
-
-/// The signals that the command gets in this process's stead.
-struct Signals(Vec<(SignalKind, Signal)>);
-
-impl Signals {
-    fn catch() -> io::Result<Self> {
-        let mut kinds = vec![
-            SignalKind::interrupt(),
-            SignalKind::quit(),
-            SignalKind::terminate(),
-            SignalKind::user_defined1(),
-            SignalKind::user_defined2(),
-        ];
-        if !hangup::is_ignored() {
-            kinds.push(SignalKind::hangup());
-        }
-        let caught = kinds.into_iter().map(|kind| Ok((kind, signal(kind)?)));
-        caught.collect::<io::Result<_>>().map(Self)
-    }
-
-    /// Waits for the next of them. Loses none when dropped.
-    async fn next(&mut self) -> SignalKind {
-        std::future::poll_fn(|context| {
-            let came = self
-                .0
-                .iter_mut()
-                .find_map(|(kind, signal)| signal.poll_recv(context).is_ready().then_some(*kind));
-            came.map_or(std::task::Poll::Pending, std::task::Poll::Ready)
-        })
-        .await
-    }
 }

@@ -65,6 +65,9 @@ async fn main() -> Result<()> {
         .handle(NESTED, nested)
         .handle(SETUP, |text: String| async move {
             println!("setup {text} {}", process::id());
+            if text == "die" {
+                kill_process(getpid(), Signal::KILL).map_err(|error| error.to_string())?;
+            }
             Ok::<_, String>(())
         })
         .run(async |parent| act(&what, parent).await)
@@ -176,10 +179,8 @@ async fn act(what: &str, parent: Parent) -> Result<()> {
             println!("{}", pool.apply(AGAIN, "squares".to_owned()).await?);
             println!("{}", pool.apply(SQUARE, 9).await?);
         }
-        "broken" | "crashing" => {
-            let pool = parent.open_local(pool).await?;
-            fails(pool.map(SQUARE, 0..10).await)?;
-        }
+        "broken" | "crashing" => no_worker(&parent, pool).await?,
+        "abort" => no_worker(&parent, pool.initializer(SETUP, &"die".to_owned())).await?,
         _ if what.ends_with("child") => start(what, &parent).await?,
         _ => {
             let pool = parent.open_local(pool).await?;
@@ -196,6 +197,12 @@ fn fails<T>(result: std::result::Result<T, PoolError>) -> Result<()> {
     };
     println!("{error}");
     Ok(())
+}
+
+/// Prints why a pool has no worker that lives.
+async fn no_worker(parent: &Parent, pool: PoolBuilder) -> Result<()> {
+    let pool = parent.open_local(pool).await?;
+    fails(pool.map_with(SQUARE, 0..1000, 1).await)
 }
 
 /// Prints which processes ran six chunks.

@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Instant;
 
 use pmq_broker::process::{
-    CurrentProcess, active_children, at_exit, cpu_count, current_process, parent_process,
+    CurrentProcess, active_children, at_exit, cpu_count, current_process, leave as leave_children,
+    parent_process,
 };
 use pmq_broker::task_queue::DEFAULT_LEASE;
 use pmq_broker::typed::Task;
@@ -22,6 +23,17 @@ pub(crate) const LINEAGE: Task<(), Vec<String>> = Task::new("lineage");
 pub(crate) const LEAVE: Task<(), String> = Task::new("leave");
 
 impl Fleet {
+    /// As if the retention time of all results were over.
+    fn forget_results(&self) {
+        let mut connection = RedisServer::shared().connection();
+        let pattern = format!("pmq:{{{}/0}}:results:*", self.queue.name());
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg(pattern)
+            .query(&mut connection)
+            .unwrap();
+        redis::cmd("DEL").arg(keys).exec(&mut connection).unwrap();
+    }
+
     /// Starts a parent with a daemon and another child, and answers their pids.
     fn parent(&self, role: &str) -> (Running, u32, u32) {
         let parent = self.stand_in().spawn(as_test(role));
@@ -93,6 +105,42 @@ async fn a_daemon_ends_with_its_parent_that_ends_in_order() {
     fs::write(fleet.path("go"), "").unwrap();
     let _ = parent.wait().expect_code(0);
     assert!(!is_alive(child));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_daemons_are_told_to_end_before_any_is_waited_for() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.worker("-c 3 --allow-commands");
+    let broker = fleet.queue.broker();
+    let forgotten = fleet.started("exit 0").await;
+    eventually_async("it has ended", SOON, async || {
+        (fleet.queue.status().await.ok()?.running == 0).then_some(())
+    })
+    .await;
+    fleet.forget_results();
+    let mut daemons = Vec::new();
+    // The first one waits for the second one's order, longer than its worker's grace if need be.
+    for (number, end) in [
+        (1, "until [ -e $DIR/told ]; do sleep 0.02; done"),
+        (2, ": > $DIR/told"),
+    ] {
+        let script = format!(
+            "trap '{end}; exit 0' TERM; : > $DIR/ready{number}; while :; do sleep 0.02; done"
+        );
+        let mut daemon = fleet.process(&script).daemon(true);
+        daemon.start(broker).await.unwrap();
+        let ready = fleet.path(&format!("ready{number}"));
+        eventually("it is ready", SOON, || ready.exists().then_some(()));
+        daemons.push(daemon);
+    }
+    assert!(
+        forgotten.is_alive().await.is_err(),
+        "nothing is known of it"
+    );
+    leave_children(broker).await.unwrap();
+    for daemon in daemons {
+        assert_eq!(daemon.exitcode().await.unwrap(), Some(0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,7 +100,7 @@ async fn a_get_prints_what_came_when_its_time_is_up() {
     let _ = site
         .pmq
         .run(["get", "q/done", "--timeout", "50ms"])
-        .expect_code(75);
+        .expect_code(124);
     submit(&site, 1);
     site.run_one("q", End::default()).await;
     let got = site

@@ -233,6 +233,85 @@ async fn a_holder_that_stood_still_ends_its_command_when_it_goes_on() {
     assert_eq!(next.wait().code(), 130);
 }
 
+/// Its file grows for as long as it goes on.
+const BEATS: &str = "echo runs $$ 0; while :; do printf . >>beats; sleep 0.02; done";
+
+/// The state of a process as ps(1) shows it: `T` where it stands.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
+}
+
+fn wait_until_stopped(pid: u32) {
+    eventually("the command is stopped", SOON, || {
+        (state(pid) == Some('T')).then_some(())
+    });
+}
+
+fn beats(pmq: &Program) -> u64 {
+    fs::metadata(pmq.home().join("beats")).map_or(0, |file| file.len())
+}
+
+fn wait_for_beats(pmq: &Program) {
+    let before = beats(pmq);
+    eventually("the command goes on", SOON, || {
+        (beats(pmq) > before).then_some(())
+    });
+}
+
+#[tokio::test]
+async fn ctrl_z_stops_the_command_which_goes_on_with_its_holder() {
+    let (fleet, name) = scene().await;
+    let pmq = fleet.pmq();
+    let running = spawn(&pmq, &["lock", &name], BEATS);
+    let (pid, _) = said(&running);
+    for _ in 0..2 {
+        wait_for_beats(&pmq);
+        running.suspend();
+        wait_until_stopped(pid);
+        running.resume();
+        wait_for_beats(&pmq);
+    }
+    running.terminate();
+    let _ = running.wait().expect_code(143);
+}
+
+#[tokio::test]
+async fn a_command_whose_lock_was_lost_while_it_stood_is_ended_before_it_goes_on() {
+    let (fleet, name) = scene().await;
+    let pmq = fleet.pmq();
+    let running = spawn(&pmq, &["lock", &name, "--lease", "1s"], BEATS);
+    let (pid, _) = said(&running);
+    wait_for_beats(&pmq);
+    running.suspend();
+    wait_until_stopped(pid);
+    let before = beats(&pmq);
+    let next = hold(&pmq, &name, &[]);
+    running.resume();
+    let ended = running.wait().expect_code(76);
+    assert!(ended.error_text().contains("the command was stopped"));
+    assert_eq!((is_alive(pid), beats(&pmq)), (false, before));
+    next.terminate();
+    let _ = next.wait().expect_code(143);
+}
+
+/// What `pmq lock --help` says of it: nobody is there who could stop the command.
+#[tokio::test]
+async fn a_command_runs_on_while_its_holder_alone_stands() {
+    let (fleet, name) = scene().await;
+    let pmq = fleet.pmq();
+    let running = spawn(&pmq, &["lock", &name, "--lease", "1s"], BEATS);
+    let (pid, _) = said(&running);
+    running.stop();
+    let next = hold(&pmq, &name, &[]);
+    wait_for_beats(&pmq);
+    running.resume();
+    let _ = running.wait().expect_code(76);
+    assert!(!is_alive(pid));
+    next.terminate();
+    let _ = next.wait().expect_code(143);
+}
+
 #[tokio::test]
 async fn so_many_commands_run_at_once_under_a_semaphore() {
     let (fleet, name) = scene().await;

@@ -243,6 +243,30 @@ async fn with_its_worker_killed_it_is_lost_and_does_not_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_its_only_worker_killed_it_is_not_alive_although_nobody_waits() {
+    let fleet = Fleet::new().await;
+    let mut worker = fleet.worker("-c 1 --lease 1s --allow-commands");
+    let process = fleet.started("exec sleep 600").await;
+    let queue = fleet.queue.name().as_str();
+    let states = || {
+        let rows = fleet.pmq().run(["ps", "-q", queue, "--json"]).json();
+        rows.iter()
+            .map(|row| row["state"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert!(process.is_alive().await.unwrap());
+    assert_eq!(states(), ["running"]);
+    worker.kill();
+    eventually_async("its worker's lease has ended", SOON, async || {
+        (!process.is_alive().await.ok()?).then_some(())
+    })
+    .await;
+    assert_eq!(states(), ["lost"]);
+    let table = fleet.pmq().run(["ps", "-q", queue]).expect_code(0).text();
+    assert!(table.contains("lost"), "{table}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stops_terminates_it() {
     let fleet = Fleet::new().await;
     let worker = fleet.worker("-c 1 --grace 0s --allow-commands");

@@ -42,7 +42,7 @@ fn what_is_put_is_got_as_it_is_and_in_its_order() {
     let _ = site
         .pmq
         .run(["get", "q", "--timeout", "50ms"])
-        .expect_code(75);
+        .expect_code(124);
 }
 
 #[test]
@@ -70,7 +70,8 @@ fn a_full_queue_says_how_many_were_put() {
         full.error_text().contains("queue q is full: put 2 items"),
         "{full:?}"
     );
-    let _ = put(&["c", "--timeout", "50ms"]).expect_code(75);
+    let late = put(&["c", "--timeout", "50ms"]).expect_code(124);
+    assert!(late.error_text().contains("put 0 items"), "{late:?}");
     let other = put(&["c", "--maxsize", "3"]).expect_code(1);
     assert!(
         other.error_text().contains("queue q has 2, not 3"),

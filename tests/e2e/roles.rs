@@ -14,6 +14,7 @@ use pmq_tests::program::Running;
 use pmq_tests::{Program, eventually};
 use pmq_worker::{Context, TaskError, Worker};
 
+use crate::arguments::{MEET, meet};
 use crate::family::{LEAVE, LINEAGE, leave, lineage};
 use crate::fleet::{Fleet, LONG, SOON, name, sh};
 use crate::process::SQUARE;
@@ -105,7 +106,8 @@ async fn worker() {
             |x| async move { x.checked_mul(x).ok_or("too large") },
         )
         .handle(LINEAGE, |()| lineage())
-        .handle(LEAVE, |()| leave());
+        .handle(LEAVE, |()| leave())
+        .handle(MEET, meet);
     worker.run(std::future::pending()).await.unwrap();
 }
 

@@ -47,6 +47,18 @@ async fn what_cannot_end_within_the_grace_is_handed_back_at_once_and_uses_up_not
     );
 }
 
+/// As a terminal that closes sends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_hands_tasks_back_as_sigterm_does() {
+    let fleet = Fleet::new().await;
+    let worker = fleet.worker("-c 1 --grace 100ms --kill-after 300ms --allow-commands");
+    let id = fleet.submit(&fleet.sh("record; exec sleep 600")).await;
+    fleet.wait_for_record(1);
+    worker.hang_up();
+    let _ = worker.wait().expect_code(0);
+    assert_eq!(fleet.queue.find(id).await.unwrap().state, State::Ready);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_hurries() {
     let fleet = Fleet::new().await;

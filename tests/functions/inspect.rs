@@ -89,7 +89,7 @@ fn finding_tells_everything_about_a_task_but_its_body() {
     assert!(died <= shard.now_ms());
     assert_eq!(bytes(&find("dead")[5]), completion(&held[0], "g"));
     assert_eq!(bytes(&find("ended")[5]), completion(&held[1], "o")[..22]);
-    assert_eq!(find("unknown")[1..], vec![Value::BulkString(vec![]); 6]);
+    assert_eq!(find("unknown")[1..], vec![Value::BulkString(vec![]); 7]);
 }
 
 #[test]

@@ -262,3 +262,51 @@ fn a_reader_goes_with_the_log() {
     let fields: Vec<&[u8]> = sizes.keys().map(Vec::as_slice).collect();
     assert_eq!(fields, [b"all".as_slice(), &new.id]);
 }
+
+#[test]
+fn a_reader_whose_process_never_ran_expires() {
+    let shard = Shard::new();
+    let [never, silent, other] = ["never", "silent", "other"].map(|word| shard.running(word, "w"));
+    shard.expect(
+        &log_read(&never, "reader", 0),
+        "+ log.sizes reader:never: reader..........0
+         + log.sizes expires +4500s
+         + logs never: +4500s
+         + logs expires +4500s",
+    );
+    shard.call(&log_read(&silent, "reader", 0));
+    let logs = shard.key("logs").into_bytes();
+    for held in [&never, &silent] {
+        shard.redis("ZADD", &[&logs[..], b"1", &held.id]);
+    }
+    // The worker of one that runs asks for it, and keeps its reader.
+    shard.call(&log_append(&silent, 0, &[]));
+    let drops = log_read(&other, "reader", 0);
+    shard.call(&drops);
+    let fields = || {
+        let sizes = shard.state().hash("log.sizes");
+        sizes.into_keys().collect::<Vec<_>>()
+    };
+    let reader = |held: &Held| [b"reader:", &held.id[..]].concat();
+    assert_eq!(fields(), [reader(&other), reader(&silent)]);
+    shard.set_meta("logs_max", 5);
+    shard.call(&bytes(&never, 0, 10));
+    assert!(
+        fields().contains(&reader(&silent)),
+        "to drop it would free nothing"
+    );
+}
+
+#[test]
+fn what_a_reader_finds_expired_is_counted_no_more() {
+    let shard = Shard::new();
+    let [old, new] = ["old", "new"].map(|word| shard.running(word, "w"));
+    shard.call(&bytes(&old, 0, 10));
+    shard.redis(
+        "ZADD",
+        &[&shard.key("logs").into_bytes()[..], b"1", &old.id],
+    );
+    shard.call(&log_read(&new, "reader", 0));
+    let sizes = shard.state().hash("log.sizes");
+    assert_eq!((sizes[&b"all"[..]].as_slice(), sizes.len()), (&b"0"[..], 2));
+}

@@ -175,7 +175,36 @@ fn processes_are_listed_by_page() {
     let answer = items(&shard.expect_nothing(&Call::new("list_started").n(0).n(500)));
     assert_eq!(text(&answer[0]), "0");
     let page = items(&answer[1]);
-    assert_eq!(page.len(), 6);
+    assert_eq!(page.len(), 8);
     assert_eq!(text(&page[1]), STARTED);
     assert!(text(&page[2]).contains(r#""name":"t""#));
+    assert_eq!(
+        (text(&page[3]), text(&page[7])),
+        (String::new(), String::new())
+    );
+}
+
+#[test]
+fn a_process_is_lost_once_its_workers_lease_has_ended() {
+    let shard = Shard::new();
+    for (word, worker) in [("p", "w"), ("q", "v")] {
+        let held = running(&shard, word, worker);
+        shard.call(&start(&held, 7));
+    }
+    shard.expire("w");
+    let is_lost = |word| text(&items(&shard.call(&by_id("find", &[word])))[7]);
+    assert_eq!(
+        (is_lost("p"), is_lost("q")),
+        ("1".to_owned(), String::new())
+    );
+    let answer = items(&shard.expect_nothing(&Call::new("list_started").n(0).n(500)));
+    let page = items(&answer[1]);
+    for row in page.chunks(4) {
+        let expected = if bytes(&row[0]) == padded("p") {
+            "1"
+        } else {
+            ""
+        };
+        assert_eq!(text(&row[3]), expected);
+    }
 }

@@ -198,7 +198,7 @@ impl Running {
 
     /// Stops it with SIGSTOP and returns when it stands.
     pub fn stop(&self) {
-        self.process.stop();
+        self.process.stop(Signal::STOP);
     }
 
     /// Lets a stopped one go on.
@@ -209,6 +209,16 @@ impl Running {
     /// Asks it to end, with SIGTERM.
     pub fn terminate(&self) {
         self.process.signal(Signal::TERM);
+    }
+
+    /// Tells it that its terminal is gone, with SIGHUP.
+    pub fn hang_up(&self) {
+        self.process.signal(Signal::HUP);
+    }
+
+    /// Asks it to stand, with SIGTSTP, and returns when it does.
+    pub fn suspend(&self) {
+        self.process.stop(Signal::TSTP);
     }
 
     /// Sends SIGINT to it and its process group, as Ctrl-C in a terminal does.

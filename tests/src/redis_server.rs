@@ -252,7 +252,7 @@ impl RedisServer {
 
     /// Stops the server with SIGSTOP and returns when it stands: connections stay open, nothing answers.
     pub fn stop(&mut self) {
-        self.process.stop();
+        self.process.stop(Signal::STOP);
     }
 
     /// Lets a stopped server go on.

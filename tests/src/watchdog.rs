@@ -163,9 +163,9 @@ impl Watched {
         }
     }
 
-    /// Sends SIGSTOP and returns when the child has stopped or ended.
-    pub(crate) fn stop(&self) {
-        self.signal(Signal::STOP);
+    /// Sends SIGSTOP or SIGTSTP, and returns when the child has stopped or ended.
+    pub(crate) fn stop(&self, signal: Signal) {
+        self.signal(signal);
         if self.ended.is_none() {
             let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             waitid(WaitId::Pid(Pid::from_child(&self.child)), stopped)

@@ -17,6 +17,8 @@ use crate::handlers::caught;
 
 /// A worker that has been at several chunks for so long leaves the rest to others.
 const ENOUGH: Duration = Duration::from_millis(10);
+/// Likewise one with so many bytes of results: all of a task must fit into one answer.
+const ENOUGH_BYTES: usize = 1 << 20;
 /// So many pools are remembered; a worker that runs for months serves many.
 const POOLS: usize = 1000;
 
@@ -45,7 +47,8 @@ impl Shared {
         };
         let (mut answer, size, began) = (vec![b'['], chunk.size as usize, Instant::now());
         for (i, item) in items.iter().enumerate() {
-            if size > 0 && i > 0 && i % size == 0 && began.elapsed() >= ENOUGH {
+            let is_enough = || began.elapsed() >= ENOUGH || answer.len() >= ENOUGH_BYTES;
+            if size > 0 && i > 0 && i % size == 0 && is_enough() {
                 break;
             }
             let args = task.body.slice_ref(item.get().as_bytes());

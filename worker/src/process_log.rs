@@ -251,8 +251,8 @@ impl Writer {
             self.opened = true;
             self.backlog.begin_at(end);
         }
-        // A log that is there is kept as long as its process runs, however little that prints.
-        self.refresh = (end > 0).then(|| Instant::now() + expires / 10);
+        // The log, and who reads it, are kept as long as the process runs, however little that prints.
+        self.refresh = Some(Instant::now() + expires / 10);
     }
 
     /// The process waits for whoever reads its log, once the backlog is full as well.

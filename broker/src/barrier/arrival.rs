@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::lending::while_waiting;
 use crate::object::{ASK_AGAIN, Caller, Granted, Mail, Object, WAITING_LEASE};
+use crate::reply::Tagged;
 
 /// Which generation a party belongs to, and as the how manyth it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ enum Answer {
     Broken,
     /// Its row had ended before it arrived; as another member it arrives.
     Lost,
+    /// Its time is over, and the broker is away.
+    Unheard,
 }
 
 /// A party that has arrived. Dropping it before it passed breaks the barrier.
@@ -37,20 +40,21 @@ pub(super) struct Arrival<'a> {
 }
 
 impl<'a> Arrival<'a> {
-    pub(super) fn new(barrier: &'a Barrier) -> Self {
-        Self {
+    pub(super) fn new(barrier: &'a Barrier) -> Result<Self> {
+        Ok(Self {
             barrier,
             object: barrier.hold.object(),
-            caller: Some(barrier.hold.caller()),
+            caller: Some(barrier.hold.caller()?),
             acting: false,
             sent: Instant::now(),
-        }
+        })
     }
 
     /// Waits until all have arrived; the index. Nothing where it is to begin anew.
     pub(super) async fn pass(mut self, deadline: Instant) -> Result<Option<u32>> {
-        let mail = self.mail().await;
-        let mut answer = self.ask("arrive").await?;
+        let client = self.object.client()?;
+        let mail = client.mail(self.caller().member, deadline).await;
+        let mut answer = self.ask("arrive", deadline).await?;
         if let Answer::Wait(place) = answer {
             answer = while_waiting(self.wait(place, mail, deadline)).await?;
         }
@@ -58,7 +62,8 @@ impl<'a> Arrival<'a> {
         if answer == Answer::Act {
             (answer, failure) = self.act().await?;
         }
-        if let Some(caller) = self.caller.take()
+        if answer != Answer::Unheard
+            && let Some(caller) = self.caller.take()
             && answer != Answer::Lost
         {
             self.barrier.hold.give_back(caller);
@@ -89,18 +94,15 @@ impl<'a> Arrival<'a> {
                 return Ok(heard);
             }
             let wait = Instant::now() < deadline;
-            match self.ask(if wait { "wait" } else { "leave" }).await {
+            let how = if wait { "wait" } else { "leave" };
+            match self.ask(how, deadline).await {
                 Err(error) if wait && error.is_transient() => {}
+                Err(error) if error.is_transient() => return Ok(Answer::Unheard),
                 Ok(Answer::Wait(now)) => place = now,
                 Ok(Answer::Lost) => return Ok(Answer::Broken),
                 asked => return asked,
             }
         }
-    }
-
-    async fn mail(&self) -> Mail {
-        let caller = self.caller();
-        self.object.client().mail(caller.member).await
     }
 
     /// Runs the action, then opens the barrier, or breaks it.
@@ -111,20 +113,22 @@ impl<'a> Arrival<'a> {
             sent: self.sent,
         };
         let member = self.caller().member;
-        let _lease = self.object.client().keep(self.object, member, granted);
+        let _lease = self.object.client()?.keep(self.object, member, granted);
         self.begin_call();
         self.acting = true;
         let done = match &self.barrier.action {
             Some(action) => action().await,
             None => Ok(()),
         };
-        let opened = self.send(&self.open(done.is_ok())).await?;
+        let opened = self.object.send(&self.open(done.is_ok())).await?;
+        let opened = self.read(opened)?;
         Ok((opened, done.err()))
     }
 
-    async fn ask(&mut self, how: &str) -> Result<Answer> {
+    async fn ask(&mut self, how: &str, deadline: Instant) -> Result<Answer> {
         self.sent = Instant::now();
-        self.send(&self.arrive(how)).await
+        let answer = self.object.send_until(&self.arrive(how), deadline).await?;
+        self.read(answer)
     }
 
     /// What it asks next is another call.
@@ -154,8 +158,7 @@ impl<'a> Arrival<'a> {
             .arg(if well { "1" } else { "0" })
     }
 
-    async fn send(&self, call: &Call) -> Result<Answer> {
-        let mut answer = self.object.send(call).await?;
+    fn read(&self, mut answer: Tagged) -> Result<Answer> {
         Ok(match answer.tag.as_str() {
             "wait" => Answer::Wait(Place {
                 index: answer.number()? as u32,
@@ -185,7 +188,7 @@ impl Drop for Arrival<'_> {
             } else {
                 self.arrive("leave")
             };
-            self.object.client().farewell(farewell);
+            self.object.farewell(farewell);
         }
     }
 }

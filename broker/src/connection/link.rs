@@ -9,9 +9,10 @@ use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::blocking::in_a_thread;
 use super::retry::{Class, class, explain, pause};
 use crate::connection::local::LocalBroker;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::functions::{Call, SOURCE};
 
 const CONNECT: Duration = Duration::from_secs(2);
@@ -37,13 +38,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the user's own server again, where it is one and has died.
     async fn revive(self: Arc<Self>) {
-        let revived = tokio::task::spawn_blocking(move || {
+        let revived = in_a_thread(move || {
             self.local
                 .as_ref()
                 .map_or(Ok(()), LocalBroker::ensure_running)
-        })
-        .await;
-        if let Ok(Err(error)) = revived {
+        });
+        if let Err(error) = revived
+            .await
+            .map_err(Error::NoThread)
+            .and_then(|revived| Ok(revived?))
+        {
             tracing::warn!(target: "pmq", %error, "could not start the local broker again");
         }
     }
@@ -220,6 +224,11 @@ impl Link {
             },
             Err(_) => Err(late("no answer in time")),
         }
+    }
+
+    /// The error of a call that was not sent in time.
+    pub(crate) fn late(&self, doing: &'static str) -> Error {
+        explain(late("no answer in time"), &self.server.at, doing)
     }
 
     /// The address, as it may be shown.

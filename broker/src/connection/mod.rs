@@ -3,6 +3,7 @@
 pub mod local;
 
 pub(crate) mod address;
+pub(crate) mod blocking;
 mod check;
 pub(crate) mod link;
 mod retry;

@@ -1,6 +1,6 @@
 //! What the handles of lists, dicts and arrays are made of.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 
@@ -17,8 +17,8 @@ use crate::reply::Tagged;
 /// A hold on a shared object, and on the anonymous ones that its items refer to.
 pub(super) struct Container {
     hold: Hold,
-    /// Looks after what an anonymous container refers to.
-    _keeper: Option<Keeper>,
+    /// Looks after what an anonymous container refers to, from its first use on.
+    keeper: OnceLock<Keeper>,
 }
 
 impl Container {
@@ -33,11 +33,9 @@ impl Container {
     }
 
     fn over(hold: Hold) -> Arc<Self> {
-        let object = hold.object();
-        let keeper = object.is_anonymous().then(|| Keeper::start(object));
         Arc::new(Self {
             hold,
-            _keeper: keeper,
+            keeper: OnceLock::new(),
         })
     }
 
@@ -51,7 +49,17 @@ impl Container {
 
     /// Sees to it that an anonymous one is there.
     pub(super) async fn attach(&self) -> Result<()> {
-        self.hold.attached().await.map(drop)
+        self.kept()?.attached().await.map(drop)
+    }
+
+    /// The hold, once it is looked after what the items of an anonymous one refer to.
+    fn kept(&self) -> Result<&Hold> {
+        let object = self.hold.object();
+        if object.is_anonymous() && self.keeper.get().is_none() {
+            let keeper = Keeper::start(object)?;
+            self.keeper.get_or_init(|| keeper);
+        }
+        Ok(&self.hold)
     }
 
     /// The text of an item. What it refers to is kept alive from now on.
@@ -88,7 +96,7 @@ impl Container {
         verb: &'static str,
         with: impl Fn(Call) -> Call,
     ) -> Result<Tagged> {
-        self.hold.step(verb, with).await
+        self.kept()?.step(verb, with).await
     }
 
     /// Makes a call that only looks; it answers "ok", or an error.
@@ -97,7 +105,7 @@ impl Container {
         verb: &'static str,
         with: impl FnOnce(Call) -> Call,
     ) -> Result<Tagged> {
-        self.done(self.hold.look(verb, with).await?)
+        self.done(self.kept()?.look(verb, with).await?)
     }
 
     /// The answer where it is "ok".

@@ -91,8 +91,8 @@ pub(super) async fn adopt(container: &Object, text: &[u8]) -> Result<()> {
 pub(super) struct Keeper(AbortHandle);
 
 impl Keeper {
-    pub(super) fn start(container: &Object) -> Self {
-        let client = container.client();
+    pub(super) fn start(container: &Object) -> Result<Self> {
+        let client = container.client()?;
         let walk = Walk {
             link: client.link(),
             namespace: container.broker().namespace().clone(),
@@ -106,7 +106,7 @@ impl Keeper {
                 }
             }
         };
-        Self(client.runtime().spawn(keep).abort_handle())
+        Ok(Self(client.runtime().spawn(keep).abort_handle()))
     }
 }
 

@@ -20,6 +20,7 @@ mod list;
 mod namespace;
 mod pages;
 mod rewrite;
+mod shapes;
 mod shared;
 mod slice;
 mod travel;

@@ -13,7 +13,7 @@ use crate::queue::{JoinableQueue, Queue, SimpleQueue};
 use crate::rlock::RLock;
 
 /// The broker of what runs here, to open something on.
-fn here<E: serde::de::Error>() -> Result<Broker, E> {
+pub(super) fn here<E: serde::de::Error>() -> Result<Broker, E> {
     Broker::current().ok_or_else(|| {
         E::custom("a handle can only be read in a handler or in Program::run; read its name, or a Shared, elsewhere")
     })

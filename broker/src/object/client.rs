@@ -4,20 +4,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::Object;
+use super::hold::CALLER_LEASE;
 use super::inbox::{Inbox, Mail};
 use super::lease::{Granted, Lease, Renewal};
 use super::member::{CLIENT, Member};
+use super::office::Office;
 use super::watchdog::Watchdog;
 use crate::connection::link::Link;
+use crate::error::Result;
 use crate::functions::Call;
 use crate::ids::Name;
 use crate::keys::client_channel;
 
 /// How long the end of a program waits for what it gives back at its end.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long it is tried to give something back: a broker that stood still may do what it was asked before, and knows
+/// whom it gave what for this long.
+const GIVE_BACK: Duration = CALLER_LEASE;
 
 /// This process, as the objects of one broker know it.
 ///
@@ -29,23 +36,25 @@ pub(crate) struct Client {
     link: Arc<Link>,
     inbox: Inbox,
     watchdog: OnceLock<Arc<Watchdog>>,
-    thread: OnceLock<Office>,
+    office: Office,
     farewells: Arc<Farewells>,
 }
 
 impl Client {
-    pub(crate) fn new(namespace: &Name, link: Link) -> Self {
+    /// Starts its thread; [`Error::NoThread`](crate::Error::NoThread) where the system has none left.
+    pub(crate) fn start(namespace: &Name, link: Link) -> Result<Self> {
+        let office = Office::open()?;
         let id: String = (0..CLIENT).map(|_| fastrand::alphanumeric()).collect();
         let link = Arc::new(link);
-        Self {
+        Ok(Self {
             inbox: Inbox::new(link.clone(), client_channel(namespace, &id)),
             id,
             made: AtomicU64::new(0),
             link,
             watchdog: OnceLock::new(),
-            thread: OnceLock::new(),
+            office,
             farewells: Arc::default(),
-        }
+        })
     }
 
     /// A new member.
@@ -53,9 +62,10 @@ impl Client {
         Member::new(&self.id, self.made.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Mail for a member, from now on. Returns when the process is sure to hear it, or can't hear anything now.
-    pub(crate) async fn mail(&self, member: Member) -> Mail {
-        self.inbox.open(self.runtime(), member).await
+    /// Mail for a member, from now on. Returns when the process is sure to hear it, or can't hear anything now, or it is
+    /// `deadline`.
+    pub(crate) async fn mail(&self, member: Member, deadline: Instant) -> Mail {
+        self.inbox.open(self.runtime(), member, deadline).await
     }
 
     /// Keeps a lease that was granted by a call sent at `sent`.
@@ -80,7 +90,7 @@ impl Client {
         let farewells = self.farewells.clone();
         farewells.add();
         self.runtime().spawn(async move {
-            if let Err(error) = link.call(&call, FAREWELL * 5).await {
+            if let Err(error) = link.call(&call, GIVE_BACK).await {
                 tracing::debug!(target: "pmq", %error, "could not give something back; its lease will end");
             }
             farewells.done();
@@ -92,38 +102,15 @@ impl Client {
         self.link.clone()
     }
 
-    /// The thread's runtime; it starts with the first use.
-    pub(crate) fn runtime(&self) -> &Runtime {
-        let office = self.thread.get_or_init(Office::open);
-        office.0.as_ref().expect("it is taken only by drop")
+    /// The thread's runtime.
+    pub(crate) fn runtime(&self) -> &Handle {
+        self.office.runtime()
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
         self.farewells.wait(FAREWELL);
-    }
-}
-
-/// The thread and its runtime.
-struct Office(Option<Runtime>);
-
-impl Office {
-    fn open() -> Self {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("pmq-client")
-            .enable_all()
-            .build();
-        Self(Some(runtime.expect("the system has a thread left")))
-    }
-}
-
-impl Drop for Office {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{Granted, Lease, Member, Object};
+use super::{Granted, Lease, Member, Object, patience};
+use crate::broker::PATIENCE;
 use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::reply::Tagged;
@@ -40,12 +41,12 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// A new one, before its first call.
-    pub(crate) fn new(object: &Object) -> Self {
-        Self {
-            member: object.client().member(),
+    pub(crate) fn new(object: &Object) -> Result<Self> {
+        Ok(Self {
+            member: object.client()?.member(),
             number: 1,
             used: Instant::now(),
-        }
+        })
     }
 
     /// Its present call. The broker remembers the caller for `lease` from then on.
@@ -97,7 +98,7 @@ impl Hold {
         loop {
             let mut turn = Turn {
                 hold: self,
-                caller: self.caller(),
+                caller: self.caller()?,
                 forgotten: false,
             };
             let call = turn.caller.call(object, verb, CALLER_LEASE);
@@ -131,18 +132,26 @@ impl Hold {
     /// The object, which from now on lives for as long as this: an anonymous one is attached at first, and again after
     /// the lease was lost.
     pub(crate) async fn attached(&self) -> Result<&Object> {
+        self.attached_until(Instant::now() + PATIENCE).await
+    }
+
+    /// The same for a call that is of no use after `deadline`.
+    pub(crate) async fn attached_until(&self, deadline: Instant) -> Result<&Object> {
         let object = &self.object;
+        let client = object.client()?;
         if !object.is_anonymous() {
             return Ok(object);
         }
-        let mut kept = self.kept.lock().await;
+        let Ok(mut kept) = timeout(patience(deadline), self.kept.lock()).await else {
+            return Err(object.broker().control().late("attach"));
+        };
         if kept.as_ref().is_some_and(|kept| !kept.lease.is_lost()) {
             return Ok(object);
         }
-        let (member, sent) = (object.client().member(), Instant::now());
+        let (member, sent) = (client.member(), Instant::now());
         let made = self.made.load(Ordering::Relaxed);
         let call = attach(object.call("attach"), member, DEFAULT_LEASE, made);
-        if object.send(&call).await?.tag != "ok" {
+        if object.send_until(&call, deadline).await?.tag != "ok" {
             return Err(Error::Gone {
                 kind: object.word(),
                 name: object.name().clone(),
@@ -154,18 +163,18 @@ impl Hold {
             first: DEFAULT_LEASE,
             sent,
         };
-        let lease = object.client().keep(object, member, granted);
+        let lease = client.keep(object, member, granted);
         *kept = Some(Kept { member, lease });
         Ok(object)
     }
 
     /// A caller whose present call is new.
-    pub(crate) fn caller(&self) -> Caller {
+    pub(crate) fn caller(&self) -> Result<Caller> {
         let ready = self.ready().pop();
         match ready.filter(|caller| caller.used.elapsed() < FRESH) {
             Some(mut caller) => {
                 caller.number += 1;
-                caller
+                Ok(caller)
             }
             None => Caller::new(&self.object),
         }
@@ -209,7 +218,7 @@ impl Drop for Hold {
         let detach = members
             .iter()
             .fold(detach, |call, member| call.arg(member.as_bytes()));
-        self.object.client().farewell(detach);
+        self.object.farewell(detach);
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::member::Member;
 use crate::connection::link::Link;
@@ -37,8 +37,8 @@ impl Inbox {
         }
     }
 
-    /// Opens a member's box.
-    pub(super) async fn open(&self, runtime: &Runtime, member: Member) -> Mail {
+    /// Opens a member's box, and waits up to `deadline` for the subscription.
+    pub(super) async fn open(&self, runtime: &Handle, member: Member, deadline: Instant) -> Mail {
         let (sender, messages) = mpsc::unbounded_channel();
         lock(&self.boxes).insert(member, sender);
         let mail = Mail {
@@ -47,11 +47,12 @@ impl Inbox {
             boxes: self.boxes.clone(),
         };
         let mut up = self.subscribed(runtime);
-        let _ = timeout(SUBSCRIBE, up.wait_for(|up| *up)).await;
+        let until = deadline.min(Instant::now() + SUBSCRIBE);
+        let _ = timeout_at(until, up.wait_for(|up| *up)).await;
         mail
     }
 
-    fn subscribed(&self, runtime: &Runtime) -> watch::Receiver<bool> {
+    fn subscribed(&self, runtime: &Handle) -> watch::Receiver<bool> {
         let mut up = lock(&self.up);
         up.get_or_insert_with(|| {
             let (sender, receiver) = watch::channel(false);

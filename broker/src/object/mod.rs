@@ -1,14 +1,15 @@
 //! What the words of multiprocessing share: objects in Redis, members that hold or await something of them, leases.
 //!
 //! An object has a name, or is anonymous and goes with its last holder. Who uses it is a [`Member`] with a lease of its
-//! own, so that the crash of a process takes nothing with it. Reading order: [`member`], [`client`], [`inbox`],
-//! [`lease`], [`watchdog`], [`hold`].
+//! own, so that the crash of a process takes nothing with it. Reading order: [`member`], [`client`], [`office`],
+//! [`inbox`], [`lease`], [`watchdog`], [`hold`].
 
 mod client;
 mod hold;
 mod inbox;
 mod lease;
 mod member;
+mod office;
 mod watchdog;
 
 use std::sync::Arc;
@@ -34,6 +35,9 @@ pub(crate) use member::Member;
 pub(crate) const ANONYMOUS_TTL: Duration = Duration::from_secs(60);
 /// Who waits asks again this often, as news may be lost; it also renews its place in the line.
 pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// The least time that a call has for its answer, however short its timeout.
+const LAST_ANSWER: Duration = Duration::from_millis(300);
 
 /// The lease of who waits, as the functions give it.
 pub(crate) const WAITING_LEASE: Duration = Duration::from_secs(5);
@@ -99,7 +103,7 @@ impl Object {
     }
 
     /// What this process is to the objects of its broker.
-    pub(crate) fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> Result<&Client> {
         self.broker.client()
     }
 
@@ -120,8 +124,8 @@ impl Object {
 
     /// Sends a call that is of no use after `deadline`.
     pub(crate) async fn send_until(&self, call: &Call, deadline: Instant) -> Result<Tagged> {
-        let patience = PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
-        reply::tagged(self.broker.control().call(call, patience).await?, call.verb)
+        let value = self.broker.control().call(call, patience(deadline)).await?;
+        reply::tagged(value, call.verb)
     }
 
     /// Sends a call with an answer of another shape.
@@ -132,11 +136,22 @@ impl Object {
     /// Gives up, in the background, what somebody asked for and does not await any more. Where it was `asking`, its call
     /// may still be on its way: the same connection keeps the order of the two, or that call would undo this one.
     pub(crate) fn give_up(&self, call: Call, asking: bool) {
-        if asking {
-            let control = self.broker.control().clone();
-            self.client().farewell_over(control, call);
-        } else {
-            self.client().farewell(call);
+        match self.client() {
+            Ok(client) if asking => client.farewell_over(self.broker.control().clone(), call),
+            Ok(client) => client.farewell(call),
+            Err(_) => {} // then nothing was asked for
         }
     }
+
+    /// Makes a last call for something that was dropped, in the background.
+    pub(crate) fn farewell(&self, call: Call) {
+        self.give_up(call, false);
+    }
+}
+
+/// How long a call waits for a broker that is away which is of no use after `deadline`: also the last one, at the deadline,
+/// has the time of an answer.
+pub(crate) fn patience(deadline: Instant) -> Duration {
+    let left = deadline.saturating_duration_since(Instant::now());
+    left.clamp(LAST_ANSWER, PATIENCE)
 }

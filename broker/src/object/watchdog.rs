@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -31,7 +31,7 @@ struct Agenda {
 }
 
 impl Watchdog {
-    pub(super) fn start(runtime: &Runtime) -> Arc<Self> {
+    pub(super) fn start(runtime: &Handle) -> Arc<Self> {
         let watchdog = Arc::new(Self::default());
         runtime.spawn(watchdog.clone().watch());
         watchdog
@@ -115,7 +115,7 @@ mod tests {
             .enable_time()
             .build()
             .unwrap();
-        let watchdog = Watchdog::start(&runtime);
+        let watchdog = Watchdog::start(runtime.handle());
         let (sender, mut begun) = mpsc::unbounded_channel();
         let now = Instant::now();
         let at = |ms| {

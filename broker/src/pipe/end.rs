@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::PATIENCE;
 use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::lending::while_waiting;
@@ -59,7 +60,7 @@ impl End {
         origin: Origin,
     ) -> Result<Self> {
         let end = Self {
-            member: object.client().member(),
+            member: object.client()?.member(),
             object,
             side,
             lease,
@@ -74,14 +75,15 @@ impl End {
             first: lease,
             sent,
         };
-        let watchdog = end.object.client().keep(&end.object, end.member, granted);
+        let client = end.object.client()?;
+        let watchdog = client.keep(&end.object, end.member, granted);
         *end.watchdog() = Some(watchdog);
         Ok(end)
     }
 
     /// Has one more member hold this end for `lease`, unless somebody takes its place before.
     pub(super) async fn share(&self, lease: Duration) -> Result<Member> {
-        let ticket = self.object.client().member();
+        let ticket = self.object.client()?.member();
         self.hold(ticket, lease, Origin::Beside(self.member))
             .await?;
         Ok(ticket)
@@ -158,7 +160,7 @@ impl End {
         if self.watchdog().as_ref().is_some_and(Lease::is_lost) {
             return Err(self.lost());
         }
-        let (answer, again) = self.ask_once(call).await?;
+        let (answer, again) = self.ask_once(call, until).await?;
         let answer = if answer.tag == "wait" {
             while_waiting(self.wait(mail, call, (again, until))).await?
         } else {
@@ -178,7 +180,8 @@ impl End {
         (mut again, until): (Instant, Option<Instant>),
     ) -> Result<Option<Tagged>> {
         if mail.is_none() {
-            *mail = Some(self.object.client().mail(self.member).await);
+            let deadline = until.unwrap_or_else(|| Instant::now() + ASK_AGAIN);
+            *mail = Some(self.object.client()?.mail(self.member, deadline).await);
             again = Instant::now(); // what it was told until now, it did not hear
         }
         loop {
@@ -190,7 +193,7 @@ impl End {
             if until.is_some_and(|until| until <= Instant::now()) {
                 return Ok(None);
             }
-            match self.ask_once(call).await {
+            match self.ask_once(call, until).await {
                 Ok((answer, next)) if answer.tag == "wait" => again = next,
                 Ok((answer, _)) => return Ok(Some(answer)),
                 Err(error) if error.is_transient() => again = Instant::now() + ASK_AGAIN,
@@ -200,10 +203,11 @@ impl End {
     }
 
     /// One call: its answer, and when to ask again.
-    async fn ask_once(&self, call: &Call) -> Result<(Tagged, Instant)> {
+    async fn ask_once(&self, call: &Call, until: Option<Instant>) -> Result<(Tagged, Instant)> {
         let sent = Instant::now();
+        let deadline = until.unwrap_or_else(|| sent + PATIENCE);
         self.asking.store(true, Ordering::Relaxed);
-        let answer = self.object.send(call).await;
+        let answer = self.object.send_until(call, deadline).await;
         self.asking.store(false, Ordering::Relaxed);
         let mut answer = answer?;
         let mut again = ASK_AGAIN;
@@ -236,7 +240,7 @@ impl End {
     /// Likewise, in the background.
     pub(super) fn close_soon(&self) {
         if let Some(call) = self.closing() {
-            self.object.client().farewell(call);
+            self.object.farewell(call);
         }
     }
 

@@ -109,12 +109,14 @@ impl<T> Receiver<T> {
 
     /// Waits up to `timeout` until [`Receiver::recv`] has something to answer: a message, which stays, or the end. Zero
     /// only looks; [`Duration::MAX`] waits for ever. In Python this is `Connection.poll`.
+    ///
+    /// [`Error::Unreachable`](crate::Error::Unreachable) says that the broker answered nothing in all that time, or in
+    /// the first 10 s of it.
     pub async fn poll(&self, timeout: Duration) -> Result<bool, RecvError> {
-        let until = Instant::now().checked_add(timeout);
-        let mode = if timeout.is_zero() {
-            Mode::Peek
+        let (mode, until) = if timeout.is_zero() {
+            (Mode::Peek, None)
         } else {
-            Mode::Poll
+            (Mode::Poll, Instant::now().checked_add(timeout))
         };
         let ready = self.end.while_open(self.look(mode, until)).await;
         ready.unwrap_or(Err(RecvError::HandleClosed))
@@ -136,11 +138,11 @@ impl<T> Receiver<T> {
     async fn look(&self, mode: Mode, until: Option<Instant>) -> Result<bool, RecvError> {
         let lock = self.state.lock();
         let mut state = match until {
-            Some(until) if !matches!(mode, Mode::Peek) => match timeout_at(until, lock).await {
+            Some(until) => match timeout_at(until, lock).await {
                 Ok(state) => state,
                 Err(_) => return Ok(false),
             },
-            _ => lock.await,
+            None => lock.await,
         };
         if matches!(state.gathered, Gathered::Whole(_)) {
             return Ok(true);

@@ -121,7 +121,7 @@ impl Drop for Turn<'_> {
             // Its number is higher, so the call that is perhaps still under way does nothing after it.
             self.state.number += 1;
             let call = self.end.step("pipe_abort", self.state.number);
-            self.end.object().client().farewell(call);
+            self.end.object().farewell(call);
         }
     }
 }

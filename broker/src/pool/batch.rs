@@ -13,7 +13,7 @@ use super::core::Flight;
 
 /// The most chunks in a task.
 const MOST: usize = 64;
-/// The most bytes in a task of several chunks.
+/// The most bytes in a task of several chunks, and in its results.
 const MOST_BYTES: usize = 64 << 10;
 /// As many chunks travel together as a worker runs in this time.
 const WORTH: Duration = Duration::from_millis(4);
@@ -56,7 +56,7 @@ pub(super) fn together(flights: Vec<Flight>, most: usize) -> Vec<Vec<Flight>> {
     let mut batches: Vec<Vec<Flight>> = Vec::with_capacity(flights.len() / most + 1);
     let mut bytes = 0;
     for flight in flights {
-        bytes += flight.body.len();
+        bytes += flight.bytes;
         match batches.last_mut() {
             Some(batch)
                 if batch.len() < most && bytes <= MOST_BYTES && are_alike(batch, &flight) =>
@@ -64,7 +64,7 @@ pub(super) fn together(flights: Vec<Flight>, most: usize) -> Vec<Vec<Flight>> {
                 batch.push(flight);
             }
             _ => {
-                bytes = flight.body.len();
+                bytes = flight.bytes;
                 batches.push(vec![flight]);
             }
         }
@@ -149,6 +149,7 @@ mod tests {
             first: piece.first,
             items: piece.items,
             body: piece.body.unwrap(),
+            bytes: 1,
             reply: reply.clone(),
             alone: false,
             place: window.try_place(1).unwrap(),
@@ -168,11 +169,12 @@ mod tests {
     fn chunks_that_are_alike_travel_together() {
         let (mut all, _ends) = flights(11, 2);
         all[2].alone = true;
+        all[4].bytes = MOST_BYTES;
         let batches = together(all, 3);
-        // The last one has one item only.
-        assert_eq!(sizes(&batches), [2, 1, 2, 1]);
+        // The fifth is large, and the last one has one item only.
+        assert_eq!(sizes(&batches), [2, 1, 1, 1, 1]);
         assert_eq!(body(&batches[0]), "[0,1,2,3]");
-        assert_eq!(body(&batches[3]), "[10]");
+        assert_eq!(body(&batches[4]), "[10]");
     }
 
     #[test]

@@ -58,7 +58,9 @@ impl PoolBuilder {
     /// Sets a task that each worker process runs before its first chunk of the pool. In Python these are
     /// `initializer` and `initargs`.
     ///
-    /// Where it fails three times in a row, the pool is given up.
+    /// Where it fails three times in a row, the pool is given up ([`PoolError::Initializer`]); likewise where it takes
+    /// its process down, once a chunk has lost three workers before any was done, or two chunks in a row have
+    /// ([`PoolError::InitializerLost`]).
     #[must_use]
     pub fn initializer<A: Serialize, R>(mut self, task: Task<A, R>, args: &A) -> Self {
         let args = serde_json::to_value(args).map_err(|error| PoolError::Argument {

@@ -216,7 +216,7 @@ where
 {
     let mut chunks: Vec<Option<Done>> = Vec::new();
     while let Some(done) = flow.next().await {
-        flow.read(1);
+        flow.read(&done);
         if chunks.len() <= done.number {
             chunks.resize_with(done.number + 1, || None);
         }

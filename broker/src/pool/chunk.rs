@@ -99,6 +99,8 @@ pub(super) struct Done {
     pub(super) first: usize,
     /// How many items it has.
     pub(super) items: usize,
+    /// How many places it takes until it is read.
+    pub(super) weight: usize,
     /// What the worker answered, or why there is no answer.
     pub(super) answer: Result<Bytes, PoolError>,
 }
@@ -235,6 +237,7 @@ mod tests {
             number: 0,
             first: 10,
             items,
+            weight: 1,
             answer: Ok(body.into()),
         };
         let text = |result: Result<Option<u8>, PoolError>| match result {

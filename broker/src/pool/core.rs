@@ -1,7 +1,6 @@
 //! What the parts of a pool share: the chunks that are under way, and how far the pool has come to its end.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,15 +10,14 @@ use tokio::sync::{Notify, watch};
 
 use super::PoolError;
 use super::batch::{self, Pace};
+use super::bulk::Bulk;
 use super::chunk::Done;
+use super::preparation::Preparation;
 use super::window::{Place, Window};
 use crate::completion::{Completion, Outcome};
 use crate::ids::{Incarnation, Name, TaskId};
-use crate::task::{Chunk, Task};
+use crate::task::{Chunk, Retry, Task};
 use crate::task_queue::TaskQueue;
-
-/// So many failures of the initializer in a row end the pool, where Python would start workers for ever.
-const INITIALIZER_FAILURES: u32 = 3;
 
 /// How far a pool has come. It only goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +40,8 @@ pub(super) struct Flight {
     pub(super) first: usize,
     pub(super) items: usize,
     pub(super) body: Bytes,
+    /// Of its body, or what its results are expected to have, whichever are more.
+    pub(super) bytes: usize,
     pub(super) reply: UnboundedSender<Done>,
     /// Whether it travels alone, because it did not arrive in company.
     pub(super) alone: bool,
@@ -51,12 +51,14 @@ pub(super) struct Flight {
 
 impl Flight {
     pub(super) fn end(self, answer: Result<Bytes, PoolError>) {
+        let weight = self.place.weight();
         drop(self.place);
         // Where nobody listens, nobody wants it any more.
         let _ = self.reply.send(Done {
             number: self.number,
             first: self.first,
             items: self.items,
+            weight,
             answer,
         });
     }
@@ -87,10 +89,11 @@ pub(super) struct Core {
     /// By their task; several may travel in one.
     flights: Mutex<HashMap<TaskId, Vec<Flight>>>,
     pace: Mutex<Pace>,
+    pub(super) bulk: Bulk,
     landed: Notify,
     phase: watch::Sender<Phase>,
     failure: OnceLock<PoolError>,
-    initializer_failures: AtomicU32,
+    preparation: Preparation,
 }
 
 /// What a pool is made of.
@@ -116,10 +119,11 @@ impl Core {
             tasks: parts.tasks,
             flights: Mutex::default(),
             pace: Mutex::default(),
+            bulk: Bulk::default(),
             landed: Notify::new(),
             phase: watch::channel(Phase::Running).0,
             failure: OnceLock::new(),
-            initializer_failures: AtomicU32::new(0),
+            preparation: Preparation::default(),
         }
     }
 
@@ -148,7 +152,7 @@ impl Core {
         if is_idle {
             pace.rest();
         }
-        let fair = self.window.taken().div_ceil(2 * self.processes);
+        let fair = self.window.chunks().div_ceil(2 * self.processes);
         pace.together().min(fair.max(1))
     }
 
@@ -227,6 +231,9 @@ impl Core {
             }
             return settled;
         }
+        if is_lost(completion) && self.chunk.initializer.is_some() {
+            self.preparation_lost();
+        }
         for flight in flights {
             let error = failure(completion, flight.first);
             flight.end(Err(if self.is_stopped() { self.why() } else { error }));
@@ -235,11 +242,13 @@ impl Core {
     }
 
     fn arrived(&self, flights: Vec<Flight>, completion: &Completion) -> Settled {
-        self.initializer_failures.store(0, Ordering::Relaxed);
-        let all = flights.len();
+        self.preparation.done();
+        let (all, name, items) = (flights.len(), flights[0].name, flights[0].items);
         let again = batch::share(flights, &completion.body);
         let micros = completion.finished_us.saturating_sub(completion.started_us);
-        lock(&self.pace).took(Duration::from_micros(micros), all - again.len());
+        let ended = all - again.len();
+        lock(&self.pace).took(Duration::from_micros(micros), ended);
+        self.bulk.came(name, ended * items, completion.body.len());
         Settled {
             again,
             is_buried: false,
@@ -247,14 +256,21 @@ impl Core {
     }
 
     fn initializer_failed(&self, flights: Vec<Flight>, message: String) -> Settled {
-        let before = self.initializer_failures.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(target: "pmq", %message, "the initializer of a pool failed");
-        if before + 1 >= INITIALIZER_FAILURES {
+        if self.preparation.failed() {
             self.fail(PoolError::Initializer { message });
         }
         Settled {
             again: flights,
             is_buried: false,
+        }
+    }
+
+    /// A chunk used up its crash budget.
+    fn preparation_lost(&self) {
+        if self.preparation.lost() {
+            let workers = Retry::default().crashes.into();
+            self.fail(PoolError::InitializerLost { workers });
         }
     }
 
@@ -322,8 +338,12 @@ fn failure(completion: &Completion, index: usize) -> PoolError {
     let message = completion.report.error.clone().unwrap_or_default();
     match completion.outcome {
         Outcome::Cancelled => PoolError::Cancelled { index },
-        // Only the broker ends a task of which no worker tells.
-        Outcome::Dead if completion.worker.is_empty() => PoolError::WorkerLost { index, message },
+        _ if is_lost(completion) => PoolError::WorkerLost { index, message },
         _ => PoolError::Task { index, message },
     }
+}
+
+/// Whether workers died of it, as often as they may: only the broker ends a task of which no worker tells.
+fn is_lost(completion: &Completion) -> bool {
+    completion.outcome == Outcome::Dead && completion.worker.is_empty()
 }

@@ -90,6 +90,14 @@ pub enum PoolError {
         message: String,
     },
 
+    /// So many workers in a row died before any chunk of theirs was done, so the pool, which has an initializer, was
+    /// given up. Python starts workers for ever.
+    #[error("{workers} workers in a row died in the initializer, or in their first chunk")]
+    InitializerLost {
+        /// How many had the last chunk.
+        workers: u32,
+    },
+
     /// The pool's own worker processes could not be kept running, so the pool was given up.
     #[error("the pool's worker processes do not run: {message}")]
     Workers {
@@ -129,6 +137,9 @@ impl PoolError {
             Self::NotReady => "call `wait` first, or ask `ready`",
             Self::WorkerLost { .. } => {
                 "does the task take its worker down (memory, abort)? the logs of the workers say more"
+            }
+            Self::InitializerLost { .. } => {
+                "does the initializer take its process down (memory, abort)? see the standard error of the workers"
             }
             Self::Initializer { .. } | Self::Workers { .. } => {
                 "see the standard error of the workers, mend it and open a new pool"

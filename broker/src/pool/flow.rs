@@ -1,7 +1,9 @@
 //! The flow of one call: chunks of its input go out as there is room, and their ends come back.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -11,6 +13,7 @@ use super::window::Place;
 use crate::lending::while_waiting;
 
 /// The chunks of one call. No more than a window of them is out or unread, so a slow reader holds up its own input.
+/// What is out weighs what its results are expected to, what is in hand what it does.
 pub(super) struct Flow<I> {
     core: Arc<Core>,
     name: &'static str,
@@ -20,10 +23,12 @@ pub(super) struct Flow<I> {
     outbox: UnboundedSender<Vec<Flight>>,
     reply: UnboundedSender<Done>,
     ends: UnboundedReceiver<Done>,
+    /// Ends that have come, weighed.
+    arrived: VecDeque<Done>,
     sent: usize,
     /// Sent, and not told yet.
     out: usize,
-    /// Sent, and not read yet.
+    /// How many places those take that were sent, and not read yet.
     unread: usize,
 }
 
@@ -50,6 +55,7 @@ impl<I: Iterator<Item: Serialize>> Flow<I> {
             outbox,
             reply,
             ends,
+            arrived: VecDeque::new(),
             sent: 0,
             out: 0,
             unread: 0,
@@ -58,8 +64,8 @@ impl<I: Iterator<Item: Serialize>> Flow<I> {
 
     /// Asks for a place for the first chunk now, so that calls keep their order; answers how to wait for it.
     pub(super) fn queue_up(&mut self) -> impl Future<Output = Option<Place>> + use<I> {
-        let bytes = self.peek().unwrap_or_default();
-        let mut place = Box::pin(self.core.window.place(bytes));
+        self.peek();
+        let mut place = Box::pin(self.place());
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         // Polled once, it stands in the queue of those who wait.
         let at_once = match place.as_mut().poll(&mut context) {
@@ -78,56 +84,80 @@ impl<I: Iterator<Item: Serialize>> Flow<I> {
     pub(super) async fn next(&mut self) -> Option<Done> {
         loop {
             let more = self.fill();
-            let next = match self.ends.try_recv() {
-                Ok(end) => Next::End(end),
-                Err(_) => while_waiting(self.wait(more)).await?,
-            };
-            match next {
+            if let Some(end) = self.arrived.pop_front() {
+                return Some(end);
+            }
+            match while_waiting(self.wait(more)).await? {
                 Next::Place(place) => self.send(place),
-                Next::End(end) => {
-                    self.out -= 1;
-                    return Some(end);
-                }
+                Next::End(end) => self.arrive(end),
             }
         }
     }
 
-    /// Waits for an end, or for a place where a chunk of this size waits for one; `None` where there is neither.
-    async fn wait(&mut self, more: Option<usize>) -> Option<Next> {
+    /// Weighs the end of a chunk.
+    fn arrive(&mut self, mut end: Done) {
+        let bytes = end.answer.as_ref().map_or(0, Bytes::len);
+        self.unread -= end.weight;
+        end.weight = self.core.window.weight(bytes);
+        self.unread += end.weight;
+        self.out -= 1;
+        self.arrived.push_back(end);
+    }
+
+    /// Waits for a place for the next chunk.
+    fn place(&self) -> impl Future<Output = Option<Place>> + use<I> {
+        let (core, name) = (self.core.clone(), self.name);
+        let (items, body) = self.next.as_ref().map_or((0, 0), |piece| {
+            (piece.items, piece.body.as_ref().map_or(0, Bytes::len))
+        });
+        async move {
+            let bytes = || body.max(core.bulk.expected(name, items));
+            core.window.place(bytes).await
+        }
+    }
+
+    /// Waits for an end, or for a place where a chunk waits for one; `None` where there is neither.
+    async fn wait(&mut self, more: bool) -> Option<Next> {
+        let place = self.place();
         tokio::select! {
             biased;
             end = self.ends.recv(), if self.out > 0 => end.map(Next::End),
-            place = self.core.window.place(more.unwrap_or_default()), if more.is_some() => Some(Next::Place(place)),
+            place = place, if more => Some(Next::Place(place)),
             else => None,
         }
     }
 
-    /// Says that so many chunks were read, so that others may go out.
-    pub(super) fn read(&mut self, chunks: usize) {
-        self.unread -= chunks;
+    /// Says that this end was read, so that other chunks may go out.
+    pub(super) fn read(&mut self, end: &Done) {
+        self.unread -= end.weight;
     }
 
-    /// Once few are left, sends what there are places for, all at once; answers the size of a chunk that has to wait
-    /// for one, where no other chunk of the call is out.
-    fn fill(&mut self) -> Option<usize> {
-        if self.unread > self.core.window.low() {
-            return None;
+    /// Once few are left, sends what there are places for, all at once; answers whether a chunk has to wait for one, as
+    /// no other chunk of the call is out.
+    fn fill(&mut self) -> bool {
+        while let Ok(end) = self.ends.try_recv() {
+            self.arrive(end);
         }
-        let (mut flights, mut waits) = (Vec::new(), None);
-        while self.unread < self.core.window.size()
-            && let Some(bytes) = self.peek()
-        {
-            let Some(place) = self.core.window.try_place(bytes) else {
-                waits = Some(bytes);
+        if self.unread > self.core.window.low() {
+            return false;
+        }
+        let (mut flights, mut waits) = (Vec::new(), false);
+        while let Some(bytes) = self.peek() {
+            let window = &self.core.window;
+            if self.unread + window.weight(bytes) > window.size() {
+                break;
+            }
+            let Some(place) = window.try_place(bytes) else {
+                waits = true;
                 break;
             };
             flights.extend(self.take(Some(place)));
         }
         self.post(flights);
-        waits.filter(|_| self.out == 0)
+        waits && self.out == 0
     }
 
-    /// The size of the chunk that goes next. One that cannot be sent ends here, at its place.
+    /// The size of the chunk that goes next, or of its results. One that cannot be sent ends here, at its place.
     fn peek(&mut self) -> Option<usize> {
         while self.unread < self.core.window.size() {
             if self.next.is_none() {
@@ -135,7 +165,8 @@ impl<I: Iterator<Item: Serialize>> Flow<I> {
             }
             let piece = self.next.as_ref()?;
             if let Ok(body) = &piece.body {
-                return Some(body.len());
+                let results = self.core.bulk.expected(self.name, piece.items);
+                return Some(results.max(body.len()));
             }
             self.take(None);
         }
@@ -165,11 +196,14 @@ impl<I: Iterator<Item: Serialize>> Flow<I> {
         let number = self.sent;
         self.sent += 1;
         self.out += 1;
-        self.unread += 1;
+        let weight = place.as_ref().map_or(1, Place::weight);
+        self.unread += weight;
         let (first, items) = (piece.first, piece.items);
         let error = match (piece.body, place) {
             (Ok(body), Some(place)) => {
+                let results = self.core.bulk.expected(self.name, items);
                 return Some(Flight {
+                    bytes: results.max(body.len()),
                     name: self.name,
                     number,
                     first,
@@ -188,6 +222,7 @@ impl<I: Iterator<Item: Serialize>> Flow<I> {
             number,
             first,
             items,
+            weight,
             answer: Err(error),
         });
         None

@@ -13,7 +13,7 @@ use super::flow::Flow;
 /// The results of an `imap`, one at a time. In Python this is `IMapIterator`, or `IMapUnorderedIterator`.
 ///
 /// The input is drawn as results are read, never further than a window of chunks ahead; so neither side needs memory
-/// for a whole input of millions. Chunks that are out go on when this is dropped, and their results are lost.
+/// for a whole input of millions, nor for more than about 16 MiB of results a process. Chunks that are out go on when this is dropped, and their results are lost.
 pub struct Imap<I, R> {
     flow: Flow<I>,
     /// Chunks that ended before their turn, where the order of the input is kept.
@@ -46,7 +46,7 @@ where
             }
             if let Some(done) = self.in_turn() {
                 self.turn += 1;
-                self.flow.read(1);
+                self.flow.read(&done);
                 self.ready = done.results().into();
                 continue;
             }
@@ -54,7 +54,7 @@ where
             if let Some(early) = &mut self.early {
                 early.insert(done.number, done);
             } else {
-                self.flow.read(1);
+                self.flow.read(&done);
                 self.ready = done.results().into();
             }
         }

@@ -6,6 +6,7 @@
 
 mod batch;
 mod builder;
+mod bulk;
 mod calls;
 mod chunk;
 mod collector;
@@ -15,6 +16,7 @@ mod error;
 mod flow;
 mod imap;
 mod leftover;
+mod preparation;
 mod result;
 mod submitter;
 mod window;

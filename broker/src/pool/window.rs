@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 /// Chunks under way for each process, where the workers themselves keep the number of processes: enough that none
 /// waits for this process.
@@ -12,11 +12,25 @@ const MOST: usize = 16_384;
 const PLACE_BYTES: usize = 64 << 10;
 
 /// A place in the window, or several for a large chunk.
-pub(super) type Place = OwnedSemaphorePermit;
+pub(super) struct Place {
+    permit: OwnedSemaphorePermit,
+    _chunk: Arc<()>,
+}
+
+impl Place {
+    /// How many places it is.
+    pub(super) fn weight(&self) -> usize {
+        self.permit.num_permits()
+    }
+}
 
 /// The places of a pool.
 pub(super) struct Window {
     places: Arc<Semaphore>,
+    /// Held by the first of those who wait for a place.
+    line: Mutex<()>,
+    /// Shared with each chunk that has a place.
+    chunk: Arc<()>,
     size: usize,
     /// How many places a chunk takes at most, so that each process still has one.
     heaviest: usize,
@@ -32,6 +46,8 @@ impl Window {
         };
         Self {
             places: Arc::new(Semaphore::new(size)),
+            line: Mutex::default(),
+            chunk: Arc::default(),
             size,
             heaviest: (size / processes).max(1),
         }
@@ -42,7 +58,7 @@ impl Window {
         self.heaviest > 1
     }
 
-    /// So many chunks may be left when others follow: half of those ahead, as many at once cost less than one by one.
+    /// So many places may be left when others follow: half of those ahead, as many at once cost less than one by one.
     pub(super) fn low(&self) -> usize {
         if self.is_ahead() {
             self.size / 2
@@ -55,25 +71,38 @@ impl Window {
         self.size
     }
 
-    /// How many places are taken.
-    pub(super) fn taken(&self) -> usize {
-        self.size - self.places.available_permits()
+    /// How many chunks have a place.
+    pub(super) fn chunks(&self) -> usize {
+        Arc::strong_count(&self.chunk) - 1
     }
 
-    fn weight(&self, bytes: usize) -> u32 {
-        (1 + bytes / PLACE_BYTES).min(self.heaviest) as u32
+    /// How many places so many bytes take.
+    pub(super) fn weight(&self, bytes: usize) -> usize {
+        (1 + bytes / PLACE_BYTES).min(self.heaviest)
     }
 
-    /// A place for a chunk of this size, if one is free.
+    /// A place for a chunk of this size, if one is free and nobody waits for it.
     pub(super) fn try_place(&self, bytes: usize) -> Option<Place> {
+        let _first = self.line.try_lock().ok()?;
         let places = self.places.clone();
-        places.try_acquire_many_owned(self.weight(bytes)).ok()
+        let permit = places.try_acquire_many_owned(self.weight(bytes) as u32);
+        Some(self.with(permit.ok()?))
     }
 
-    /// Waits for a place, first come first served; `None` once the pool has ended.
-    pub(super) fn place(&self, bytes: usize) -> impl Future<Output = Option<Place>> + use<> {
-        let (places, weight) = (self.places.clone(), self.weight(bytes));
-        async move { places.acquire_many_owned(weight).await.ok() }
+    /// Waits for a place, first come first served; `None` once the pool has ended. The size is asked for when those
+    /// before have theirs, as more is known by then.
+    pub(super) async fn place(&self, bytes: impl FnOnce() -> usize) -> Option<Place> {
+        let _first = self.line.lock().await;
+        let places = self.places.clone();
+        let permit = places.acquire_many_owned(self.weight(bytes()) as u32);
+        Some(self.with(permit.await.ok()?))
+    }
+
+    fn with(&self, permit: OwnedSemaphorePermit) -> Place {
+        Place {
+            permit,
+            _chunk: self.chunk.clone(),
+        }
     }
 
     /// Lets nobody wait any more.
@@ -90,9 +119,28 @@ mod tests {
     async fn large_chunks_leave_a_place_for_each_process() {
         let window = Window::new(2, true);
         assert_eq!(window.size(), 512);
-        let _first = window.place(16 << 20).await;
-        let _second = window.try_place(16 << 20).unwrap();
+        let _first = window.place(|| 16 << 20).await.unwrap();
+        let second = window.try_place(16 << 20).unwrap();
+        assert_eq!((window.chunks(), second.weight()), (2, 256));
         assert!(window.try_place(1).is_none());
+        drop(second);
+        assert_eq!(window.chunks(), 1);
+    }
+
+    #[tokio::test]
+    async fn nobody_passes_who_waits() {
+        let window = Window::new(1, true);
+        let most = window.try_place(15 << 20);
+        let mut waits = std::pin::pin!(window.place(|| 2 << 20));
+        let early = tokio::time::timeout(std::time::Duration::ZERO, &mut waits).await;
+        assert!(early.is_err());
+        assert!(
+            window.try_place(1).is_none(),
+            "there are places, but a line"
+        );
+        drop(most);
+        assert_eq!(waits.await.unwrap().weight(), 33);
+        assert!(window.try_place(1).is_some());
     }
 
     #[tokio::test]
@@ -103,6 +151,6 @@ mod tests {
         drop(second);
         assert!(window.try_place(1).is_some());
         window.close();
-        assert!(window.place(1).await.is_none());
+        assert!(window.place(|| 1).await.is_none());
     }
 }

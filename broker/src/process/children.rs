@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime;
 
 use super::current::scoped_children;
-use super::{Bond, Facts, Handle, Process, Result};
+use super::{Facts, Handle, Process, ProcessError, Result};
 use crate::broker::Broker;
 use crate::error;
 use crate::ids::{Incarnation, Name, TaskId};
@@ -56,23 +56,55 @@ pub async fn leave(broker: &Broker) -> Result<()> {
     end_as_parent(broker, false).await
 }
 
+/// All daemons have their order before it waits for any. An error of one child, the first of which is answered, concerns
+/// no other.
 async fn end_as_parent(broker: &Broker, join: bool) -> Result<()> {
     let children = children_of(broker);
-    let living = children.living(broker).await?;
-    for child in living.iter().filter(|child| child.bond != Bond::Free) {
-        child.terminate().await?;
-    }
-    for child in living
-        .iter()
-        .filter(|child| join && child.bond == Bond::Free)
-    {
-        child.join().await?;
+    let known = children.known().clone();
+    let (daemons, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|child| child.tied);
+    let (stopped, mut ended) = order_to_end(broker, daemons).await;
+    for child in stopped.iter().chain(others.iter().filter(|_| join)) {
+        ended = ended.and(child.end(broker).await);
     }
     let owners = std::mem::take(&mut *children.owners.lock().await);
     for owner in owners.into_values() {
-        owner.close().await?;
+        ended = ended.and(owner.close().await.map_err(Into::into));
     }
-    Ok(())
+    ended
+}
+
+/// Orders these to end, all of a queue at once. Answers which have their order; the others end with the parent's lease.
+async fn order_to_end(broker: &Broker, daemons: Vec<Child>) -> (Vec<Child>, Result<()>) {
+    let mut queues: HashMap<Name, Vec<Child>> = HashMap::new();
+    for child in daemons {
+        let queue = queues.entry(child.queue.clone()).or_default();
+        queue.push(child);
+    }
+    let (mut ordered, mut ended) = (Vec::new(), Ok(()));
+    for (queue, children) in queues {
+        let ids: Vec<TaskId> = children.iter().map(|child| child.id).collect();
+        let queue = broker.task_queue(&queue);
+        match queue.cancel(&ids, Signal::Terminate).await {
+            Ok(_) => ordered.extend(children),
+            Err(error) => ended = ended.and(Err(error.into())),
+        }
+    }
+    (ordered, ended)
+}
+
+impl Child {
+    fn handle(&self, broker: &Broker) -> Handle {
+        let queue = broker.task_queue(&self.queue);
+        Handle::new(&queue, self.id, self.facts.clone())
+    }
+
+    /// Waits for its end; one of which nothing is known any more has ended.
+    async fn end(&self, broker: &Broker) -> Result<()> {
+        match self.handle(broker).end(None).await {
+            Ok(_) | Err(ProcessError::Unknown { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl Children {
@@ -100,11 +132,17 @@ impl Children {
 
     async fn living(&self, broker: &Broker) -> Result<Vec<Process>> {
         let known = self.known().clone();
-        let mut living = Vec::new();
+        let (mut living, mut forgotten) = (Vec::new(), Vec::new());
         for child in known {
-            let queue = broker.task_queue(&child.queue);
-            let handle = Handle::new(&queue, child.id, child.facts);
-            if handle.ended().await?.is_none() {
+            let handle = child.handle(broker);
+            let ended = match handle.ended().await {
+                Err(ProcessError::Unknown { id, .. }) => {
+                    forgotten.push(id);
+                    continue;
+                }
+                ended => ended?,
+            };
+            if ended.is_none() {
                 let task = Task {
                     id: child.id,
                     ..Task::of(Work::Command(Vec::new()))
@@ -114,7 +152,7 @@ impl Children {
             }
         }
         self.known()
-            .retain(|child| child.facts.ended.get().is_none());
+            .retain(|child| child.facts.ended.get().is_none() && !forgotten.contains(&child.id));
         Ok(living)
     }
 

@@ -80,11 +80,18 @@ impl Process {
     }
 
     /// Whether it was started and has not ended. In Python this is `Process.is_alive`.
+    ///
+    /// Where the lease of its worker has ended it counts as lost. Its exit code then follows, once whoever serves the
+    /// queue or waits for it has taken it back; a worker that was only cut off may still come back before.
     pub async fn is_alive(&self) -> Result<bool> {
-        match self.started()? {
-            None => Ok(false),
-            Some(handle) => Ok(handle.ended().await?.is_none()),
+        let Some(handle) = self.started()? else {
+            return Ok(false);
+        };
+        if handle.ended().await?.is_some() {
+            return Ok(false);
         }
+        let found = handle.queue.find(handle.id).await?;
+        Ok(!found.lost && !matches!(found.state, State::Ended | State::Dead | State::Unknown))
     }
 
     /// Its exit code: `None` until it has ended, 0, positive, or minus the signal that ended it. In Python this is
@@ -212,7 +219,7 @@ impl Handle {
     }
 
     /// Waits for its end; `None` where the time is up before.
-    async fn end(&self, deadline: Option<Instant>) -> Result<Option<&Completion>> {
+    pub(super) async fn end(&self, deadline: Option<Instant>) -> Result<Option<&Completion>> {
         if self.ended().await?.is_none() {
             let mut sight = Sight::open(&self.queue, self.id).await;
             let look = sight.wait(is_over, deadline, LOOK_EVERY).await?;

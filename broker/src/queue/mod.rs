@@ -16,6 +16,10 @@
 //! [`TaskQueue`](crate::TaskQueue)). A connection that breaks loses nothing, nor does a call that is dropped before it
 //! ended, or a process that dies while it waits: its item goes to the next after at most 5 s. Who waits is served in
 //! order, and who comes later overtakes nobody.
+//!
+//! A call with a timeout ends within it and some 0.3 s, also while the broker is away.
+//! [`Error::Unreachable`](crate::Error::Unreachable) says that the broker answered nothing in all that time, or in the
+//! first 10 s of it; once it has answered, the end of the time is the queue's own answer: full, empty, or not joined.
 
 mod error;
 mod format;
@@ -215,6 +219,8 @@ impl<T, F: Format<T>> Queue<T, F> {
 
     /// Gets the oldest item, waiting up to `timeout` for one; [`GetError::Empty`] then. In Python this is
     /// `Queue.get(timeout=...)`.
+    ///
+    /// The item's way over the network is part of the time; one that comes too late stays in the queue.
     pub async fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
         self.get_one(Until::after(timeout)).await
     }

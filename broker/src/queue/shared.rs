@@ -66,8 +66,8 @@ impl Shared {
         for item in items {
             check_size(item)?;
         }
-        self.hold.attached().await?;
-        let mut turn = Turn::new(self);
+        self.hold.attached_until(until.deadline()).await?;
+        let mut turn = Turn::new(self)?;
         let mut most = CHUNK;
         while *put < items.len() {
             let chunk = first_chunk(&items[*put..], most);
@@ -132,8 +132,8 @@ impl Shared {
     }
 
     async fn take(&self, ask: &Ask<'_>, until: Until) -> Result<Option<reply::Tagged>> {
-        self.hold.attached().await?;
-        Turn::new(self).take(ask, until).await
+        self.hold.attached_until(until.deadline()).await?;
+        Turn::new(self)?.take(ask, until).await
     }
 
     pub(super) async fn sizes(&self) -> Result<Sizes> {
@@ -195,7 +195,7 @@ impl Shared {
             let number = if unheard { caller.number } else { 0 };
             call = call.arg(caller.member.as_bytes()).arg(number);
         }
-        self.object().client().farewell(call);
+        self.object().farewell(call);
     }
 }
 

@@ -12,11 +12,13 @@ use crate::broker::PATIENCE;
 use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::lending::while_waiting;
-use crate::object::{ASK_AGAIN, CALLER_LEASE, Caller};
+use crate::object::{ASK_AGAIN, CALLER_LEASE, Caller, patience};
 use crate::reply::{self, Tagged, odd};
 
 /// Bytes of items that a call may bring over the connection of the small calls.
 const SMALL: usize = 65_536;
+/// Bytes per µs of a slow network.
+const SLOW: usize = 4;
 
 /// How long a call waits.
 #[derive(Clone, Copy)]
@@ -46,6 +48,11 @@ impl Until {
             Self::Then(end) => Instant::now() >= end,
             Self::Ever => false,
         }
+    }
+
+    /// Until when its calls are of use.
+    pub(super) fn deadline(self) -> Instant {
+        self.or_sooner(Instant::now() + PATIENCE)
     }
 
     fn or_sooner(self, other: Instant) -> Instant {
@@ -86,18 +93,17 @@ pub(super) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
-        Self {
-            caller: shared.hold.caller(),
+    pub(super) fn new(shared: &'a Shared) -> Result<Self> {
+        Ok(Self {
+            caller: shared.hold.caller()?,
             shared,
             stage: Stage::Settled,
-        }
+        })
     }
 
     /// Asks, and waits in line until it is its turn or the time is over: nothing then.
     pub(super) async fn take(&mut self, ask: &Ask<'_>, until: Until) -> Result<Option<Tagged>> {
-        let wait = !matches!(until, Until::Now);
-        let first = self.send(ask, wait, ask.frames).await?;
+        let first = self.send(ask, until, ask.frames).await?;
         match self.stage {
             Stage::InLine => while_waiting(self.wait(ask, until)).await,
             _ => self.settled(first),
@@ -105,21 +111,33 @@ impl<'a> Turn<'a> {
     }
 
     async fn wait(&mut self, ask: &Ask<'_>, until: Until) -> Result<Option<Tagged>> {
-        let client = self.shared.object().client();
-        let mut mail = client.mail(self.caller.member).await;
-        // What it brings is sent again only when its turn may have come.
-        let mut bring = false;
+        let client = self.shared.object().client()?;
+        let mut mail = client.mail(self.caller.member, until.deadline()).await;
+        // What it brings is sent again only when its turn has come.
+        let (mut bring, mut brought) = (false, None);
         loop {
             let (member, sent, over) = (self.caller.member, Instant::now(), until.is_over());
-            let frames = if bring || over { ask.frames } else { &[] };
-            bring = match self.send(ask, !over, frames).await {
+            let frames = if bring { ask.frames } else { &[] };
+            if !frames.is_empty() {
+                brought.get_or_insert(sent);
+            }
+            let answer = self.send(ask, until, frames).await;
+            // After so long the broker may have put what it brought and forgotten that.
+            let unknown = brought.is_some_and(|at| at.elapsed() > CALLER_LEASE / 2);
+            bring = match answer {
+                Ok(answer) if unknown && answer.tag != "ok" => return Err(self.unheard(ask)),
                 Ok(answer) if self.stage == Stage::Settled => return self.settled(answer),
-                Ok(answer) => answer.tag == "room",
-                Err(error) if error.is_transient() && !over => false,
+                Ok(answer) => {
+                    brought = None;
+                    answer.tag == "room"
+                }
+                Err(error) if !error.is_transient() || unknown => return Err(error),
+                Err(_) if !over => false,
+                Err(_) if brought.is_none() => return Ok(None),
                 Err(error) => return Err(error),
             };
             if member != self.caller.member {
-                mail = client.mail(self.caller.member).await;
+                mail = client.mail(self.caller.member, until.deadline()).await;
             } else if !bring {
                 let again = until.or_sooner(sent + ASK_AGAIN);
                 bring = mail.next(again).await.is_some();
@@ -127,20 +145,20 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Sends one call. A caller that the broker has forgotten is replaced by a new one.
-    async fn send(&mut self, ask: &Ask<'_>, wait: bool, frames: &[Bytes]) -> Result<Tagged> {
+    /// Sends one call, which waits in line unless the time is over. A caller that the broker has forgotten is replaced by
+    /// a new one.
+    async fn send(&mut self, ask: &Ask<'_>, until: Until, frames: &[Bytes]) -> Result<Tagged> {
         loop {
             self.stage = Stage::Unheard;
-            let value = self
-                .over_link(&self.call(ask, wait, frames), frames)
-                .await?;
+            let call = self.call(ask, !until.is_over(), frames);
+            let value = self.over_link(&call, until, frames).await?;
             let answer = reply::tagged(value, ask.verb)?;
             self.stage = Stage::Settled;
             match answer.tag.as_str() {
                 "ok" => self.caller.number += 1,
                 "wait" | "room" => self.stage = Stage::InLine,
                 "lost" => {
-                    self.caller = Caller::new(self.shared.object());
+                    self.caller = Caller::new(self.shared.object())?;
                     continue;
                 }
                 _ => {}
@@ -168,16 +186,24 @@ impl<'a> Turn<'a> {
         call
     }
 
-    /// What may be large goes beside the small calls, which then do not wait for it.
-    async fn over_link(&self, call: &Call, frames: &[Bytes]) -> Result<Value> {
+    /// What may be large goes beside the small calls, which then do not wait for it. It has the time that it takes to bring
+    /// it, whatever the timeout, which is for the wait in line.
+    async fn over_link(&self, call: &Call, until: Until, frames: &[Bytes]) -> Result<Value> {
         let broker = self.shared.object().broker();
-        let small = frames.iter().map(Bytes::len).sum::<usize>() <= SMALL;
+        let bytes = frames.iter().map(Bytes::len).sum::<usize>();
+        let small = bytes <= SMALL;
+        let transfer = Duration::from_micros((bytes / SLOW) as u64);
         let link = if small && call.verb != "queue_get" {
             broker.control()
         } else {
             broker.bulk()
         };
-        link.call(call, PATIENCE).await
+        let patience = patience(until.deadline()).max(transfer);
+        link.call(call, patience).await
+    }
+
+    fn unheard(&self, ask: &Ask<'_>) -> Error {
+        self.shared.object().broker().control().late(ask.verb)
     }
 
     /// What an answer says that ends the turn: done, or nothing.

@@ -52,14 +52,14 @@ pub struct Permit {
 }
 
 impl Permit {
-    pub(super) fn new(object: Object, member: Member, row: Row, granted: Granted) -> Self {
-        Self {
-            lease: object.client().keep(&object, member, granted),
+    pub(super) fn new(object: Object, member: Member, row: Row, granted: Granted) -> Result<Self> {
+        Ok(Self {
+            lease: object.client()?.keep(&object, member, granted),
             object,
             member,
             row,
             released: AtomicBool::new(false),
-        }
+        })
     }
 
     /// A number that grows with each grant, also over a failover. A store that remembers the highest one that it saw
@@ -143,7 +143,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if !self.released.load(Ordering::Relaxed) {
             let call = release(&self.object, self.member, "back").arg(self.row.fence);
-            self.object.client().farewell(call);
+            self.object.farewell(call);
         }
     }
 }

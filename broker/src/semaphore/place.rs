@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{Permit, Semaphore, permit};
 use crate::error::Result;
@@ -40,16 +40,16 @@ pub(super) struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// A place that is given up at `deadline`.
-    pub(super) fn new(semaphore: &'a Semaphore, deadline: Instant) -> Self {
-        Self {
+    pub(super) fn new(semaphore: &'a Semaphore, deadline: Instant) -> Result<Self> {
+        Ok(Self {
             semaphore,
-            member: semaphore.object().client().member(),
+            member: semaphore.object().client()?.member(),
             deadline,
             sent: Instant::now(),
             last_fence: u64::MAX,
             asking: false,
             stands: false,
-        }
+        })
     }
 
     /// Takes a permit if one is free.
@@ -73,10 +73,8 @@ impl<'a> Place<'a> {
 
     /// Stands in line: hears of its turn, or asks again.
     async fn stand(&mut self) -> Result<Option<Permit>> {
-        let client = self.semaphore.object().client();
-        let Ok(mut mail) = timeout_at(self.deadline, client.mail(self.member)).await else {
-            return Ok(None);
-        };
+        let client = self.semaphore.object().client()?;
+        let mut mail = client.mail(self.member, self.deadline).await;
         loop {
             let again = match self.ask(true).await {
                 Ok(Asked::Granted(permit)) => return Ok(Some(permit)),
@@ -84,7 +82,7 @@ impl<'a> Place<'a> {
                 Err(error) if error.is_transient() => ASK_AGAIN,
                 Err(error) => return Err(error),
             };
-            if let Some(permit) = self.hear(&mut mail, again).await {
+            if let Some(permit) = self.hear(&mut mail, again).await? {
                 return Ok(Some(permit));
             }
             if Instant::now() >= self.deadline {
@@ -111,7 +109,7 @@ impl<'a> Place<'a> {
                     fence: answer.number()?,
                     abandoned: answer.text()? == "1",
                 };
-                Ok(Asked::Granted(self.take(row, lease)))
+                Ok(Asked::Granted(self.take(row, lease)?))
             }
             "other" => {
                 self.stands = false;
@@ -127,15 +125,15 @@ impl<'a> Place<'a> {
     }
 
     /// Waits for the news of its grant, until it had better ask again.
-    async fn hear(&mut self, mail: &mut Mail, again: Duration) -> Option<Permit> {
+    async fn hear(&mut self, mail: &mut Mail, again: Duration) -> Result<Option<Permit>> {
         let until = (self.sent + again).min(self.deadline);
-        let row = Row::parse(&mail.next(until).await?)?;
-        let news = row.fence > self.last_fence && self.sent.elapsed() < OLD;
-        news.then(|| self.take(row, GRANT_LEASE))
+        let row = mail.next(until).await.and_then(|word| Row::parse(&word));
+        let news = row.filter(|row| row.fence > self.last_fence && self.sent.elapsed() < OLD);
+        news.map(|row| self.take(row, GRANT_LEASE)).transpose()
     }
 
     /// Makes it a permit, whose lease at first is `first` long.
-    fn take(&mut self, row: Row, first: Duration) -> Permit {
+    fn take(&mut self, row: Row, first: Duration) -> Result<Permit> {
         self.stands = false;
         let granted = Granted {
             lease: self.semaphore.lease,

@@ -43,16 +43,20 @@ pub(crate) struct Sleeper<'a> {
 }
 
 impl<'a> Sleeper<'a> {
-    pub(crate) fn new(semaphore: &'a Semaphore, condition: &'a Name, before: &'a Permit) -> Self {
-        Self {
+    pub(crate) fn new(
+        semaphore: &'a Semaphore,
+        condition: &'a Name,
+        before: &'a Permit,
+    ) -> Result<Self> {
+        Ok(Self {
             semaphore,
             condition,
             before,
-            member: semaphore.object().client().member(),
+            member: semaphore.object().client()?.member(),
             sent: Instant::now(),
             asking: false,
             stands: true,
-        }
+        })
     }
 
     /// Gives the lock up and sleeps; the lock anew, and whether it was notified.
@@ -61,7 +65,7 @@ impl<'a> Sleeper<'a> {
     }
 
     async fn sleep_until(&mut self, deadline: Instant) -> Result<(Permit, bool)> {
-        let mut mail = self.object().client().mail(self.member).await;
+        let mut mail = self.object().client()?.mail(self.member, deadline).await;
         let (mut deadline, mut fell_asleep) = (deadline, false);
         loop {
             let over = fell_asleep && Instant::now() >= deadline;
@@ -87,7 +91,7 @@ impl<'a> Sleeper<'a> {
                 Err(error) if error.is_transient() => {}
                 Err(error) => return Err(error),
             }
-            if let Some(permit) = self.hear(&mut mail, deadline).await {
+            if let Some(permit) = self.hear(&mut mail, deadline).await? {
                 return Ok((permit, true));
             }
         }
@@ -127,7 +131,7 @@ impl<'a> Sleeper<'a> {
                     fence: answer.number()?,
                     abandoned: answer.text()? == "1",
                 };
-                Asked::Granted(self.take(row))
+                Asked::Granted(self.take(row)?)
             }
             "wait" => Asked::Wait,
             _ => {
@@ -138,13 +142,14 @@ impl<'a> Sleeper<'a> {
     }
 
     /// Waits for the news that it holds the lock, until it had better ask again, or leave.
-    async fn hear(&mut self, mail: &mut Mail, deadline: Instant) -> Option<Permit> {
+    async fn hear(&mut self, mail: &mut Mail, deadline: Instant) -> Result<Option<Permit>> {
         let until = (self.sent + ASK_AGAIN).min(deadline);
-        let row = Row::parse(&mail.next(until).await?)?;
-        (self.sent.elapsed() < OLD).then(|| self.take(row))
+        let row = mail.next(until).await.and_then(|word| Row::parse(&word));
+        let news = row.filter(|_| self.sent.elapsed() < OLD);
+        news.map(|row| self.take(row)).transpose()
     }
 
-    fn take(&mut self, row: Row) -> Permit {
+    fn take(&mut self, row: Row) -> Result<Permit> {
         self.stands = false;
         let granted = Granted {
             lease: self.semaphore.lease,
@@ -201,7 +206,7 @@ impl Permit {
             .object
             .call("cond_notify")
             .arg(self.member.as_bytes())
-            .arg(self.object.client().member().as_bytes())
+            .arg(self.object.client()?.member().as_bytes())
             .arg(condition.as_str())
             .arg(n);
         let mut answer = self.object.send(&call).await?;

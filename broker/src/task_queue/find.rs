@@ -60,6 +60,8 @@ pub struct Found {
     pub lineage: Option<Lineage>,
     /// Where it runs, where it is a process that has started.
     pub started: Option<Started>,
+    /// Whether its worker's lease has ended, so that the run is soon taken back.
+    pub lost: bool,
     /// The run that is under way.
     pub run: Option<Run>,
     /// When it is due, or when it died, in ms since the epoch.
@@ -95,12 +97,14 @@ impl TaskQueue {
         let used = used(&answer.bytes()?);
         let completion = Completion::decode(id, &answer.bytes()?).ok();
         let started = Started::parse(&answer.bytes()?);
+        let lost = answer.text()? == "1";
         Ok(Found {
             id,
             state,
             work,
             lineage: details.and_then(|details| details.process),
             started,
+            lost,
             run,
             at_ms,
             used,

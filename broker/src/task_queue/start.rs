@@ -56,6 +56,8 @@ pub struct StartedProcess {
     pub started: Started,
     /// What it runs, where its envelope is readable.
     pub work: Option<Work>,
+    /// Whether its worker's lease has ended: it ends as lost, unless that worker was only cut off and comes back first.
+    pub lost: bool,
     /// Its name and its parent.
     pub lineage: Option<Lineage>,
 }
@@ -111,10 +113,12 @@ impl TaskQueue {
             };
             let page = reply::items(page, doing)?;
             let mut fields = page.into_iter().map(|field| reply::bytes(field, doing));
-            while let (Some(id), Some(json), Some(head)) =
-                (fields.next(), fields.next(), fields.next())
+            while let (Some(id), Some(json), Some(head), Some(lost)) =
+                (fields.next(), fields.next(), fields.next(), fields.next())
             {
-                found.extend(process(&id?, &json?, &head?));
+                let lost = lost?.as_ref() == b"1";
+                let process = process(&id?, &json?, &head?);
+                found.extend(process.map(|process| StartedProcess { lost, ..process }));
             }
             cursor = reply::text(next, doing)?;
             if cursor == "0" {
@@ -134,6 +138,7 @@ fn process(id: &[u8], json: &[u8], head: &Bytes) -> Option<StartedProcess> {
         id: TaskId::from_slice(id)?,
         started: Started::parse(json)?,
         work,
+        lost: false,
         lineage: details.and_then(|details| details.process),
     })
 }

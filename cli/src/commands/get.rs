@@ -27,7 +27,7 @@ JSON fields of a completion: id, outcome (ok, failed, dead, cancelled), attempt,
 stdout, stderr, result, error, queued, started, finished. Where output is not UTF-8, stdout_base64 and \
 stderr_base64 hold the exact bytes.
 
-Exit codes: 0 got something; 75 nothing there, or nothing came in time.
+Exit codes: 0 got something; 75 nothing there (--nowait); 124 nothing came in time (--timeout).
 
 Examples:
   pmq put fruit apple && pmq get fruit
@@ -109,7 +109,11 @@ impl Get {
         }
         // Only now, as what was printed is out of this process's hands.
         source.close().await?;
-        Ok(if got == 0 { Exit::TRY_AGAIN } else { Exit::OK })
+        Ok(match got {
+            0 if self.nowait => Exit::TRY_AGAIN,
+            0 => Exit::TIMED_OUT,
+            _ => Exit::OK,
+        })
     }
 
     /// How long to wait for more.

@@ -17,6 +17,10 @@ the lease has ended, with a note on standard error. If the lease is lost (the br
 was released by force), the command gets SIGTERM, then SIGKILL, before another gets the lock. What the command leaves \
 running in its process group is killed when it ends.
 
+Ctrl-Z stops the command too, and `fg` lets both go on. Nobody renews the lease meanwhile: where it has ended, the command \
+is terminated before it goes on. SIGSTOP of this process alone, which it can't notice, does not stop the command: the lease \
+ends, another may get the lock, and the command runs on without it until this process goes on and terminates it.
+
 Exit codes: the command's own, 128+n where signal n ended it; 75 busy (--nonblock); 76 the lock was lost while the \
 command ran; 124 timed out; 126, 127 the command can't be run.
 

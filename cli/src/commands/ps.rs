@@ -13,7 +13,7 @@ use crate::exit::Exit;
 use crate::{duration, when};
 
 const AFTER_HELP: &str = "\
-With --json a line a process: id, queue, name, state, host, pid, worker, started, daemon, parent (name, pid, host, id), \
+With --json a line a process: id, queue, name, state (running, or lost where the lease of its worker has ended), host, pid, worker, started, daemon, parent (name, pid, host, id), \
 argv or task. What has no pid is a task that is no process, shown with --all.
 
 Examples:
@@ -23,6 +23,8 @@ Examples:
 const HEADER: [&str; 7] = ["id", "name", "state", "host", "pid", "running", "command"];
 /// Characters of a command that a table shows.
 const WIDTH: usize = 60;
+/// The state of a process that ends as lost as soon as somebody takes it back.
+const LOST: &str = "lost";
 
 /// Show the processes that run.
 #[derive(Args, Debug)]
@@ -129,6 +131,9 @@ impl Row {
             started_ms: started.started_ms,
             ..Self::of(queue, process.id, process.work)
         };
+        if process.lost {
+            row.state = LOST;
+        }
         if let Some(lineage) = process.lineage {
             row.name = lineage.name;
             row.daemon = lineage.daemon;

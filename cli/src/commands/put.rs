@@ -24,8 +24,8 @@ JSON string, which is what a `Queue<String>` reads. An item has at most 16 MiB; 
 
 --maxsize bounds the queue; the first who uses the queue fixes it, and a call without it takes whichever there is.
 
-Exit codes: 0 all were put; 75 there was no room, now or in time: standard error says how many were put; 1 failed, also \
-where the queue has another maxsize.
+Exit codes: 0 all were put; 75 there was no room (--nowait), 124 none came in time (--timeout): standard error says how \
+many were put; 1 failed, also where the queue has another maxsize.
 
 Examples:
   pmq put fruit apple banana
@@ -76,6 +76,7 @@ impl Put {
         let mut putter = Putter {
             queue,
             deadline: self.deadline(),
+            late: self.timeout.map_or(Exit::TRY_AGAIN, |_| Exit::TIMED_OUT),
             put: 0,
         };
         if self.items.len() == 1 && self.items[0] == "-" {
@@ -98,6 +99,8 @@ impl Put {
 struct Putter {
     queue: RawQueue,
     deadline: Option<Instant>,
+    /// How it ends where there was no room until then.
+    late: Exit,
     put: usize,
 }
 
@@ -115,7 +118,7 @@ impl Putter {
             Err(PutError::Full(rest)) => {
                 self.put += count - rest.len();
                 Err(Failure::new(
-                    Exit::TRY_AGAIN,
+                    self.late,
                     format!(
                         "queue {} is full: put {}",
                         self.queue.name(),

@@ -17,12 +17,14 @@ use crate::process::place::Place;
 
 const AFTER_HELP: &str = "\
 Its standard output and standard error arrive here on the same streams; its standard input is empty. Ctrl-C or \
-SIGTERM terminates it, a second one kills it; it ends as well, within its lease, where this command is killed.
+SIGTERM terminates it, a second one kills it; it is terminated as well where nobody reads on, as in `pmq run ... | head -1`, \
+and ends, within its lease, where this command is killed. It waits for a slow reader as at a full pipe; once terminated, what \
+nobody reads within 1 s is dropped.
 
 Without --redis URL and -q it runs in a local worker of its own, in this directory and with this environment.
 
 Exit codes: the command's own, 128+n where signal n ended it; 69 where no worker had a free slot in time; 124 where \
-the time is up; 126, 127 the command can't be run.
+the time is up; 126, 127 the command can't be run; 141 nobody reads its output.
 
 With --json nothing is streamed: one object tells its end, with the fields of `pmq get` for a completion; with --detach \
 its id.

@@ -10,13 +10,13 @@ use anyhow::Context as _;
 use pmq_broker::{Broker, Name};
 use pmq_worker::child::Program;
 use pmq_worker::{Commands, Health, Options, Report, Worker, WorkerError, runner};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::demo;
 use crate::config_file::{ConfigFile, RunnerTable};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::map::signals::StopSignals;
 use crate::plural::counted;
 use crate::{duration, output};
 
@@ -32,8 +32,8 @@ programs that run handlers, in any language; docs/configuration.md has all its k
   argv = [\"python3\", \"/opt/app/square.py\"]
   tasks = [\"square\", \"cube\"]
 
-On SIGTERM or Ctrl-C it claims no more, lets running tasks end within the grace, hands back the rest, and exits with \
-0; a second signal hurries.
+On SIGTERM, Ctrl-C, or a hangup of its terminal (unless nohup(1) has it ignored) it claims no more, lets running tasks \
+end within the grace, hands back the rest, and exits with 0; a second signal hurries.
 
 Examples:
   pmq worker -q thumbnails -q default -c 8
@@ -130,10 +130,14 @@ impl WorkerCommand {
         if !quiet {
             announce(&worker);
         }
-        let mut signals = Signals::new()?;
-        let hurry = Signals::new()?;
+        let catch = || StopSignals::catch().context("could not catch signals");
+        let (mut first, mut second) = (catch()?, catch()?);
+        let hurry = async move {
+            second.next().await;
+            second.next().await;
+        };
         let report = worker
-            .run_until(async move { signals.next().await }, hurry.second())
+            .run_until(async move { first.next().await }, hurry)
             .await
             .map_err(|error| match error {
                 // The broker's own errors have hints and exit codes.
@@ -253,33 +257,5 @@ fn check(file: &Path) -> anyhow::Result<Exit> {
             format!("no worker touches {}", file.display()),
         )
         .into()),
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("could not listen for signals");
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    async fn second(mut self) {
-        self.next().await;
-        self.next().await;
     }
 }

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::hangup;
+use crate::ignored::is_ignored;
 
 /// SIGINT, SIGTERM and, unless it is ignored, SIGHUP, from now on.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl StopSignals {
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
         ];
-        if !hangup::is_ignored() {
+        if !is_ignored(SignalKind::hangup()) {
             caught.push(signal(SignalKind::hangup())?);
         }
         Ok(Self(caught))

@@ -1,15 +1,18 @@
 //! A process that this one stays with: its output is shown here, and Ctrl-C ends it.
 
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
 use pmq_broker::lending::while_waiting;
 use pmq_broker::process::{self, exitcode_of};
 use pmq_broker::task_queue::{Cancelled, Signal};
-use pmq_broker::{Completion, Process};
+use pmq_broker::{Completion, Process, TaskQueue};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::place::Place;
+use super::printer::Printer;
 use super::stream::stream;
 use crate::completion_record::CompletionRecord;
 use crate::exit::Exit;
@@ -36,6 +39,8 @@ pub(crate) struct Attended {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stopped {
     BySignal,
+    /// By a signal, and not all of its output could be shown.
+    CutShort,
     OutOfTime,
 }
 
@@ -114,7 +119,9 @@ impl Attended {
         }
         Ok(match stopped {
             Some(Stopped::OutOfTime) => Exit::TIMED_OUT,
-            Some(Stopped::BySignal) if completion.attempt == 0 => Exit::INTERRUPTED,
+            Some(_) if completion.attempt == 0 => Exit::INTERRUPTED,
+            // Its own code would say that all went well.
+            Some(Stopped::CutShort) if exitcode_of(&completion) == 0 => Exit::INTERRUPTED,
             _ => Exit::of_process(exitcode_of(&completion)),
         })
     }
@@ -129,17 +136,28 @@ impl Attended {
             output,
         } = self;
         let (id, queue) = (process.id(), place.queue.clone());
-        let deadline = limit.map(|limit| Instant::now() + limit);
-        let mut shown = pin!(show(process, *output));
+        let mut deadline = limit.map(|limit| Instant::now() + limit);
+        let hurry = CancellationToken::new();
+        if stopped.is_some() {
+            hurry.cancel();
+        }
+        // For a program, its output is in the one object that tells its end.
+        let printer = (!output.is_json()).then(|| Printer::start(*output, hurry.clone()));
+        let mut shown = pin!(show(process, &queue, printer.transpose()?));
         loop {
-            let signal = tokio::select! {
-                shown = &mut shown => return shown.map(|()| stopped),
+            let why = tokio::select! {
+                shown = &mut shown => return outcome(shown, stopped),
                 error = place.failed() => return Err(error),
                 () = signals.next() => Stopped::BySignal,
                 () = pass(deadline), if stopped.is_none() => Stopped::OutOfTime,
             };
-            queue.cancel(&[id], order(stopped.is_some())).await?;
-            stopped = stopped.or(Some(signal));
+            let told = queue.cancel(&[id], order(stopped.is_some())).await?;
+            if why == Stopped::OutOfTime && told == [Cancelled::Ended] {
+                deadline = None; // it was in time; what is not shown yet has all the time
+                continue;
+            }
+            hurry.cancel();
+            stopped = stopped.or(Some(why));
         }
     }
 }
@@ -152,12 +170,37 @@ fn order(is_stopped: bool) -> Signal {
     }
 }
 
-/// For a program, its output is in the one object that tells its end.
-async fn show(process: &Process, output: Output) -> anyhow::Result<()> {
-    if !output.is_json() {
-        while_waiting(stream(process.log()?, output)).await?;
+/// Shows its output, and waits for its end. One whose output can't be written is terminated, as SIGPIPE would do here.
+async fn show(
+    process: &Process,
+    queue: &TaskQueue,
+    printer: Option<Printer>,
+) -> anyhow::Result<()> {
+    let shown = match printer {
+        Some(printer) => while_waiting(stream(process.log()?, printer)).await,
+        None => Ok(()),
+    };
+    match &shown {
+        Ok(()) => {}
+        Err(error) if error.is::<io::Error>() => {
+            queue.cancel(&[process.id()], Signal::Terminate).await?;
+        }
+        Err(_) => return shown,
     }
-    Ok(process.join().await?)
+    process.join().await?;
+    shown
+}
+
+/// Where it was stopped from here, output that nobody takes is no error any more.
+fn outcome(shown: anyhow::Result<()>, stopped: Option<Stopped>) -> anyhow::Result<Option<Stopped>> {
+    match (shown, stopped) {
+        (Ok(()), _) => Ok(stopped),
+        (Err(error), Some(why)) if error.is::<io::Error>() => Ok(Some(match why {
+            Stopped::BySignal => Stopped::CutShort,
+            why => why,
+        })),
+        (Err(error), _) => Err(error),
+    }
 }
 
 /// What the output does not tell: that it could not start, or was lost.

@@ -131,6 +131,29 @@ async fn a_pool_whose_initializer_fails_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pool_whose_initializer_kills_its_workers_is_given_up() {
+    let fleet = Fleet::new().await;
+    let mut workers = Vec::new();
+    for _ in 0..4 {
+        workers.push(fleet.pool_worker(1).await);
+    }
+    let builder = Pool::builder(fleet.queue.broker()).queue(fleet.queue.name().clone());
+    let builder = builder.initializer(SETUP, &"die".to_owned());
+    let pool = builder.open().await.unwrap();
+    let error = pool.map_with(SQUARE, 0..100, 1).await.unwrap_err();
+    assert!(
+        matches!(error, PoolError::InitializerLost { workers: 3 }),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains("initializer"));
+    let refused = pool.apply(SQUARE, 1).await.unwrap_err();
+    assert_eq!(refused.to_string(), error.to_string());
+    pool.join().await.unwrap();
+    let tries = fleet.record().len();
+    assert!((3..=4).contains(&tries), "{tries} workers were lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_cancels_is_an_error_of_its_items() {
     let fleet = Fleet::new().await;
     let _worker = fleet.pool_worker(1).await;

@@ -74,6 +74,23 @@ fn each_process_is_prepared_once() {
 }
 
 #[test]
+fn an_initializer_that_kills_its_process_ends_the_pool() {
+    let server = RedisServer::start();
+    let lines = lines(&program(&server), &["abort"]);
+    let (error, setups) = lines.split_last().unwrap();
+    assert!(
+        error.starts_with("3 workers in a row died in the initializer"),
+        "{error}"
+    );
+    assert!(
+        setups.len() <= 20,
+        "{} processes were started",
+        setups.len()
+    );
+    assert_eq!(left(&server), [""; 0]);
+}
+
+#[test]
 fn a_killed_worker_is_replaced_and_its_chunk_runs_at_once() {
     let server = RedisServer::start();
     let program = program(&server);

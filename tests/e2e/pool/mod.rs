@@ -1,5 +1,6 @@
 //! Pools on a fleet: real worker processes, and what is left when they or their producer are killed.
 
+mod bulk;
 mod calls;
 mod deaths;
 mod ends;
@@ -28,7 +29,10 @@ pub(crate) const HOLD: Task<u64, u64> = Task::new("hold");
 pub(crate) const DIE: Task<u64, u64> = Task::new("die");
 /// Writes its argument to the record, and takes longer than a batch may for each tenth.
 pub(crate) const UNEVEN: Task<u64, u64> = Task::new("uneven");
-/// Writes `setup`, the process and its argument to the record; fails for the argument `fail`.
+/// Writes its argument to the record, and answers a text of so many bytes.
+pub(crate) const BULKY: Task<(u64, usize), String> = Task::new("bulky");
+/// Writes `setup`, the process and its argument to the record; fails for the argument `fail`, and kills its process for
+/// `die`.
 pub(crate) const SETUP: Task<String, ()> = Task::new("setup");
 
 /// The lease of a killed pool, and what it takes to notice its end.

@@ -12,7 +12,7 @@ use pmq_tests::eventually;
 use pmq_worker::Worker;
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::{ADD, DIE, HALF, HOLD, NOTE, SETUP, SQUARE, UNEVEN};
+use super::{ADD, BULKY, DIE, HALF, HOLD, NOTE, SETUP, SQUARE, UNEVEN};
 use crate::fleet::{SOON, pass};
 use crate::roles::{SLOTS, broker, directory, queue};
 
@@ -31,6 +31,18 @@ fn note(text: &str) {
 
 fn done<T>(value: T) -> Ready<Result<T, String>> {
     ready(Ok(value))
+}
+
+fn setup(text: &str) -> Ready<Result<(), &'static str>> {
+    note(&format!("setup {} {text}", process::id()));
+    if text == "die" {
+        kill_process(getpid(), Signal::KILL).unwrap();
+    }
+    ready(if text == "fail" {
+        Err("as it was told")
+    } else {
+        Ok(())
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,14 +94,11 @@ async fn worker() {
             }
             Ok::<_, String>(n)
         })
-        .handle(SETUP, |text: String| {
-            note(&format!("setup {} {text}", process::id()));
-            ready(if text == "fail" {
-                Err("as it was told")
-            } else {
-                Ok(())
-            })
-        });
+        .handle(BULKY, |(n, bytes)| {
+            note(&n.to_string());
+            done(n.to_string().repeat(bytes))
+        })
+        .handle(SETUP, |text: String| setup(&text));
     worker.run(std::future::pending()).await.unwrap();
 }
 

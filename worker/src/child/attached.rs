@@ -69,15 +69,32 @@ impl Attached {
         }
     }
 
+    /// Whether the terminal's signals reach it as they reach this process.
+    #[must_use]
+    pub fn hears_terminal(&self) -> bool {
+        self.group.is_none()
+    }
+
+    /// Stops it, whatever it does with SIGTSTP.
+    pub fn suspend(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`suspend`](Self::suspend).
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Waits until it ends by itself. Loses nothing when dropped.
     pub async fn wait(&mut self) -> Result<Exit, CommandError> {
         let failed = |source| CommandError::doing("wait for a process", source);
         Ok(self.child.wait().await.map_err(failed)?.into())
     }
 
-    /// Ends it: SIGTERM, and SIGKILL where it has not ended after `grace`.
+    /// Ends it: SIGTERM, and SIGKILL where it has not ended after `grace`. One that is stopped does nothing else before.
     pub async fn end(&mut self, grace: Duration) -> Result<Exit, CommandError> {
         self.signal(Signal::TERM);
+        self.signal(Signal::CONT);
         if let Ok(ended) = timeout(grace, self.wait()).await {
             return ended;
         }
