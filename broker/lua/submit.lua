@@ -144,6 +144,32 @@ local function find_full(keys, new, maxsize, completions, completions_max)
   end
 end
 
+-- Writes new tasks; `m` are the settings. What is of a wrong type fails with the first write or before it.
+local function write(keys, new, m)
+  local tokens = redis.call("LLEN", keys[WAKE])
+  local first = new.due[1] and redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
+  local list = next(new.ready)
+  if new.due[1] or next(new.ready, list) then
+    for priority in pairs(new.ready) do
+      redis.call("LLEN", keys[READY + priority])
+    end
+  end
+  for priority, ids in pairs(new.ready) do
+    redis.call("RPUSH", keys[READY + priority], unpack(ids))
+  end
+  redis.call("HSET", keys[TASKS], unpack(new.fields, new.first, new.first + 2 * new.n - 1))
+  if not m[1] or new.largest > (tonumber(m[2]) or 0) then
+    redis.call("HSET", keys[META], "layout", LAYOUT, "largest", whole(math.max(new.largest, tonumber(m[2]) or 0)))
+  end
+  local wakes = new.n
+  if first then
+    redis.call("ZADD", keys[SCHEDULED], unpack(new.due))
+    local is_earliest = not first[2] or new.earliest < tonumber(first[2])
+    wakes = wakes - #new.due / 2 + (is_earliest and 1 or 0) -- a waiter must learn that it may not sleep past this one
+  end
+  wake(keys[WAKE], tokens, wakes)
+end
+
 register("submit", {}, function(keys, args)
   local n = tonumber(args[1])
   local m, problem = settings(keys, "largest", "buckets", "maxsize", "completions", "completions_max")
@@ -152,8 +178,9 @@ register("submit", {}, function(keys, args)
   elseif not n or n < 1 or n > CHUNK then
     return redis.error_reply("PMQMALFORMED a call takes 1 to " .. CHUNK .. " tasks")
   end
+  local ms = args[3 + 2 * n] and clock() -- only a due time needs it
   local new
-  new, problem = sort_tasks(args, 3, n, (clock()))
+  new, problem = sort_tasks(args, 3, n, ms)
   if not new then
     return problem
   end
@@ -171,26 +198,6 @@ register("submit", {}, function(keys, args)
   if full then
     return full
   end
-  local tokens = redis.call("LLEN", keys[WAKE])
-  local first = redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
-  for priority in pairs(new.ready) do
-    redis.call("LLEN", keys[READY + priority]) -- a wrong type fails here, before the first write
-  end
-
-  if not m[1] or new.largest > (tonumber(m[2]) or 0) then
-    redis.call("HSET", keys[META], "layout", LAYOUT, "largest", whole(math.max(new.largest, tonumber(m[2]) or 0)))
-  end
-  redis.call("HSET", keys[TASKS], unpack(new.fields, new.first, new.first + 2 * new.n - 1))
-  for priority, ids in pairs(new.ready) do
-    redis.call("RPUSH", keys[READY + priority], unpack(ids))
-  end
-  local wakes = new.n - #new.due / 2
-  if #new.due > 0 then
-    redis.call("ZADD", keys[SCHEDULED], unpack(new.due))
-    if not first[2] or new.earliest < tonumber(first[2]) then
-      wakes = wakes + 1 -- a waiter must learn that it may not sleep past this one
-    end
-  end
-  wake(keys[WAKE], tokens, wakes)
+  write(keys, new, m)
   return reply
 end)

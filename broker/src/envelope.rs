@@ -107,7 +107,7 @@ pub fn digest(work: &Work, content_type: &str, body: &[u8]) -> [u8; 8] {
 
 /// Encodes a task, after checking every limit.
 pub fn encode(task: &Task) -> Result<Bytes> {
-    check(task)?;
+    check_options(task)?;
     let header = header_json(task)?;
     let mut out = BytesMut::with_capacity(CONTROL + header.len() + task.body.len() + 96);
     out.put_u8(VERSION);
@@ -143,7 +143,31 @@ fn flags(task: &Task) -> u16 {
         | flag(task.process, PROCESS)
 }
 
-fn check(task: &Task) -> Result<()> {
+/// Checks every limit.
+pub fn check(task: &Task) -> Result<()> {
+    check_options(task)?;
+    if name_alone(task).is_some_and(|name| name.len() < HEADER_LIMIT / 8) {
+        return Ok(()); // short enough, however it is escaped
+    }
+    header_json(task).map(drop)
+}
+
+/// The name of the handler, where the header says nothing else.
+fn name_alone(task: &Task) -> Option<&str> {
+    match &task.work {
+        Work::Handler(name) if !needs_time(task) && task.details == Details::default() => {
+            Some(name)
+        }
+        _ => None,
+    }
+}
+
+/// Whether the id does not tell when it was submitted.
+fn needs_time(task: &Task) -> bool {
+    task.given_id && task.id.made_ms().is_none()
+}
+
+fn check_options(task: &Task) -> Result<()> {
     let bad = |what: &str| Err(Error::BadOption(what.to_owned()));
     if task.body.len() > BODY_LIMIT {
         return Err(Error::TooLarge {
@@ -171,11 +195,7 @@ fn check(task: &Task) -> Result<()> {
 }
 
 fn header_json(task: &Task) -> Result<Vec<u8>> {
-    let queued = task.given_id && task.id.made_ms().is_none();
-    if let Work::Handler(name) = &task.work
-        && !queued
-        && task.details == Details::default()
-    {
+    if let Some(name) = name_alone(task) {
         return limited(serde_json::to_vec(&NameOnly { name }));
     }
     let mut header = Header {
@@ -189,7 +209,7 @@ fn header_json(task: &Task) -> Result<Vec<u8>> {
             header.argv = Some(argv.iter().map(|a| Argument::from(a.as_slice())).collect());
         }
     }
-    if queued && header.details.queued_ms == 0 {
+    if needs_time(task) && header.details.queued_ms == 0 {
         header.details.queued_ms = crate::wall_clock_ms();
     }
     limited(serde_json::to_vec(&header))

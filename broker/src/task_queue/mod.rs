@@ -4,6 +4,7 @@ mod admin;
 mod cancel;
 mod claim;
 mod completions;
+mod desk;
 mod find;
 mod finish;
 mod heartbeat;
@@ -42,6 +43,7 @@ use crate::error::Result;
 use crate::functions::Call;
 use crate::ids::Name;
 use crate::keys::ShardKeys;
+use desk::Desk;
 
 /// The lease of a worker or client, unless set: how long it may be silent before others take over.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(15);
@@ -58,12 +60,18 @@ pub struct TaskQueue {
     broker: Broker,
     name: Name,
     keys: Arc<ShardKeys>,
+    desk: Arc<Desk>,
 }
 
 impl TaskQueue {
     pub(crate) fn new(broker: Broker, name: Name) -> Self {
         let keys = Arc::new(ShardKeys::new(broker.namespace(), &name));
-        Self { broker, name, keys }
+        Self {
+            broker,
+            name,
+            keys,
+            desk: Arc::default(),
+        }
     }
 
     /// The queue's name.

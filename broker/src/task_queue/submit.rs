@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::yield_now;
 
-use super::{TaskQueue, chunks};
+use super::{CHUNK, CHUNK_BYTES, TaskQueue};
 use crate::broker::PATIENCE;
 use crate::envelope;
 use crate::error::{Error, Result};
+use crate::functions::Call;
+use crate::ids::TaskId;
 use crate::reply::{self, odd};
 use crate::task::{Due, Task};
 
@@ -22,69 +25,125 @@ pub enum Submitted {
     Ended,
 }
 
+/// A task as a call carries it.
+#[derive(Clone)]
+pub(super) struct Item {
+    id: TaskId,
+    given_id: bool,
+    due: Due,
+    envelope: Bytes,
+}
+
+impl Item {
+    fn new(task: &Task) -> Result<Self> {
+        Ok(Self {
+            id: task.id,
+            given_id: task.given_id,
+            due: task.due,
+            envelope: envelope::encode(task)?,
+        })
+    }
+
+    /// How many bytes it takes.
+    pub(super) fn len(&self) -> usize {
+        self.envelope.len()
+    }
+}
+
+/// Tasks, and the call that submits them.
+pub(super) struct Batch {
+    items: Vec<Item>,
+    call: Call,
+}
+
 impl TaskQueue {
     /// Submits one task. In Python's multiprocessing this is `Pool.apply_async`.
     ///
-    /// Submitting the same task under the same id again is no error and runs nothing twice.
+    /// Submitting the same task under the same id again is no error and runs nothing twice. Tasks that are submitted
+    /// while another call of this queue is under way go together with the next.
     pub async fn submit(&self, task: &Task) -> Result<Submitted> {
-        let answers = self.submit_many(std::slice::from_ref(task)).await?;
-        answers.first().copied().ok_or_else(|| odd("submit"))
+        let item = Item::new(task)?;
+        self.broker.register(&self.name).await?;
+        self.desk.submit(self, item).await
     }
 
     /// Submits many tasks, in calls of at most 500 tasks and 1 MiB; each call is taken whole or not at all.
     ///
     /// After an error, tasks of earlier calls are in; submitting all of them again is safe.
     pub async fn submit_many(&self, tasks: &[Task]) -> Result<Vec<Submitted>> {
-        let envelopes = tasks
-            .iter()
-            .map(envelope::encode)
-            .collect::<Result<Vec<Bytes>>>()?;
+        tasks.iter().try_for_each(envelope::check)?;
         self.broker.register(&self.name).await?;
         let mut answers = Vec::with_capacity(tasks.len());
-        for range in chunks(envelopes.iter().map(Bytes::len)) {
-            answers.extend(
-                self.submit_chunk(&tasks[range.clone()], &envelopes[range])
-                    .await?,
-            );
+        let mut next = self.next_batch(tasks)?;
+        while let Some(batch) = next {
+            let rest = &tasks[answers.len() + batch.items.len()..];
+            // While one call is under way the next is made.
+            let make = async {
+                yield_now().await;
+                self.next_batch(rest)
+            };
+            let (answer, following) = tokio::join!(self.submit_batch(&batch), make);
+            answers.extend(answer?);
+            next = following?;
         }
         Ok(answers)
     }
 
-    async fn submit_chunk(&self, tasks: &[Task], envelopes: &[Bytes]) -> Result<Vec<Submitted>> {
-        let given = tasks.iter().any(|task| task.given_id);
+    /// The first tasks, as many as one call takes: at most 500 and 1 MiB, but at least one where there is one.
+    fn next_batch(&self, tasks: &[Task]) -> Result<Option<Batch>> {
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        for task in tasks.iter().take(CHUNK) {
+            let item = Item::new(task)?;
+            bytes += item.len();
+            if bytes > CHUNK_BYTES && !items.is_empty() {
+                break;
+            }
+            items.push(item);
+        }
+        Ok((!items.is_empty()).then(|| self.batch(items)))
+    }
+
+    /// Makes the call that submits these tasks, all or none.
+    pub(super) fn batch(&self, items: Vec<Item>) -> Batch {
+        let given = items.iter().any(|item| item.given_id);
         let mut call = self
             .call("submit")
-            .arg(tasks.len())
+            .arg(items.len())
             .arg(if given { "1" } else { "0" });
-        for (task, envelope) in tasks.iter().zip(envelopes) {
-            call = call
-                .arg(task.id.as_bytes().as_slice())
-                .arg(envelope.as_ref());
+        for item in &items {
+            call.push(item.id.as_bytes());
+            call.push(&item.envelope);
         }
-        if tasks.iter().any(|task| task.due != Due::Now) {
-            for task in tasks {
-                call = match task.due {
+        if items.iter().any(|item| item.due != Due::Now) {
+            for item in &items {
+                call = match item.due {
                     Due::Now => call.arg(""),
                     Due::After(delay) => call.arg(format!("+{}", delay.as_millis())),
                     Due::At(ms) => call.arg(ms),
                 };
             }
         }
-        let bytes: usize = envelopes.iter().map(Bytes::len).sum();
+        Batch { items, call }
+    }
+
+    /// Submits the tasks of one call.
+    pub(super) async fn submit_batch(&self, batch: &Batch) -> Result<Vec<Submitted>> {
+        let Batch { items, call } = batch;
+        let bytes: usize = items.iter().map(Item::len).sum();
         let link = if bytes > 65_536 {
             self.broker.bulk()
         } else {
             self.broker.control()
         };
-        let mut answer = reply::tagged(link.call(&call, PATIENCE).await?, "submit")?;
+        let mut answer = reply::tagged(link.call(call, PATIENCE).await?, "submit")?;
         match answer.tag.as_str() {
             "ok" => answer.text()?.bytes().map(submitted).collect(),
             "conflict" => {
                 let index = answer.number()? as usize;
                 Err(index
                     .checked_sub(1)
-                    .and_then(|i| tasks.get(i))
-                    .map_or_else(|| odd("submit"), |task| Error::Conflict { id: task.id }))
+                    .and_then(|i| items.get(i))
+                    .map_or_else(|| odd("submit"), |item| Error::Conflict { id: item.id }))
             }
             "full" => Err(Error::Full {
                 queue: self.name.clone(),
