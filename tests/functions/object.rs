@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pmq_tests::RedisServer;
-use redis::{Connection, FromRedisValue};
+use redis::{Connection, FromRedisValue, Value};
 
 use crate::call::{Call, texts};
 use crate::shard::{Shard, padded};
 
-const LOCK: [&str; 4] = ["meta", "members", "log", "waiters"];
+pub(crate) const LOCK: [&str; 4] = ["meta", "members", "log", "waiters"];
 const QUEUE: [&str; 10] = [
     "meta", "members", "log", "items", "getters", "putters", "granted", "rooms", "joiners", "got",
 ];
@@ -18,13 +18,13 @@ const DAY: Duration = Duration::from_secs(86_400);
 const FRAME: &[u8] = b"\x01\x00\x01\x00\x00\x00x";
 
 /// One object, which no other test uses.
-struct Object {
+pub(crate) struct Object {
     keys: Vec<String>,
     connection: RefCell<Connection>,
 }
 
 impl Object {
-    fn new(name: &str, parts: &[&str]) -> Self {
+    pub(crate) fn new(name: &str, parts: &[&str]) -> Self {
         drop(Shard::new()); // the library is loaded
         let parts = parts.iter().chain(&["absent"]);
         Self {
@@ -39,15 +39,16 @@ impl Object {
         Self::new(name, &QUEUE)
     }
 
-    fn call(&self, call: &Call) -> Vec<String> {
-        texts(
-            &call
-                .send(&mut self.connection.borrow_mut(), &self.keys)
-                .unwrap(),
-        )
+    pub(crate) fn answer(&self, call: &Call) -> Value {
+        let mut connection = self.connection.borrow_mut();
+        call.send(&mut connection, &self.keys).unwrap()
     }
 
-    fn redis<T: FromRedisValue>(&self, command: &str, part: &str, rest: &[&str]) -> T {
+    pub(crate) fn call(&self, call: &Call) -> Vec<String> {
+        texts(&self.answer(call))
+    }
+
+    pub(crate) fn redis<T: FromRedisValue>(&self, command: &str, part: &str, rest: &[&str]) -> T {
         let key = self.keys.iter().find(|key| key.ends_with(part)).unwrap();
         let mut command = redis::cmd(command);
         command.arg(key).arg(rest);

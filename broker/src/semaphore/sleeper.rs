@@ -36,7 +36,7 @@ pub(crate) struct Sleeper<'a> {
     before: &'a Permit,
     member: Member,
     sent: Instant,
-    /// Its call may be under way.
+    /// Its call may be under way, or have failed: it can't tell how long its lease is.
     asking: bool,
     /// It may have a row in Redis.
     stands: bool,
@@ -108,7 +108,9 @@ impl<'a> Sleeper<'a> {
     }
 
     async fn leave(&mut self) -> Result<Asked> {
+        let sent = Instant::now();
         let answer = self.object().send(&self.leaving("0")).await?;
+        self.sent = sent;
         self.read(answer)
     }
 
@@ -141,7 +143,8 @@ impl<'a> Sleeper<'a> {
     async fn hear(&mut self, mail: &mut Mail, deadline: Instant) -> Option<Permit> {
         let until = (self.sent + ASK_AGAIN).min(deadline);
         let row = Row::parse(&mail.next(until).await?)?;
-        (self.sent.elapsed() < OLD).then(|| self.take(row))
+        let news = !self.asking && self.sent.elapsed() < OLD;
+        news.then(|| self.take(row))
     }
 
     fn take(&mut self, row: Row) -> Permit {
