@@ -63,7 +63,7 @@ end)
 -- ARGV[1]   time to live of an anonymous object (ms), or ""
 -- ARGV[2]   member that sleeps (16 bytes)
 -- ARGV[3]   condition
--- ARGV[4]   "1" to give that up as well, and to pass the notification on; else "0"
+-- ARGV[4]   "1" to give that up as well, and to pass the notification on; else "0", which renews it
 -- Returns   {"ok", fence, "1" if a dead holder had it} or {"wait"} where it was notified, or {"gone"}
 
 register("cond_leave", { "allow-oom" }, function(keys, args)
@@ -82,6 +82,7 @@ register("cond_leave", { "allow-oom" }, function(keys, args)
   elseif not s.mine and not in_line then
     return { "gone" }
   elseif args[4] == "0" then
+    redis.call("ZADD", keys[MEMBERS], whole((clock()) + WAITING_LEASE), who)
     return s.mine and parse_grant(s.mine) or { "wait" }
   end
   local ms, us = clock()

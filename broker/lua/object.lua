@@ -53,6 +53,18 @@ local function next_member_end(keys)
   return row[2] and tonumber(row[2])
 end
 
+-- Writes the lone holder of a semaphore (see there) down as any other, and answers who it is, nil where there is none.
+-- It changes how the state is written, not what it says, so checks may follow.
+local function unfold(keys, lone, fence)
+  local member = lone ~= "" and string.sub(lone, 1, 16) or nil
+  if member then
+    redis.call("ZADD", keys[MEMBERS], string.sub(lone, 17), member)
+    redis.call("HSET", keys[META], "held", "1", member, fence)
+  end
+  redis.call("HDEL", keys[META], "lone")
+  return member
+end
+
 -- A place at the end of a line of waiters.
 local function next_ticket(line, us)
   local last = redis.call("ZRANGE", line, "-1", "-1", "WITHSCORES")

@@ -3,14 +3,15 @@
 -- its fence, and "!" where it got what a dead one held. Who waits is in the line `waiters`, and is granted a permit in
 -- the step that frees one. Permits are free only while nobody waits, and `line` says whether somebody may, so an
 -- uncontended call looks at nothing else.
+--
+-- While all are free and nothing but the fence has to be remembered, `lone` is "". Who takes one then is a lone holder:
+-- `lone` is its member and the end of its lease, and stands for its row in `members`, its field and `held`; its fence is
+-- the last. It comes and goes by that field alone. Any other call first has it written down as other holders are (see
+-- unfold in object), and `lone` is gone until a release leaves all free.
 
 local DAY = 86400 -- s: the first grant of each prolongs it (IDLE_TTL), so that it lives while in use, but few pay for that
 local GRANT_LEASE = 3000 -- ms: who waits and is granted says soon that it knows, or another gets it
 local POST_LEASE = 30000 -- ms: a post is known by its caller for longer than anybody sends it again
-
-local function read_fields(keys, who)
-  return settings(keys, "n", "extra", "held", "fence", "abandoned", "line", "conditions", who)
-end
 
 local function parse_fields(keys, m)
   return {
@@ -23,21 +24,24 @@ local function parse_fields(keys, m)
     abandoned = m[6],
     line = m[7],
     conditions = m[8],
-    mine = m[9],
+    lone = m[9],
+    mine = m[10],
   }
 end
 
-local function read_semaphore(keys, who)
-  local m, problem = read_fields(keys, who)
+-- How it stands, with what `who` holds. Only where nothing may be written a lone holder `stays`.
+local function read_semaphore(keys, who, stays)
+  local m, problem = settings(keys, "n", "extra", "held", "fence", "abandoned", "line", "conditions", "lone", who)
   if not m then
     return nil, problem
   end
-  return parse_fields(keys, m)
-end
-
--- Whether nobody holds or waits, and nothing but its fence has to be remembered.
-local function is_plain(m, held)
-  return m[1] and m[4] == held and not (m[3] or m[6] or m[7] or m[8])
+  local s = parse_fields(keys, m)
+  local member = s.lone and not stays and unfold(keys, s.lone, m[5])
+  if member then
+    s.held = 1
+    s.mine = member == who and m[5]
+  end
+  return s
 end
 
 -- Whether these times (s) are of two days. The time since the last grant would not do: one in use all the time would never
@@ -46,15 +50,16 @@ local function on_other_days(now, before)
   return math.floor(now / DAY) ~= math.floor(before / DAY)
 end
 
--- The whole of taking one that is free, in the usual case: it formats no number, as that costs as much as a command.
-local function grant_plain(keys, args, m)
+-- The whole of taking one where all are free: the caller is a lone holder. It formats no number, as that costs as much as
+-- a command.
+local function grant_alone(keys, args, last)
   local time = redis.call("TIME")
   local fence = time[1] .. string.sub("00000" .. time[2], -6)
-  if #m[5] ~= #fence or m[5] >= fence or on_other_days(time[1], string.sub(m[5], 1, -7)) then
+  if #last ~= #fence or last >= fence or on_other_days(time[1], string.sub(last, 1, -7)) then
     return nil
   end
-  redis.call("ZADD", keys[MEMBERS], (string.sub(fence, 1, -4) + args[3]) .. "", args[2])
-  redis.call("HSET", keys[META], "held", "1", "fence", fence, args[2], fence)
+  local deadline = string.sub(fence, 1, -4) + args[3]
+  redis.call("HSET", keys[META], "fence", fence, "lone", args[2] .. deadline)
   keep_alive(keys, args[1])
   return { "ok", fence, "0" }
 end
@@ -199,15 +204,15 @@ end
 
 register("sem_acquire", {}, function(keys, args)
   local who, n = args[2], tonumber(args[4])
-  local m, problem = read_fields(keys, who)
+  local m, problem = settings(keys, "n", "lone", "fence")
   if not m then
     return problem
   end
-  local granted = m[2] == args[4] and is_plain(m, "0") and grant_plain(keys, args, m)
+  local granted = m[3] == "" and m[2] == args[4] and grant_alone(keys, args, m[4])
   if granted then
     return granted
   end
-  local s = parse_fields(keys, m)
+  local s = read_semaphore(keys, who)
   local ms, us = clock()
   local deadline = whole(ms + tonumber(args[3]))
   if s.mine then
@@ -244,7 +249,7 @@ register("sem_acquire", {}, function(keys, args)
     redis.call("HSET", keys[META], "layout", LAYOUT, "n", whole(n), "line", "1")
   end
   if s.held == 0 then -- nobody else prolongs it
-    redis.call("PERSIST", keys[META])
+    settle(s)
   end
   keep_alive(keys, args[1])
   local ends = waits(s) == who and next_member_end(keys)
@@ -263,17 +268,15 @@ end)
 
 register("sem_release", { "allow-oom" }, function(keys, args)
   local who, how = args[2], args[3]
-  local m, problem = read_fields(keys, who)
+  local m, problem = settings(keys, "lone")
   if not m then
     return problem
-  elseif m[9] and how == "back" and is_plain(m, "1") then -- the usual case, short
-    redis.call("ZREM", keys[MEMBERS], who)
-    redis.call("HDEL", keys[META], who)
-    redis.call("HSET", keys[META], "held", "0")
+  elseif how == "back" and m[2] and string.sub(m[2], 1, 16) == who then -- the usual case, short
+    redis.call("HSET", keys[META], "lone", "")
     keep_alive(keys, args[1])
     return { "ok" }
   end
-  local s = parse_fields(keys, m)
+  local s = read_semaphore(keys, who)
   if s.line or not s.mine then
     redis.call("ZCARD", keys[WAITERS]) -- wrong types fail here or with the first write
   end
@@ -297,6 +300,8 @@ register("sem_release", { "allow-oom" }, function(keys, args)
   end
   if s.line then
     hand_over(s, clock())
+  elseif s.n > 0 and s.held == 0 and s.extra == 0 and not s.abandoned then
+    redis.call("HSET", keys[META], "lone", "")
   end
   keep_alive(keys, args[1])
   return { "ok" }
@@ -384,12 +389,16 @@ end)
 -- Returns   {n or "", permits that are free or "", held, waiting}
 
 register("sem_look", { "no-writes" }, function(keys)
-  local s, problem = read_semaphore(keys, "n")
+  local s, problem = read_semaphore(keys, "n", true)
   if not s then
     return problem
   end
-  for _, member in ipairs(ended_members(keys, (clock()))) do
+  local ms = clock()
+  for _, member in ipairs(ended_members(keys, ms)) do
     s.held = s.held - redis.call("HEXISTS", keys[META], member)
+  end
+  if s.lone and s.lone ~= "" and tonumber(string.sub(s.lone, 17)) > ms then
+    s.held = 1
   end
   local free = s.n and whole(free_permits(s)) or ""
   return { s.n and whole(s.n) or "", free, whole(s.held), whole(redis.call("ZCARD", keys[WAITERS])) }

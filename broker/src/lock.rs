@@ -15,6 +15,11 @@ use crate::semaphore::{Permit, Semaphore};
 /// A holder that crashes frees it after its lease, and the next one is told ([`Permit::was_abandoned`]). It excludes as
 /// long as holders act only while [`Permit::is_lost`] is false and Redis does not fail over to a replica that lacks the
 /// grant; what must be safe beyond that compares [`Permit::fence`].
+///
+/// The holder's clock stands still while its machine is suspended, so a holder that wakes may take an ended lease for a
+/// good one until its next renewal, within a fifth of the lease. Redis ends leases by its machine's clock: a step forward
+/// by more than [`Permit::margin`] may give the lock to another before its holder knows, and a step back keeps a crashed
+/// holder's lock taken for longer.
 #[derive(Clone)]
 pub struct Lock(Semaphore);
 

@@ -8,6 +8,22 @@ use redis::{Connection, FromRedisValue, cmd};
 
 use crate::fleet::SOON;
 
+/// Ends the leases of the members whose names begin so: of the lone holder, and of those with a row.
+const END_LEASES: &str = r#"
+local function begins(member)
+  return string.sub(member, 1, #ARGV[1]) == ARGV[1]
+end
+local lone = redis.call("HGET", KEYS[1], "lone")
+if lone and lone ~= "" and begins(lone) then
+  redis.call("HSET", KEYS[1], "lone", string.sub(lone, 1, 16) .. "1")
+end
+for _, member in ipairs(redis.call("ZRANGE", KEYS[2], 0, -1)) do
+  if begins(member) then
+    redis.call("ZADD", KEYS[2], 1, member)
+  end
+end
+"#;
+
 /// The keys of one object.
 pub(crate) struct Keys {
     connection: Mutex<Connection>,
@@ -48,9 +64,24 @@ impl Keys {
         .await;
     }
 
+    /// Ends the leases of the members whose names begin so, all at once.
+    pub(crate) fn end_leases(&self, prefix: &[u8]) {
+        let keys = [self.key("meta"), self.key("members")];
+        let mut command = cmd("EVAL");
+        command.arg(END_LEASES).arg(2).arg(&keys).arg(prefix);
+        command.exec(&mut self.connection.lock().unwrap()).unwrap();
+    }
+
     /// Ends the lease of a member now.
     pub(crate) fn end_lease(&self, member: &[u8]) {
-        let _: i64 = self.ask("ZADD", "members", &[b"XX", b"1", member]);
+        self.end_leases(member);
+    }
+
+    /// The member of the one that holds a lock or semaphore that nobody else uses.
+    pub(crate) fn lone_holder(&self) -> Vec<u8> {
+        let mut lone: Vec<u8> = self.ask("HGET", "meta", &[b"lone"]);
+        lone.truncate(16);
+        lone
     }
 
     /// Whether the part is there for good, and not for a time.

@@ -24,6 +24,7 @@ mod headers;
 mod heartbeat;
 mod inspect;
 mod log;
+mod lone;
 mod object;
 mod queue;
 mod reclaim;

@@ -9,7 +9,7 @@ use redis::{Connection, FromRedisValue, Value};
 use crate::call::{Call, bytes, items, texts};
 use crate::shard::{Shard, padded};
 
-const LOCK: [&str; 4] = ["meta", "members", "log", "waiters"];
+pub(crate) const LOCK: [&str; 4] = ["meta", "members", "log", "waiters"];
 const QUEUE: [&str; 10] = [
     "meta", "members", "log", "items", "getters", "putters", "granted", "rooms", "joiners", "got",
 ];
@@ -27,13 +27,13 @@ const DAY: Duration = Duration::from_secs(86_400);
 const FRAME: &[u8] = b"\x01\x00\x01\x00\x00\x00x";
 
 /// One object, which no other test uses.
-struct Object {
+pub(crate) struct Object {
     keys: Vec<String>,
     connection: RefCell<Connection>,
 }
 
 impl Object {
-    fn new(name: &str, parts: &[&str]) -> Self {
+    pub(crate) fn new(name: &str, parts: &[&str]) -> Self {
         drop(Shard::new()); // the library is loaded
         let parts = parts.iter().chain(&["absent"]);
         Self {
@@ -48,16 +48,16 @@ impl Object {
         Self::new(name, &QUEUE)
     }
 
-    fn call(&self, call: &Call) -> Vec<String> {
-        texts(&self.send(call))
-    }
-
-    fn send(&self, call: &Call) -> Value {
+    pub(crate) fn answer(&self, call: &Call) -> Value {
         let mut connection = self.connection.borrow_mut();
         call.send(&mut connection, &self.keys).unwrap()
     }
 
-    fn redis<T: FromRedisValue>(&self, command: &str, part: &str, rest: &[&str]) -> T {
+    pub(crate) fn call(&self, call: &Call) -> Vec<String> {
+        texts(&self.answer(call))
+    }
+
+    pub(crate) fn redis<T: FromRedisValue>(&self, command: &str, part: &str, rest: &[&str]) -> T {
         let key = self.keys.iter().find(|key| key.ends_with(part)).unwrap();
         let mut command = redis::cmd(command);
         command.arg(key).arg(rest);
@@ -269,7 +269,7 @@ fn one_put_serves_five_hundred_getters_in_their_order_within_its_time() {
     queue.call(&put.arg(frame(500, 2000)));
     let took = start.elapsed();
     for n in 0..500 {
-        let got = bytes(&items(&queue.send(&unbounded_get(&member(n))))[1]);
+        let got = bytes(&items(&queue.answer(&unbounded_get(&member(n))))[1]);
         assert_eq!((got.len(), &got[..2]), (2006, &[1, 0][..]));
         assert_eq!(got[6..8], n.to_le_bytes());
     }

@@ -36,7 +36,7 @@ pub(crate) struct Sleeper<'a> {
     before: &'a Permit,
     member: Member,
     sent: Instant,
-    /// Its call may be under way.
+    /// Its call may be under way, or have failed: it can't tell how long its lease is.
     asking: bool,
     /// It may have a row in Redis.
     stands: bool,
@@ -112,7 +112,9 @@ impl<'a> Sleeper<'a> {
     }
 
     async fn leave(&mut self) -> Result<Asked> {
+        let sent = Instant::now();
         let answer = self.object().send(&self.leaving("0")).await?;
+        self.sent = sent;
         self.read(answer)
     }
 
@@ -145,7 +147,7 @@ impl<'a> Sleeper<'a> {
     async fn hear(&mut self, mail: &mut Mail, deadline: Instant) -> Result<Option<Permit>> {
         let until = (self.sent + ASK_AGAIN).min(deadline);
         let row = mail.next(until).await.and_then(|word| Row::parse(&word));
-        let news = row.filter(|_| self.sent.elapsed() < OLD);
+        let news = row.filter(|_| !self.asking && self.sent.elapsed() < OLD);
         news.map(|row| self.take(row)).transpose()
     }
 

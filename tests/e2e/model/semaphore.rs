@@ -9,6 +9,7 @@ use proptest::test_runner::{Config as Cases, TestRunner};
 use tokio::task::JoinHandle;
 
 use crate::fleet::{SOON, name};
+use crate::keys::Keys;
 
 const CLIENTS: usize = 3;
 
@@ -170,9 +171,9 @@ impl Client {
         let proxy = Proxy::to(server);
         let broker = Broker::connect(&Config::url(proxy.url())).await.unwrap();
         let probe = broker.lock(&name(&format!("probe.{}", fastrand::u64(..))));
+        probe.acquire().await.unwrap().release().await.unwrap();
         let held = probe.acquire().await.unwrap();
-        let key = format!("pmq:lock:{{{}}}:members", probe.name());
-        let prefix = members(&key)[0][..10].to_vec();
+        let prefix = Keys::new(server, "lock", probe.name()).lone_holder()[..10].to_vec();
         held.release().await.unwrap();
         let semaphore = if bounded {
             broker.bounded_semaphore(&name(scene), permits)
@@ -185,15 +186,6 @@ impl Client {
             prefix,
         }
     }
-}
-
-fn members(key: &str) -> Vec<Vec<u8>> {
-    let mut connection = RedisServer::shared().connection();
-    let range = redis::cmd("ZRANGE")
-        .arg(key)
-        .arg(&["0", "-1"])
-        .query(&mut connection);
-    range.unwrap()
 }
 
 /// The real thing beside the reference.
@@ -415,20 +407,8 @@ impl Scene {
 
     /// At once, or who waits might find half of them ended.
     fn end_leases(&self, client: usize) {
-        let key = format!("pmq:semaphore:{{{}}}:members", self.name);
-        let mut command = redis::cmd("ZADD");
-        command.arg(&key).arg("XX");
-        let prefix = &self.clients[client].prefix;
-        let of = members(&key)
-            .into_iter()
-            .filter(|member| member.starts_with(prefix));
-        let ended: Vec<_> = of.map(|member| ("1", member)).collect();
-        if !ended.is_empty() {
-            command
-                .arg(ended)
-                .exec(&mut RedisServer::shared().connection())
-                .unwrap();
-        }
+        let keys = Keys::new(RedisServer::shared(), "semaphore", &name(&self.name));
+        keys.end_leases(&self.clients[client].prefix);
     }
 
     fn take(&mut self, number: usize) -> Permit {
