@@ -17,11 +17,12 @@ pub(crate) fn start(verbose: u8, colors: Colors) {
     };
     let asked: Option<Targets> = std::env::var("PMQ_LOG")
         .ok()
+        .filter(|text| !text.is_empty())
         .and_then(|text| text.parse().ok());
-    let ours = ["pmq", "pmq_broker", "pmq_worker", "pmq_cli"];
     let filter = match asked {
         Some(filter) if verbose == 0 => filter,
-        _ => ours.iter().map(|target| (*target, level)).collect(),
+        // A target stands for all that begin with it.
+        _ => Targets::new().with_target("pmq", level),
     };
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)

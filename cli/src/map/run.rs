@@ -271,7 +271,10 @@ mod tests {
             slots,
             owns_queue: true,
         };
-        assert_eq!([0, 1, 5, 6, 10].map(|n| limits(2).room(n)), [10, 9, 5, 0, 0]);
+        assert_eq!(
+            [0, 1, 5, 6, 10].map(|n| limits(2).room(n)),
+            [10, 9, 5, 0, 0]
+        );
         assert_eq!([0, 9, 10].map(|n| limits(10).room(n)), [10, 1, 0]);
     }
 

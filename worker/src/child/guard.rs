@@ -274,7 +274,8 @@ mod tests {
     async fn a_dead_guard_is_replaced_and_knows_the_groups_that_run() {
         let guard = guard();
         let [mut ended, mut running] = [unmarked(), unmarked()];
-        let [first, second] = [&ended, &running].map(|child| guard.register(Pid::from_child(child)));
+        let [first, second] =
+            [&ended, &running].map(|child| guard.register(Pid::from_child(child)));
         guard.forget(first);
         let reused = guard.register(Pid::from_child(&running));
         assert_eq!(reused.0, first.0, "the file does not grow");
