@@ -52,7 +52,10 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     log::start(cli.globals.verbose, cli.globals.color);
     let context = Context::new(&cli.globals)?;
-    let runtime = tokio::runtime::Runtime::new().context("could not start the runtime")?;
+    let runtime = cli
+        .command
+        .runtime()
+        .context("could not start the runtime")?;
     runtime.block_on(cli.command.run(&context))
 }
 

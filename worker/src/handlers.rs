@@ -87,6 +87,13 @@ impl Handlers {
         self.0.insert(name.to_owned(), handler);
     }
 
+    /// Whether some task runs a function of this program, which may block its thread.
+    pub(crate) fn has_function(&self) -> bool {
+        self.0
+            .values()
+            .any(|handler| matches!(handler, Handler::Function(_)))
+    }
+
     pub(crate) fn has_template(&self) -> bool {
         self.0
             .values()

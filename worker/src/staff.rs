@@ -130,6 +130,8 @@ impl Staff {
             worker: options.name.as_str().into(),
         };
         let commands = options.commands.clone();
+        // What only starts commands and talks to runners does that beside the roles: each switch of threads costs it more.
+        let blocks = handlers.has_function();
         let executor = Executor::new(Shared {
             host,
             handlers,
@@ -137,7 +139,7 @@ impl Staff {
             guard,
             broker: broker.apart(),
             desk: socket.as_ref().map(Socket::desk),
-            runtime,
+            runtime: if blocks { runtime } else { Handle::current() },
             roles: Handle::current(),
             finishers,
             standing_back: (!options.burst).then(StandingBack::default),

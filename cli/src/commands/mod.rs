@@ -25,6 +25,7 @@ mod wait;
 mod worker;
 
 use clap::Subcommand;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -88,6 +89,16 @@ pub enum Command {
 }
 
 impl Command {
+    /// The runtime that it needs: a worker starts commands on all CPUs, whereas the others wait for the broker, and
+    /// start sooner without threads.
+    pub fn runtime(&self) -> std::io::Result<Runtime> {
+        let mut builder = match self {
+            Self::Worker(_) => Builder::new_multi_thread(),
+            _ => Builder::new_current_thread(),
+        };
+        builder.enable_all().build()
+    }
+
     /// Runs it.
     pub async fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self {

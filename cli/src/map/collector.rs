@@ -13,6 +13,8 @@ const BATCH: usize = 500;
 const WAIT: Duration = Duration::from_secs(30);
 /// How long it waits before it asks again a broker that is away.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long it lets completions gather where no slot waits for them: not long enough for people to notice.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Gets completions in the background, one batch ahead of who handles them.
 #[derive(Debug)]
@@ -23,12 +25,13 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts to get.
+    /// Starts to get; `at_once` is for a run whose next jobs wait for these ends.
     #[must_use]
-    pub fn start(consumer: Consumer) -> Self {
+    pub fn start(consumer: Consumer, at_once: bool) -> Self {
         let (sender, batches) = mpsc::channel(1);
         let stop = CancellationToken::new();
-        let done = tokio::spawn(collect(consumer, sender, stop.clone()));
+        let gather = if at_once { Duration::ZERO } else { GATHER };
+        let done = tokio::spawn(collect(consumer, sender, (gather, stop.clone())));
         Self {
             batches,
             stop,
@@ -56,7 +59,7 @@ impl Collector {
 async fn collect(
     mut consumer: Consumer,
     batches: mpsc::Sender<Result<Vec<Completion>>>,
-    stop: CancellationToken,
+    (gather, stop): (Duration, CancellationToken),
 ) {
     let get = async {
         loop {
@@ -67,6 +70,9 @@ async fn collect(
                     let failed = batch.is_err();
                     if batches.send(batch).await.is_err() || failed {
                         return;
+                    }
+                    if !gather.is_zero() {
+                        tokio::time::sleep(gather).await;
                     }
                 }
             }

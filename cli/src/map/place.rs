@@ -15,10 +15,13 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::{fleet, output};
 
-/// So many jobs are under way at least: on a fleet there may be more workers soon.
+/// So many jobs are under way at least on a fleet: there may be more workers soon.
 const LEAST: usize = 64;
-/// So many times the jobs that can run are under way.
+/// So many times the jobs that can run are under way on a fleet.
 const AHEAD: usize = 2;
+/// As much for this run's own workers, whose queue is shared with nobody: enough for short jobs until the next submit.
+const LOCAL_LEAST: usize = 256;
+const LOCAL_AHEAD: usize = 16;
 /// How long the ends of jobs are remembered in a queue of one's own: longer than a submit is tried again.
 const RETENTION: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -109,7 +112,7 @@ impl PlaceFlags {
             completions: name,
             cwd,
             slots,
-            window: (slots * AHEAD).max(LEAST),
+            window: (slots * LOCAL_AHEAD).max(LOCAL_LEAST),
             workers: Some(crew.start()?),
         })
     }

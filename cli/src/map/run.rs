@@ -39,6 +39,8 @@ pub struct Run {
 pub struct Limits {
     /// How many jobs may be under way.
     pub window: usize,
+    /// How many of them can run at once; the others are ready for when these end.
+    pub slots: usize,
     /// Whether the queue is this run's alone, so that all that waits in it may be cancelled.
     pub owns_queue: bool,
 }
@@ -81,6 +83,16 @@ impl Phase {
     /// Whether jobs are cancelled by this run, so that their ends are no failures.
     fn withdraws(self) -> bool {
         matches!(self, Self::Draining | Self::Halting | Self::Interrupted)
+    }
+}
+
+impl Limits {
+    /// How many jobs to start when so many are under way: none until half of those ahead are gone, so that one call
+    /// submits many.
+    fn room(self, under_way: usize) -> usize {
+        let room = self.window.saturating_sub(under_way);
+        let ahead = self.window.saturating_sub(self.slots);
+        if room > ahead / 2 { room } else { 0 }
     }
 }
 
@@ -135,10 +147,7 @@ impl Run {
         if self.progress.phase != Phase::Feeding || !self.reporter.has_room() {
             return 0;
         }
-        self.limits
-            .window
-            .saturating_sub(self.progress.flight.len())
-            .min(CHUNK)
+        self.limits.room(self.progress.flight.len()).min(CHUNK)
     }
 
     /// Starts the jobs before the first error.
@@ -254,6 +263,20 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jobs_ahead_are_started_many_at_once_and_those_that_could_run_one_by_one() {
+        let limits = |slots| Limits {
+            window: 10,
+            slots,
+            owns_queue: true,
+        };
+        assert_eq!(
+            [0, 1, 5, 6, 10].map(|n| limits(2).room(n)),
+            [10, 9, 5, 0, 0]
+        );
+        assert_eq!([0, 9, 10].map(|n| limits(10).room(n)), [10, 1, 0]);
+    }
 
     #[test]
     fn the_summary_counts_what_it_can() {

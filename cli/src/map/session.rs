@@ -62,19 +62,20 @@ impl Session {
     pub async fn run(mut self, todo: Todo, signals: StopSignals) -> anyhow::Result<Exit> {
         let queue = &self.place.queue;
         let (submitter, news) = Submitter::start(queue.clone());
-        let mut events = Events {
-            feed: todo.feed,
-            collector: Collector::start(queue.completions(&self.place.completions)),
-            news,
-            lease: Lease::watch(queue.clone(), self.owner()),
-            workers: self.place.workers.take(),
-            signals,
-        };
         // Who may have to stop early starts no job that could not run at once.
         let window = if todo.halt.is_never() {
             self.place.window
         } else {
             self.place.slots
+        };
+        let at_once = window <= self.place.slots;
+        let mut events = Events {
+            feed: todo.feed,
+            collector: Collector::start(queue.completions(&self.place.completions), at_once),
+            news,
+            lease: Lease::watch(queue.clone(), self.owner()),
+            workers: self.place.workers.take(),
+            signals,
         };
         let mut run = Run {
             recipe: todo.recipe,
@@ -83,6 +84,7 @@ impl Session {
             halt: todo.halt,
             limits: Limits {
                 window,
+                slots: self.place.slots,
                 owns_queue: events.workers.is_some(),
             },
             progress: Progress::default(),

@@ -3,6 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Guard;
+use super::guard::Record;
 
 /// The process group of one child, known to the guard. Dropping it kills what is left of the group,
 /// so that nothing a task started outlives it, not even when its future is dropped in the middle.
@@ -10,15 +11,16 @@ use super::Guard;
 pub(crate) struct Group {
     leader: Pid,
     guard: Guard,
+    record: Record,
 }
 
 impl Group {
     /// Registers the group that `leader` leads.
     pub(super) fn new(leader: Pid, guard: &Guard) -> Self {
-        guard.register(leader);
         Self {
             leader,
             guard: guard.clone(),
+            record: guard.register(leader),
         }
     }
 
@@ -33,6 +35,6 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
-        self.guard.forget(self.leader);
+        self.guard.forget(self.record);
     }
 }

@@ -4,21 +4,28 @@
 //! not processes. So a shell waits for the end of a pipe that only the worker holds. The write end is
 //! closed in every child at its `exec`, so the pipe ends only after a child that was just being
 //! started carries the mark in its environment.
+//!
+//! Which groups run stands in a file that the shell reads only then: to start a command wakes nobody.
 
-use std::collections::BTreeSet;
 use std::env;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::Pid;
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::sync::Notify;
 
 use super::CommandError;
 
 /// The variable that marks the processes of a worker; its value is the worker's incarnation.
 pub const MARK: &str = "PMQ_WORKER";
+
+/// The bytes of a record: a process id of at most ten digits, and a newline.
+const RECORD: usize = 12;
 
 /// Between two tries to start a guard anew.
 const RETRY: Duration = Duration::from_millis(200);
@@ -31,36 +38,39 @@ pub struct Guard(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     worker: String,
-    state: Mutex<State>,
-    /// Told when the guard does not take its lines any more.
-    lost: Arc<Notify>,
+    /// The groups that run, each in a record; memory that ends with its last reader.
+    file: File,
+    free: Mutex<Free>,
+    /// Its end is the worker's end.
+    pipe: Mutex<ChildStdin>,
 }
 
-#[derive(Debug)]
-struct State {
-    groups: BTreeSet<i32>,
-    pipe: ChildStdin,
-    /// Whether the guard at the pipe's other end does not take its lines any more.
-    lost: bool,
+/// The records of the file that name no group.
+#[derive(Debug, Default)]
+struct Free {
+    numbers: Vec<u64>,
+    /// How many records the file has.
+    records: u64,
 }
+
+/// Where a group stands in the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record(u64);
 
 impl Guard {
     /// Starts the guard of the worker with this incarnation. Needs a tokio runtime.
     pub fn start(worker: impl Into<String>) -> Result<Self, CommandError> {
         let worker = worker.into();
-        let (child, pipe) = spawn(&worker)?;
-        let lost = Arc::new(Notify::new());
-        let state = Mutex::new(State {
-            groups: BTreeSet::new(),
-            pipe,
-            lost: false,
-        });
+        let file = memfd_create("pmq-groups", MemfdFlags::CLOEXEC);
+        let file = File::from(file.map_err(|source| list_failed(source.into()))?);
+        let (child, pipe) = spawn(&worker, &file)?;
         let shared = Arc::new(Shared {
             worker,
-            state,
-            lost: lost.clone(),
+            file,
+            free: Mutex::default(),
+            pipe: Mutex::new(pipe),
         });
-        tokio::spawn(keep(child, Arc::downgrade(&shared), lost));
+        tokio::spawn(keep(child, Arc::downgrade(&shared)));
         Ok(Self(shared))
     }
 
@@ -70,74 +80,57 @@ impl Guard {
         &self.0.worker
     }
 
-    pub(super) fn register(&self, leader: Pid) {
-        let mut state = self.0.state();
-        state.groups.insert(leader.as_raw_pid());
-        self.0.tell(
-            &mut state,
-            &format!("+{leader}\n", leader = leader.as_raw_pid()),
-        );
+    pub(super) fn register(&self, leader: Pid) -> Record {
+        let record = {
+            let mut free = lock(&self.0.free);
+            free.numbers.pop().unwrap_or_else(|| {
+                free.records += 1;
+                free.records - 1
+            })
+        };
+        self.0.write(record, &leader.as_raw_pid().to_string());
+        Record(record)
     }
 
-    pub(super) fn forget(&self, leader: Pid) {
-        let mut state = self.0.state();
-        state.groups.remove(&leader.as_raw_pid());
-        self.0.tell(
-            &mut state,
-            &format!("-{leader}\n", leader = leader.as_raw_pid()),
-        );
+    pub(super) fn forget(&self, Record(record): Record) {
+        self.0.write(record, "");
+        lock(&self.0.free).numbers.push(record);
     }
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // No code between lock and unlock can panic half-way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes to the guard, never waiting: one that left thousands of lines unread is stopped or dead.
-    fn tell(&self, state: &mut State, lines: &str) {
-        let told = rustix::io::write(&state.pipe, lines.as_bytes());
-        if told != Ok(lines.len()) {
-            state.lost = true;
-            self.lost.notify_one();
+    /// Writes one record. Without memory for it, what the group leads is still found by its mark.
+    fn write(&self, record: u64, group: &str) {
+        let line = format!("{group:<width$}\n", width = RECORD - 1);
+        if let Err(error) = self
+            .file
+            .write_all_at(line.as_bytes(), record * RECORD as u64)
+        {
+            tracing::warn!(%error, "could not tell the guard of a process group");
         }
     }
 
-    /// Starts a guard anew, and tells it of the groups that are running.
+    /// Starts a guard anew; the file tells it of the groups that are running.
     fn restart(&self) -> Result<Child, CommandError> {
-        let mut state = self.state();
-        let (child, pipe) = spawn(&self.worker)?;
-        (state.pipe, state.lost) = (pipe, false);
-        let lines: Vec<String> = state
-            .groups
-            .iter()
-            .map(|group| {
-                format!(
-                    "+{group}
-"
-                )
-            })
-            .collect();
-        self.tell(&mut state, &lines.concat());
+        let (child, pipe) = spawn(&self.worker, &self.file)?;
+        *lock(&self.pipe) = pipe;
         Ok(child)
     }
 }
 
-/// Replaces the guard whenever it ends or is lost, for as long as the worker has a handle.
-async fn keep(mut child: Child, shared: Weak<Shared>, lost: Arc<Notify>) {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code between lock and unlock can panic half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn list_failed(source: io::Error) -> CommandError {
+    CommandError::doing("make the list of running process groups", source)
+}
+
+/// Replaces the guard whenever it ends, for as long as the worker has a handle.
+async fn keep(mut child: Child, shared: Weak<Shared>) {
     loop {
-        tokio::select! {
-            _ = child.wait() => {}
-            // It must die before its pipe is closed, or it would take that for the worker's end.
-            () = lost.notified() => {
-                // A notice may be older than this guard.
-                if shared.upgrade().is_some_and(|shared| !shared.state().lost) {
-                    continue;
-                }
-                drop(child.kill().await);
-            }
-        }
+        let _ = child.wait().await;
         child = loop {
             let Some(shared) = shared.upgrade() else {
                 return;
@@ -153,7 +146,8 @@ async fn keep(mut child: Child, shared: Weak<Shared>, lost: Arc<Notify>) {
     }
 }
 
-fn spawn(worker: &str) -> Result<(Child, ChildStdin), CommandError> {
+fn spawn(worker: &str, groups: &File) -> Result<(Child, ChildStdin), CommandError> {
+    let groups = groups.try_clone().map_err(list_failed)?;
     let mark = format!("{MARK}={worker}");
     let mut command = Command::new("/bin/sh");
     command
@@ -166,7 +160,7 @@ fn spawn(worker: &str) -> Result<(Child, ChildStdin), CommandError> {
         // A Ctrl-C or a hang-up in the terminal is for the worker's group.
         .process_group(0)
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(groups)
         .stderr(Stdio::null());
     let mut child = command
         .spawn()
@@ -278,41 +272,39 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_dead_guard_is_replaced_and_knows_the_groups_that_run() {
-        replace_guard(Signal::KILL);
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_stopped_guard_is_replaced_when_its_pipe_is_full() {
-        replace_guard(Signal::STOP);
-    }
-
-    /// Puts a guard out of action, and lets its successor kill a group that the mark does not show.
-    fn replace_guard(by: Signal) {
         let guard = guard();
-        let unmarked = Process::new("sleep").arg("600").process_group(0).spawn();
-        let mut unmarked = unmarked.unwrap();
-        let leader = Pid::from_child(&unmarked);
-        guard.register(leader);
+        let [mut ended, mut running] = [unmarked(), unmarked()];
+        let [first, second] =
+            [&ended, &running].map(|child| guard.register(Pid::from_child(child)));
+        guard.forget(first);
+        let reused = guard.register(Pid::from_child(&running));
+        assert_eq!(reused.0, first.0, "the file does not grow");
+        guard.forget(second);
 
-        let first = eventually("the guard", || guard_pid(&guard));
-        signal(first, by);
-        if by == Signal::STOP {
-            // Nobody reads the pipe, and 64 KiB of lines fill it.
-            (0..20_000).for_each(|_| guard.register(leader));
-        }
-        wait_until_dead(first);
+        let pid = eventually("the guard", || guard_pid(&guard));
+        signal(pid, Signal::KILL);
+        wait_until_dead(pid);
         eventually("the next guard", || guard_pid(&guard));
+        close_pipe(&guard);
 
-        let Guard(shared) = &guard;
-        close_pipe(shared);
-        wait_until_dead(leader.as_raw_pid());
-        let exit = child::Exit::from(unmarked.wait().unwrap());
+        wait_until_dead(Pid::from_child(&running).as_raw_pid());
+        let exit = child::Exit::from(running.wait().unwrap());
         assert_eq!(exit, child::Exit::Signal(Signal::KILL.as_raw()));
+        assert!(is_alive(Pid::from_child(&ended).as_raw_pid()));
+        ended.kill().unwrap();
+        ended.wait().unwrap();
+    }
+
+    /// A process group that the mark does not show.
+    fn unmarked() -> std::process::Child {
+        let sleep = Process::new("sleep").arg("600").process_group(0).spawn();
+        sleep.unwrap()
     }
 
     /// What the guard sees when the worker dies.
-    fn close_pipe(shared: &Shared) {
-        let (_other, pipe) = spawn("nobody").unwrap();
-        shared.state().pipe = pipe;
+    fn close_pipe(guard: &Guard) {
+        let Guard(shared) = guard;
+        let (_other, pipe) = spawn("nobody", &shared.file.try_clone().unwrap()).unwrap();
+        *lock(&shared.pipe) = pipe;
     }
 }

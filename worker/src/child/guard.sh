@@ -1,29 +1,18 @@
 # The guard of one worker. Its standard input is a pipe that the worker alone holds, so that its end
 # is the end of the worker, however that came. $1 is the mark of the worker's processes.
-# Reads   "+GROUP" when a process group starts, "-GROUP" when it has ended.
-# At the end of the input every group that is left is killed, then whatever carries the mark: what
+# Its standard output is a file in which the worker keeps the process groups that run, one a line.
+# At the end of the input every group of the file is killed, then whatever carries the mark: what
 # started too late to be registered, or left its group.
 
 trap '' HUP INT QUIT TERM
 # Files that this worker was started with, and left open, are not for the guard to hold.
 exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
 
-groups=' '
-while read -r line; do
-    group=${line#[+-]}
-    case $line in
-    +*) groups="$groups$group " ;;
-    -*)
-        case $groups in
-        *" $group "*) groups="${groups%%" $group "*} ${groups#*" $group "}" ;;
-        esac
-        ;;
-    esac
-done
+while read -r line; do :; done
 
-for group in $groups; do
-    kill -s KILL -- "-$group"
-done
+while read -r group; do
+    [ -z "$group" ] || kill -s KILL -- "-$group"
+done <&1
 
 # A marked process may fork while the list is read, so the list is read until it is empty.
 for round in 1 2 3 4 5 6 7 8 9 10; do
