@@ -17,6 +17,7 @@ mod anonymous;
 mod attempts;
 mod bad_input;
 mod barrier;
+mod bench;
 mod cancel;
 mod commands;
 mod condition;
