@@ -76,10 +76,11 @@ impl Bench {
         let mut signals = StopSignals::catch()?;
         let launch = |config: &_, role: &_| myself::on(config, &["bench", "--role", role]);
         let site = Site::open(context.config.clone(), Box::new(launch)).await?;
+        let options = self.options();
         // Dropped, it kills its processes, which then leave no more keys.
         let measured = tokio::select! {
-            report = site.measure(&self.options()) => Some(report),
-            _ = signals.next() => None,
+            report = site.measure(&options) => Some(report),
+            () = signals.next() => None,
         };
         site.leave().await?;
         let Some(report) = measured else {
