@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use bytes::Bytes;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use pmq_broker::{Completion, Outcome, Report, Task, TaskId, Work, envelope};
 use redis::Value;
 
@@ -128,5 +128,10 @@ fn split(reply: Value) -> Vec<(TaskId, Bytes, Bytes)> {
     tasks
 }
 
-criterion_group!(parts, ids, digests, envelopes, completions, replies);
-criterion_main!(parts);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    for part in [ids, digests, envelopes, completions, replies] {
+        part(&mut criterion);
+    }
+    criterion.final_summary();
+}
