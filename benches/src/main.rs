@@ -1,83 +1,115 @@
-//! pmq's performance, each figure beside its floor: the same key operations as plain pipelined commands, for the same
-//! batch, in the same run, with no code of pmq.
+//! pmq's performance on a server of its own, each figure beside its floor. `pmq bench` does the same on any broker.
 //!
-//!     cargo run --release -p pmq-benches            all figures, as a table
-//!     cargo run --release -p pmq-benches -- --json  the same as one object
-//!     cargo run --release -p pmq-benches -- locks   those of locks alone
+//!     cargo run --release -p pmq-benches                 the usual figures, as tables
+//!     cargo run --release -p pmq-benches -- --json       the same as one object
+//!     cargo run --release -p pmq-benches -- --full       all figures
+//!     cargo run --release -p pmq-benches -- --only load  some of them
 
-#[expect(clippy::disallowed_types, reason = "the floor is raw Redis")]
-mod floor;
-#[expect(clippy::disallowed_types, reason = "the floor is raw Redis")]
-mod locks;
-mod measure;
 mod pool;
-mod roles;
-mod table;
+mod server;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use pmq_benches::{Group, Options, Report, Role, Site};
+use pmq_broker::Config;
+use server::Server;
+use tokio::process::Command;
 
 /// Measure pmq beside raw Redis, on a server of its own.
 #[derive(Parser)]
 struct Arguments {
-    /// Tasks a figure
-    #[arg(long, default_value_t = 200_000)]
+    /// Tasks a run; sweeps take a fifth of them
+    #[arg(long, default_value_t = 100_000)]
     tasks: usize,
-    /// Runs a figure; the table shows the median
+    /// Runs a figure, of which it is the median
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Bytes of a task's body
+    #[arg(long, default_value_t = pmq_benches::figures::SIZE)]
+    size: usize,
+    /// The largest backlog
+    #[arg(long, default_value_t = 1_000_000)]
+    backlog: usize,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    #[command(subcommand)]
-    role: Option<Role>,
-}
-
-/// What a child process of the benchmark does.
-#[derive(Subcommand)]
-enum Role {
-    /// Submit tasks.
-    #[command(hide = true)]
-    Produce { url: String, tasks: usize },
-    /// Run tasks until there is none.
-    #[command(hide = true)]
-    Work { url: String, tasks: usize },
-    /// Map over items with a pool; prints the seconds.
-    #[command(hide = true)]
-    PoolMap { url: String, tasks: usize },
-    /// The first two, as plain commands.
-    #[command(hide = true)]
-    FloorProduce { url: String, tasks: usize },
-    #[command(hide = true)]
-    FloorWork { url: String, tasks: usize },
-    /// Measure locks alone.
-    Locks,
+    /// Measure these alone
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Group>,
+    /// Measure everything
+    #[arg(long)]
+    full: bool,
+    /// Write plots into this directory, as SVG
+    #[arg(long)]
+    plot: Option<PathBuf>,
+    /// Reach the server by TCP on this port of 127.0.0.1 instead of a unix socket
+    #[arg(long, default_value_t = 0)]
+    tcp: u16,
+    /// Measure pools alone, beside Python's
+    #[arg(long)]
+    pool: bool,
+    #[arg(long, hide = true)]
+    role: Option<String>,
+    #[arg(long, hide = true)]
+    pool_map: Option<u64>,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    match arguments.role {
-        None => table::print(
-            &measure::all(arguments.tasks, arguments.runs)?,
-            arguments.json,
-        ),
-        Some(Role::Produce { url, tasks }) => runtime()?.block_on(roles::produce(&url, tasks)),
-        Some(Role::Work { url, tasks }) => runtime()?.block_on(roles::work(&url, tasks)),
-        Some(Role::PoolMap { url, tasks }) => runtime()?.block_on(pool::map(&url, tasks as u64)),
-        Some(Role::FloorProduce { url, tasks }) => {
-            floor::produce(&mut floor::connect(&url)?, tasks)
-        }
-        Some(Role::Locks) => {
-            let server = pmq_tests::RedisServer::builder().tcp(true).start();
-            table::print(&locks::all(&server.url())?, arguments.json)
-        }
-        Some(Role::FloorWork { url, tasks }) => floor::work(&mut floor::connect(&url)?, tasks),
+    if let Some(role) = &arguments.role {
+        return Role::parse(role)?.play(&Config::from_env()?);
     }
+    let runtime = tokio::runtime::Runtime::new()?;
+    if let Some(tasks) = arguments.pool_map {
+        return runtime.block_on(pool::map(tasks));
+    }
+    let server = Server::start(arguments.tcp)?;
+    let report = if arguments.pool {
+        let section = pool::section(&server.url(), arguments.tasks, arguments.runs)?;
+        Report {
+            sections: vec![section],
+        }
+    } else {
+        runtime.block_on(measure(&server, &arguments))?
+    };
+    if arguments.json {
+        println!("{}", report.json());
+    } else {
+        print!("{}", report.table());
+    }
+    if let Some(directory) = &arguments.plot {
+        report.plot(directory)?;
+    }
+    Ok(())
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?)
+async fn measure(server: &Server, arguments: &Arguments) -> Result<Report> {
+    let site = Site::open(Config::url(server.url()), Box::new(launch)).await?;
+    let options = Options {
+        tasks: arguments.tasks,
+        runs: arguments.runs,
+        size: arguments.size,
+        backlog: arguments.backlog,
+        groups: Group::chosen(&arguments.only, arguments.full),
+        program: program()?,
+    };
+    site.measure(&options).await
+}
+
+fn launch(config: &Config, role: &str) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["--role", role])
+        .env("PMQ_REDIS_URL", config.url.as_deref().unwrap_or_default())
+        .env("PMQ_NAMESPACE", config.namespace.as_str());
+    Ok(command)
+}
+
+/// The command `pmq` of the same build, where there is one.
+fn program() -> Result<Option<PathBuf>> {
+    let myself = std::env::current_exe()?;
+    let directory = myself.parent().context("this program is in no directory")?;
+    Ok(Some(directory.join("pmq")).filter(|program| program.exists()))
 }

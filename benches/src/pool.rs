@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use pmq::{Config, Pool, Program, Task};
+use pmq_benches::{Figure, Section};
 
 const PROCESSES: usize = 2;
 const WARM_UP: u64 = 1000;
@@ -25,9 +26,29 @@ if __name__ == '__main__':
         print(time.perf_counter() - start)
 ";
 
+/// `Pool.map` at chunksize 1 on a server, beside Python's own on this machine, in turn.
+pub(crate) fn section(url: &str, tasks: usize, runs: usize) -> Result<Section> {
+    let tasks = tasks as u64;
+    let (mut pmq, mut python) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let mut map = Command::new(std::env::current_exe()?);
+        map.args(["--pool-map", &tasks.to_string()]);
+        map.env("PMQ_REDIS_URL", url);
+        pmq.push(tasks as f64 / seconds(&mut map)?);
+        python.push(tasks as f64 / self::python(tasks)?);
+    }
+    let figure = Figure::medians("pool_map", "tasks/s", pmq, python);
+    let note = format!(
+        "`Pool.map` of no-ops at chunksize 1, {PROCESSES} processes; floor: Python's own pool, which has no broker."
+    );
+    let mut section = Section::new("Pool", &note);
+    section.push(figure);
+    Ok(section)
+}
+
 /// Maps over so many items and prints how many seconds it took. Its workers are this program again.
-pub(crate) async fn map(url: &str, tasks: u64) -> Result<()> {
-    let program = Program::new().config(Config::url(url));
+pub(crate) async fn map(tasks: u64) -> Result<()> {
+    let program = Program::new().config(Config::from_env()?);
     let program = program.handle(NOOP, |x| async move { Ok::<_, String>(x) });
     program
         .run(async |parent| {
@@ -44,13 +65,13 @@ pub(crate) async fn map(url: &str, tasks: u64) -> Result<()> {
 }
 
 /// The same with Python's own pool; seconds.
-pub(crate) fn python(tasks: u64) -> Result<f64> {
+fn python(tasks: u64) -> Result<f64> {
     let numbers = [PROCESSES as u64, WARM_UP, tasks].map(|n| n.to_string());
     seconds(Command::new("python3").args(["-c", PYTHON]).args(numbers))
 }
 
 /// What a program printed: how many seconds it took.
-pub(crate) fn seconds(command: &mut Command) -> Result<f64> {
+fn seconds(command: &mut Command) -> Result<f64> {
     let output = command.output().context("could not start a pool")?;
     ensure!(
         output.status.success(),

@@ -3,7 +3,7 @@
 use std::env;
 use std::process::Stdio;
 
-use pmq_broker::Password;
+use pmq_broker::{Config, Password};
 use tokio::process::Command;
 
 use crate::context::Context;
@@ -12,20 +12,25 @@ use crate::context::Context;
 ///
 /// Where the broker is goes through the environment: a URL may hold a password, and argv is for all to read.
 pub(crate) fn command(context: &Context, arguments: &[&str]) -> anyhow::Result<Command> {
+    on(&context.config, arguments)
+}
+
+/// The same on the broker of a configuration.
+pub(crate) fn on(config: &Config, arguments: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(env::current_exe()?);
     command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true);
-    command.env("PMQ_NAMESPACE", context.config.namespace.as_str());
-    if let Some(url) = &context.config.url {
+    command.env("PMQ_NAMESPACE", config.namespace.as_str());
+    if let Some(url) = &config.url {
         command.env("PMQ_REDIS_URL", url);
     }
-    if let Some(username) = &context.config.username {
+    if let Some(username) = &config.username {
         command.env("PMQ_REDIS_USERNAME", username);
     }
-    match &context.config.password {
+    match &config.password {
         Password::None => {}
         Password::Plain(password) => {
             command.env("PMQ_REDIS_PASSWORD", password);

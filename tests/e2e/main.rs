@@ -19,6 +19,7 @@ mod attempts;
 mod away;
 mod bad_input;
 mod barrier;
+mod bench;
 mod cancel;
 mod commands;
 mod condition;

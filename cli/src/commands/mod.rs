@@ -1,5 +1,6 @@
 //! The subcommands, one file each: what it takes, and what it does.
 
+mod bench;
 mod cancel;
 mod dead;
 mod demo;
@@ -81,6 +82,8 @@ pub enum Command {
     Functions(functions::Functions),
     /// Check the broker: version, settings, rights, clock, latency
     Doctor(doctor::Doctor),
+    /// Measure pmq on the broker, beside plain Redis commands
+    Bench(bench::Bench),
     /// Run Python's teaching example of queues and processes
     Demo(demo::Demo),
     /// Generate shell completions and man pages
@@ -126,6 +129,8 @@ impl Command {
             Self::Local(command) => interruptible(command.run(context)).await,
             Self::Functions(command) => interruptible(command.run(context)).await,
             Self::Doctor(command) => interruptible(command.run(context)).await,
+            // It leaves nothing behind, also where it is interrupted.
+            Self::Bench(command) => command.run(context).await,
             Self::Demo(command) => interruptible(command.run(context)).await,
             Self::Generate(command) => command.run(context),
         }

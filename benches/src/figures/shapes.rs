@@ -1,0 +1,185 @@
+//! The server time of calls that meet much at once; while one runs, nobody else is served.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use pmq_broker::task_queue::{Ask, Claimer, DEFAULT_LEASE, Heartbeat};
+use pmq_broker::{Incarnation, Task, TaskQueue};
+use redis::Connection;
+
+use super::backlog::fill_queue;
+use super::{Options, SIZE};
+use crate::figure::{Figure, Section};
+use crate::info::Counters;
+use crate::role::body;
+use crate::site::Site;
+
+const MANY: usize = 1_000_000;
+const WORKERS: usize = 1000;
+/// Tasks of a claim.
+const BATCH: usize = 500;
+/// Ids that one command writes.
+const STEP: usize = 500;
+
+/// The server time of calls, from its own count before and after each.
+struct Stopwatch {
+    connection: Connection,
+    calls: usize,
+    slowest: f64,
+    sum: f64,
+}
+
+impl Stopwatch {
+    fn new(site: &Site) -> Result<Self> {
+        Ok(Self {
+            connection: site.connect()?,
+            calls: 0,
+            slowest: 0.0,
+            sum: 0.0,
+        })
+    }
+
+    async fn time<T>(&mut self, call: impl Future<Output = pmq_broker::Result<T>>) -> Result<T> {
+        let before = Counters::read(&mut self.connection)?;
+        let answer = call.await?;
+        let counted = Counters::read(&mut self.connection)?.since(before);
+        self.calls += 1;
+        self.slowest = self.slowest.max(counted.call_us);
+        self.sum += counted.call_us;
+        Ok(answer)
+    }
+
+    /// The slowest call and the mean.
+    fn figures(&self, name: &str) -> [Figure; 2] {
+        let mean = self.sum / self.calls.max(1) as f64;
+        [
+            Figure::new(
+                format!("{name}_slowest_us"),
+                "µs of server time, slowest call",
+                self.slowest,
+            ),
+            Figure::new(format!("{name}_mean_us"), "µs of server time, mean", mean),
+        ]
+    }
+}
+
+pub(super) async fn all(site: &Site, options: &Options) -> Result<Section> {
+    let many = MANY.min(options.backlog);
+    let note = format!(
+        "claim_holes: claims that pass {many} cancelled ids before one live task. reclaim: taking back {many} tasks of one \
+         dead worker. heartbeat: of {WORKERS} workers that hold a task each. By the server's own count (INFO commandstats) \
+         around each call; the goal is 5,000 µs."
+    );
+    let mut section = Section::new("Hard calls", &note);
+    section.figures.extend(holes(site, many).await?);
+    section.figures.extend(reclaim(site, many).await?);
+    section.figures.extend(heartbeats(site).await?);
+    site.clear().await?;
+    Ok(section)
+}
+
+fn ask(n: usize) -> Ask {
+    Ask {
+        n,
+        suspect: false,
+        wait: false,
+    }
+}
+
+fn claimer(queue: &TaskQueue, who: Incarnation, lease: Duration) -> Claimer {
+    queue.claimer(who, lease, None)
+}
+
+/// Cancelled ids stay on their list, and in the set of holes.
+fn dig_holes(site: &Site, many: usize) -> Result<()> {
+    let mut connection = site.connect()?;
+    let queue = site.queue();
+    let key = |part: &str| {
+        let key = queue.keys().fixed().iter().find(|key| key.ends_with(part));
+        key.cloned().unwrap_or_default()
+    };
+    let (ready, holes) = (key(":ready:5"), key(":holes"));
+    for start in (0..many).step_by(STEP) {
+        let end = many.min(start + STEP);
+        let ids: Vec<[u8; 16]> = (start..end).map(|n| (n as u128).to_be_bytes()).collect();
+        let ids: Vec<&[u8]> = ids.iter().map(<[u8; 16]>::as_slice).collect();
+        let mut pipeline = redis::Pipeline::new();
+        pipeline.cmd("RPUSH").arg(&ready).arg(&ids).ignore();
+        pipeline.cmd("SADD").arg(&holes).arg(&ids).ignore();
+        pipeline.exec(&mut connection)?;
+    }
+    Ok(())
+}
+
+async fn holes(site: &Site, many: usize) -> Result<[Figure; 2]> {
+    let queue = site.seasoned_queue().await?;
+    dig_holes(site, many)?;
+    queue.submit(&Task::handler("noop", body(SIZE))).await?;
+    let mut claimer = claimer(&queue, Incarnation::new(), DEFAULT_LEASE);
+    let mut watch = Stopwatch::new(site)?;
+    while watch
+        .time(claimer.get_nowait(ask(BATCH)))
+        .await?
+        .tasks
+        .is_empty()
+    {
+        ensure!(watch.calls <= many, "the live task is not found");
+    }
+    Ok(watch.figures("claim_holes"))
+}
+
+async fn reclaim(site: &Site, many: usize) -> Result<[Figure; 2]> {
+    let queue = site.seasoned_queue().await?;
+    fill_queue(site, many)?;
+    let who = Incarnation::new();
+    let mut claimer = claimer(&queue, who, DEFAULT_LEASE);
+    let mut held = 0;
+    while held < many {
+        let some = claimer.get_nowait(ask(BATCH)).await?.tasks.len();
+        ensure!(some > 0, "tasks are missing");
+        held += some;
+    }
+    let last = Heartbeat {
+        who,
+        lease: Duration::ZERO,
+        idle: None,
+        carried_out: bytes::Bytes::new(),
+    };
+    queue.heartbeat(&last).await?;
+    let (mut watch, mut back) = (Stopwatch::new(site)?, 0);
+    loop {
+        let reclaimed = watch.time(queue.reclaim(DEFAULT_LEASE)).await?;
+        back += reclaimed.tasks;
+        if !reclaimed.more {
+            break;
+        }
+    }
+    ensure!(
+        back == many as u64,
+        "{back} tasks of {many} were taken back"
+    );
+    Ok(watch.figures("reclaim"))
+}
+
+async fn heartbeats(site: &Site) -> Result<[Figure; 2]> {
+    let queue = site.seasoned_queue().await?;
+    fill_queue(site, WORKERS)?;
+    let workers: Vec<Incarnation> = (0..WORKERS).map(|_| Incarnation::new()).collect();
+    for who in &workers {
+        let claimed = claimer(&queue, *who, DEFAULT_LEASE)
+            .get_nowait(ask(1))
+            .await?;
+        claimed.tasks.first().context("a task is missing")?;
+    }
+    let mut watch = Stopwatch::new(site)?;
+    for who in workers {
+        let beat = Heartbeat {
+            who,
+            lease: DEFAULT_LEASE,
+            idle: None,
+            carried_out: bytes::Bytes::new(),
+        };
+        watch.time(queue.heartbeat(&beat)).await?;
+    }
+    Ok(watch.figures("heartbeat"))
+}

@@ -1,0 +1,176 @@
+//! Many workers in one process, each with a connection of its own, as many processes on many hosts would have.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use pmq_broker::task_queue::{Ask, Claimer, DEFAULT_LEASE, Finish, How, Waiter};
+use pmq_broker::{Broker, Config, Incarnation, TaskQueue};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::task::JoinSet;
+
+use super::rates::{body, task};
+use super::{Stage, runtime};
+use crate::floor::{Floor, Plain};
+use crate::site::{completion, done_name, queue_name};
+
+/// How long a worker waits for a token; longer than any measurement.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Tasks that a worker of a swarm claims at once.
+const AT_ONCE: usize = 16;
+const SIZE: usize = 100;
+
+/// Lets this process have as many sockets as it may.
+fn raise_limit() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context("could not raise the limit of open files")
+}
+
+/// Claims up to `n` tasks and ends them; answers how many.
+async fn work_some(claimer: &mut Claimer, n: usize) -> Result<usize> {
+    let ask = Ask {
+        n,
+        suspect: true,
+        wait: true,
+    };
+    let claims = claimer.get_nowait(ask).await?.tasks;
+    let finishes: Vec<Finish> = claims
+        .into_iter()
+        .map(|claim| Finish::new(claim.run, How::Ok, &completion(claim.id)))
+        .collect();
+    claimer.queue().finish(&finishes).await?;
+    Ok(finishes.len())
+}
+
+fn claimer(queue: &TaskQueue) -> Claimer {
+    queue.claimer(Incarnation::new(), DEFAULT_LEASE, Some(&done_name()))
+}
+
+/// Idle workers: each claims when it gets a token, until nothing is ready, then waits again.
+pub(super) fn idle(stage: Stage, config: &Config, workers: usize) -> Result<()> {
+    raise_limit()?;
+    let runtime = runtime()?;
+    let broker = runtime.block_on(Broker::connect(config))?;
+    let queue = broker.task_queue(&queue_name());
+    let mut all: JoinSet<Result<()>> = JoinSet::new();
+    for _ in 0..workers {
+        let queue = queue.clone();
+        all.spawn_on(
+            async move {
+                let waiter = Waiter::for_tasks([&queue], LONGEST);
+                let mut claimer = claimer(&queue);
+                loop {
+                    while work_some(&mut claimer, 1).await? > 0 {}
+                    waiter.wait(LONGEST).await?;
+                }
+            },
+            runtime.handle(),
+        );
+    }
+    let blocked = async {
+        let mut connection = crate::client::connect_async(config).await?;
+        loop {
+            let info: String = redis::cmd("INFO")
+                .arg("clients")
+                .query_async(&mut connection)
+                .await?;
+            let line = info
+                .lines()
+                .find_map(|l| l.strip_prefix("blocked_clients:"));
+            if line.and_then(|l| l.trim().parse().ok()) >= Some(workers) {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    runtime.block_on(async { tokio::time::timeout(LONGEST, blocked).await })??;
+    let _clock = stage.ready()?;
+    match runtime.block_on(all.join_next()) {
+        Some(ended) => ended?,
+        None => Ok(()),
+    }
+}
+
+/// One task after another, each submitted when the last one's completion is in hand.
+pub(super) fn one_by_one(stage: Stage, config: &Config, tasks: usize) -> Result<()> {
+    let runtime = runtime()?;
+    let broker = runtime.block_on(Broker::connect(config))?;
+    let queue = broker.task_queue(&queue_name());
+    runtime.block_on(queue.register())?;
+    let mut clock = stage.ready()?;
+    let samples = runtime.block_on(async {
+        let mut consumer = queue.completions(&done_name());
+        let mut samples = Vec::with_capacity(tasks);
+        for _ in 0..tasks {
+            let start = std::time::Instant::now();
+            queue.submit(&task(&body(SIZE))).await?;
+            while consumer.get(LONGEST).await?.is_none() {}
+            samples.push(super::micros(start));
+        }
+        anyhow::Ok(samples)
+    })?;
+    clock.stop();
+    clock.samples("pmq", samples);
+    clock.done()
+}
+
+/// Workers that drain the queue together.
+pub(super) fn swarm(stage: Stage, config: &Config, workers: usize, tasks: usize) -> Result<()> {
+    raise_limit()?;
+    let runtime = runtime()?;
+    let broker = runtime.block_on(Broker::connect(config))?;
+    let mut claimers = Vec::new();
+    for _ in 0..workers {
+        let broker = broker.apart();
+        runtime.block_on(broker.ping())?;
+        claimers.push(claimer(&broker.task_queue(&queue_name())));
+    }
+    let mut clock = stage.ready()?;
+    runtime.block_on(async {
+        let mut all: JoinSet<Result<usize>> = JoinSet::new();
+        for mut claimer in claimers {
+            all.spawn(async move {
+                let mut done = 0;
+                loop {
+                    match work_some(&mut claimer, AT_ONCE).await? {
+                        0 => return Ok(done),
+                        some => done += some,
+                    }
+                }
+            });
+        }
+        let mut done = 0;
+        while let Some(some) = all.join_next().await {
+            done += some??;
+        }
+        clock.stop();
+        anyhow::ensure!(done == tasks, "{done} tasks of {tasks} were run");
+        clock.done()
+    })
+}
+
+/// As many plain connections, in turn.
+pub(super) fn floor_swarm(
+    stage: Stage,
+    config: &Config,
+    workers: usize,
+    tasks: usize,
+) -> Result<()> {
+    raise_limit()?;
+    let mut floors = Vec::new();
+    for _ in 0..workers {
+        floors.push(Floor::connect(config, Plain::Same, SIZE)?);
+    }
+    let clock = stage.ready()?;
+    let mut done = 0;
+    for worker in (0..workers).cycle() {
+        if done >= tasks {
+            break;
+        }
+        done += floors[worker].work_some(AT_ONCE)?;
+    }
+    clock.done()
+}
