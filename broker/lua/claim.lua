@@ -14,20 +14,34 @@
 --            common part of the running values, {id, envelope, ...}, rests of the running values}, or {"lost"};
 --            the rests, one a task, are missing where all are empty
 
--- Everything that a claim may pop, read before the first write: how many ids stand on each list, and what is due.
-local function survey(keys, ms, attempts)
-  local s = { lengths = { [SUSPECTS] = redis.call("LLEN", keys[SUSPECTS]) }, due = {}, lists = {} }
-  -- How many lists there are is one call, so only those that may be there are asked one by one, the usual one first.
-  local there = redis.call("EXISTS", unpack(keys, READY, READY + 9))
-  for i = 0, 9 do
-    local list = READY + (i + 5) % 10
-    s.lengths[list] = there > 0 and redis.call("LLEN", keys[list]) or 0
-    there = there - (s.lengths[list] > 0 and 1 or 0)
+-- How many ids stand on each list, and whether any task has used attempts. How many of these keys are there is one call,
+-- so only those that may be are asked one by one, the usual list first.
+local function count_lists(keys)
+  local there = redis.call("EXISTS", keys[SUSPECTS], keys[ATTEMPTS], unpack(keys, READY, READY + 9))
+  local lengths, attempts = {}, false
+  for i = 0, 10 do
+    local list = i == 10 and SUSPECTS or READY + (i + 5) % 10
+    lengths[list] = there > 0 and redis.call("LLEN", keys[list]) or 0
+    there = there - (lengths[list] > 0 and 1 or 0)
+    if i == 0 and there > 0 then
+      attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
+      there = there - (attempts and 1 or 0)
+    end
   end
+  return lengths, attempts
+end
+
+-- Everything that a claim may take, read before the first write: how many ids stand on each list, and what is due.
+local function survey(keys, ms)
+  local lengths, attempts = count_lists(keys)
+  local s = { lengths = lengths, attempts = attempts, due = {}, lists = {} }
   local due = redis.call("ZRANGEBYSCORE", keys[SCHEDULED], "-inf", "(" .. whole(ms + 1), "WITHSCORES", "LIMIT", "0", CHUNK)
   if not due[1] then
     return s
   end
+  redis.call("HLEN", keys[TASKS]) -- wrong types fail here: promoting is the first write
+  redis.call("HLEN", keys[RUNNING])
+  redis.call("SCARD", keys[HOLES])
   for i = 1, #due, 2 do
     s.due[#s.due + 1] = due[i]
   end
@@ -51,27 +65,25 @@ local function promote(keys, s)
   end
 end
 
--- Removes the cancelled ids at the head of a list, at most 500; answers how many.
-local function skip_holes(keys, list)
-  local ids = redis.call("LRANGE", list, "0", CHUNK - 1)
+-- Passes over the cancelled ids that come next on a list, at most 500; answers how many.
+local function skip_holes(keys, got, list, from)
+  local ids = redis.call("LRANGE", keys[list], from, from + CHUNK - 1)
   if not ids[1] then
+    redis.call("SCARD", keys[HOLES]) -- a wrong type fails here, before the first write
     return 0
   end
   local hole = redis.call("SMISMEMBER", keys[HOLES], unpack(ids))
   local count = 0
   while hole[count + 1] == 1 do
     count = count + 1
-  end
-  if count > 0 then
-    redis.call("LTRIM", list, count, "-1")
-    redis.call("SREM", keys[HOLES], unpack(ids, 1, count))
+    got.missing[#got.missing + 1] = ids[count]
   end
   return count
 end
 
--- How many of these popped ids have bodies that fit into the claim's 1 MiB; the first body always fits.
-local function count_fitting(keys, got, ids, largest)
-  if got.bytes + #ids * largest <= CHUNK_BYTES then
+-- How many of these ids have bodies that fit into the claim's 1 MiB; the first body always fits.
+local function count_fitting(keys, got, ids)
+  if got.bytes + #ids * got.largest <= CHUNK_BYTES then
     return #ids
   end
   local bytes = got.bytes
@@ -85,10 +97,9 @@ local function count_fitting(keys, got, ids, largest)
   return #ids
 end
 
--- Adds the popped tasks to `got` whose bodies are there; answers the ids that were holes. What is no id of ours counts
--- as one.
+-- Adds the tasks to `got` whose bodies are there; answers how many ids were holes. What is no id of ours counts as one.
 local function add_live(got, ids, envelopes, fits)
-  local missing, into, bodies, n, bytes = {}, got.ids, got.envelopes, #got.ids, got.bytes
+  local missing, into, bodies, n, bytes = 0, got.ids, got.envelopes, #got.ids, got.bytes
   for i = 1, fits do
     local id, envelope = ids[i], envelopes[i]
     if envelope and #id == 16 then
@@ -96,54 +107,60 @@ local function add_live(got, ids, envelopes, fits)
       into[n], bodies[n] = id, envelope
       bytes = bytes + #envelope
     else
-      missing[#missing + 1] = id
+      missing = missing + 1
+      got.missing[#got.missing + 1] = id
     end
   end
   got.bytes = bytes
   return missing
 end
 
--- Reads the bodies of popped ids into `got`, as far as they fit, and puts the others back; answers how many ids
--- were holes.
-local function read_bodies(keys, got, list, ids)
-  local fits = count_fitting(keys, got, ids, got.largest)
-  local envelopes = fits > 0 and redis.call("HMGET", keys[TASKS], unpack(ids, 1, fits)) or {}
-  local missing = add_live(got, ids, envelopes, fits)
-  for i = #ids, fits + 1, -1 do
-    redis.call("LPUSH", keys[list], ids[i])
-  end
-  if #missing > 0 then
-    redis.call("SREM", keys[HOLES], unpack(missing))
-  end
-  got.lengths[list] = got.lengths[list] - fits
-  got.full = got.full or fits < #ids
-  return #missing
-end
-
--- Pops live tasks off one list until the claim has n; gives up after 500 holes, to keep the call short.
-local function pop(keys, got, list, n)
-  while #got.ids < n and got.lengths[list] > 0 and not got.full and got.skipped < CHUNK do
-    local ids = redis.call("LPOP", keys[list], math.min(n - #got.ids, got.lengths[list]))
-    local missing = read_bodies(keys, got, list, ids)
+-- Reads live tasks off the head of one list until the claim has n; gives up after 500 holes, to keep the call short.
+local function gather(keys, got, list, n)
+  local at, length = 0, got.lengths[list]
+  while #got.ids < n and at < length and not got.full and got.skipped < CHUNK do
+    local ids = redis.call("LRANGE", keys[list], at, at + n - #got.ids - 1)
+    local fits = count_fitting(keys, got, ids)
+    local envelopes = fits > 0 and redis.call("HMGET", keys[TASKS], unpack(ids, 1, fits)) or {}
+    local missing = add_live(got, ids, envelopes, fits)
+    at = at + fits
+    got.full = fits < #ids
     if missing > 0 then
-      local more = skip_holes(keys, keys[list])
-      got.lengths[list] = got.lengths[list] - more
+      local more = skip_holes(keys, got, list, at)
+      at = at + more
       got.skipped = got.skipped + missing + more
     end
   end
+  if at > 0 then
+    got.heads[list] = at
+  end
+  return length - at
 end
 
--- Pops up to n live tasks: one suspect where the worker may take one, then the highest priority first.
-local function pop_all(keys, s, n, suspect, largest)
-  local got = { ids = {}, envelopes = {}, bytes = 0, skipped = 0, lengths = s.lengths, largest = largest, left = 0 }
-  if suspect then
-    pop(keys, got, SUSPECTS, 1)
+-- Reads up to n live tasks: one suspect where the worker may take one, then the highest priority first.
+local function gather_all(keys, s, n, suspect, largest)
+  local got = { ids = {}, envelopes = {}, bytes = 0, skipped = 0, missing = {}, heads = {}, lengths = s.lengths }
+  got.largest, got.left = largest, 0
+  local suspects = s.lengths[SUSPECTS]
+  if suspect and suspects > 0 then
+    suspects = gather(keys, got, SUSPECTS, 1)
   end
   for list = READY + 9, READY, -1 do
-    pop(keys, got, list, n)
-    got.left = got.left + got.lengths[list]
+    got.left = got.left + (s.lengths[list] > 0 and gather(keys, got, list, n) or 0)
   end
+  got.ready = got.left
+  got.left = got.left + suspects
   return got
+end
+
+-- Takes what was read off the lists.
+local function take_heads(keys, got)
+  for list, count in pairs(got.heads) do
+    redis.call("LTRIM", keys[list], count, "-1")
+  end
+  for i = 1, #got.missing, CHUNK do
+    redis.call("SREM", keys[HOLES], unpack(got.missing, i, math.min(i + CHUNK - 1, #got.missing)))
+  end
 end
 
 local function optional_part(envelope)
@@ -242,11 +259,11 @@ end
 
 -- Leaves the wake list as the lists want it: one more token where tasks are left, none where none is.
 local function chain(keys, got, tokens)
-  if got.left + got.lengths[SUSPECTS] == 0 then
+  if got.left == 0 then
     if tokens > 0 then
       redis.call("DEL", keys[WAKE])
     end
-  elseif tokens == 0 and (#got.ids > 0 or got.left > 0) then
+  elseif tokens == 0 and (#got.ids > 0 or got.ready > 0) then
     redis.call("RPUSH", keys[WAKE], "1")
   end
 end
@@ -272,12 +289,11 @@ local function rests_of(keys, got, attempts)
   return rests
 end
 
--- Puts the popped tasks under the worker's lease; answers the common part of their running values, the tasks, and what
--- each adds to it.
-local function hold(keys, args, got, us, m, attempts)
+-- Puts tasks under the worker's lease; answers the common part of their running values, the tasks, and what each adds to
+-- it.
+local function hold(keys, args, got, token, m, attempts)
   local worker, ids, envelopes = args[1], got.ids, got.envelopes
-  local token = math.max((tonumber(m.token) or 0) + 1, us)
-  local name = args[5] ~= "" and args[5] or m.completions or ""
+  local name = args[5] ~= "" and args[5] or m[6] or ""
   local common = worker .. struct.pack("<I8", token) .. string.char(#name) .. name
   local rests = rests_of(keys, got, attempts)
   local fields, tasks = {}, {}
@@ -288,7 +304,6 @@ local function hold(keys, args, got, us, m, attempts)
   end
   redis.call("HSET", keys[RUNNING], unpack(fields))
   redis.call("HSET", keys[CLAIMS], worker, struct.pack("<I4", args[2]) .. "w" .. table.concat(ids))
-  redis.call("HSET", keys[META], "token", whole(token))
   return common, tasks, rests
 end
 
@@ -316,30 +331,30 @@ register("claim", { "allow-oom" }, function(keys, args)
   end
   local tokens = redis.call("LLEN", keys[WAKE])
   local ended, deadline = next_lease_end(keys, ms)
-  local attempts = redis.call("HLEN", keys[ATTEMPTS]) > 0
   local done = args[5] ~= "" and args[5] or m[6]
   local blocked = m[2] or (done and redis.call("LLEN", part(keys, "done:" .. done)) >= (tonumber(m[7]) or 1000000))
-  local s = not blocked and survey(keys, ms, attempts)
-  redis.call("HLEN", keys[TASKS]) -- wrong types fail here, before the first write
-  redis.call("HLEN", keys[RUNNING])
-  redis.call("SCARD", keys[HOLES])
-  local room = room_tokens(keys, m[10])
-
-  redis.call("HSET", keys[META], seen(m[4], ms, lease))
   local reply = { "ok", whole(ms), "", ended and "1" or "0", "", {} }
   if blocked then
+    redis.call("HSET", keys[META], seen(m[4], ms, lease))
     return reply
   end
+  local s, room = survey(keys, ms), room_tokens(keys, m[10])
+
   promote(keys, s)
-  local got = pop_all(keys, s, n, args[6] == "1", tonumber(m[5]) or 0)
+  local got = gather_all(keys, s, n, args[6] == "1", tonumber(m[5]) or 0)
   if #got.ids > 0 then
-    reply[5], reply[6], reply[7] = hold(keys, args, got, us, { token = m[3], completions = m[6] }, attempts)
+    local token = math.max((tonumber(m[3]) or 0) + 1, us)
+    reply[5], reply[6], reply[7] = hold(keys, args, got, token, m, s.attempts)
     redis.call("ZADD", keys[WORKERS], whole(ms + lease), worker)
+    redis.call("HSET", keys[META], "token", whole(token), seen(m[4], ms, lease))
     tell_room(keys, room)
+  else
+    redis.call("HSET", keys[META], seen(m[4], ms, lease))
   end
+  take_heads(keys, got)
   chain(keys, got, tokens)
   local wait = nil
-  if #got.ids < n and got.left > 0 then
+  if #got.ids < n and got.ready > 0 then
     wait = "0"
   elseif #got.ids == 0 and args[7] == "1" then
     wait = elect(keys, worker, ms, lease, ended, deadline, { m[8], m[9] })

@@ -20,8 +20,9 @@ local function open_bucket(keys, ms, setting)
   local bucket = { expire = whole(retention + math.ceil(retention / 8)), drop = {} }
   if newest then
     bucket.key = part(keys, "results:" .. newest)
-    if ms < tonumber(newest) + retention / 8 and redis.call("HLEN", bucket.key) < math.max(bound / 8, 1) then
-      bucket.fresh = redis.call("EXISTS", bucket.key) == 0
+    local records = redis.call("HLEN", bucket.key)
+    if ms < tonumber(newest) + retention / 8 and records < math.max(bound / 8, 1) then
+      bucket.fresh = records == 0
       return bucket
     end
   end
@@ -49,7 +50,6 @@ local function new_ending(keys, ms, values, at)
     keys = keys,
     bucket = open_bucket(keys, ms, setting),
     watched = redis.call("SCARD", keys[WATCHERS]) > 0,
-    named = redis.call("SCARD", keys[NAMES]),
     orders = {},
     started = {},
     owners = {},
@@ -73,6 +73,9 @@ local function open_place(ending, key, name)
     place.list = part(ending.keys, "done:" .. name)
     place.waiters = part(ending.keys, "wake.done:" .. name)
     place.new = redis.call("LLEN", place.list) == 0
+    if place.new then
+      redis.call("SCARD", ending.keys[NAMES]) -- a wrong type fails here, before the first write
+    end
     place.have = redis.call("LLEN", place.waiters)
   end
   ending.places[key] = place

@@ -145,8 +145,8 @@ register("finish", { "allow-oom" }, function(keys, args)
   w.rows = attempts and redis.call("HMGET", keys[ATTEMPTS], unpack(ids)) or {}
   w.ending = new_ending(keys, w.ms, m, 2)
   local letters = settle_all(w, ids, groups)
-  local tokens = redis.call("LLEN", keys[WAKE])
-  local first = redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
+  local tokens = w.earliest and redis.call("LLEN", keys[WAKE])
+  local first = w.earliest and redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
   redis.call("HLEN", keys[TASKS]) -- wrong types fail here, before the first write
   if #w.dead > 0 then
     redis.call("ZCARD", keys[DEAD])

@@ -141,6 +141,7 @@ local function check_types(keys)
   redis.call("ZCARD", keys[DEAD])
   redis.call("HLEN", keys[ERRORS])
   redis.call("HLEN", keys[CANCELS])
+  redis.call("SCARD", keys[NAMES])
   return redis.call("LLEN", keys[WAKE])
 end
 

@@ -10,11 +10,12 @@
 -- Returns   {"ok", {completion, ...}}, oldest first, at most 1 MiB but at least one; or {"lost"}: its lease has
 --           ended, and what it took last went back
 
--- Reads the head of the list in small steps, as one completion may be large.
+-- Reads the head of the list in steps that double, as one completion may be large.
 local function read_head(list, n)
-  local items, bytes = {}, 0
+  local items, bytes, step = {}, 0, 16
   while #items < n do
-    local page = redis.call("LRANGE", list, #items, math.min(#items + 15, n - 1))
+    local last = math.min(#items + step, n)
+    local page = redis.call("LRANGE", list, #items, last - 1)
     for _, item in ipairs(page) do
       if bytes + #item > CHUNK_BYTES and #items > 0 then
         return items
@@ -22,17 +23,24 @@ local function read_head(list, n)
       items[#items + 1] = item
       bytes = bytes + #item
     end
-    if #page < 16 then
+    if #items < last then
       return items
     end
+    step = bytes * 8 < CHUNK_BYTES and step * 2 or 16 -- what came so far says how large the next may be
   end
   return items
 end
 
 local function batch_log(number, name, items)
-  local packed = {}
-  for i, item in ipairs(items) do
-    packed[2 * i - 1], packed[2 * i] = struct.pack("<I4", #item), item
+  local packed, lengths = {}, {}
+  for i = 1, #items do
+    local item = items[i]
+    local length = lengths[#item]
+    if not length then
+      length = struct.pack("<I4", #item)
+      lengths[#item] = length
+    end
+    packed[2 * i - 1], packed[2 * i] = length, item
   end
   return struct.pack("<I4", number) .. "c" .. string.char(#name) .. name .. table.concat(packed)
 end
@@ -47,7 +55,7 @@ local function remove_taken(keys, name, list, length, taken, limit, have, tokens
     redis.call("SREM", keys[NAMES], name)
     redis.call("DEL", waiters)
   end
-  if length >= limit and length - taken < limit then
+  if tokens and length - taken < limit then
     wake(keys[WAKE], tokens, 1)
   end
 end
@@ -73,12 +81,13 @@ register("take", { "allow-oom" }, function(keys, args)
   end
   local list = part(keys, "done:" .. name)
   local length = redis.call("LLEN", list)
-  local have, tokens = redis.call("LLEN", part(keys, "wake.done:" .. name)), redis.call("LLEN", keys[WAKE])
-  redis.call("SCARD", keys[NAMES])
+  local have, limit = redis.call("LLEN", part(keys, "wake.done:" .. name)), tonumber(m[2]) or 1000000
+  local tokens = length >= limit and redis.call("LLEN", keys[WAKE])
+  redis.call("SCARD", keys[NAMES]) -- a wrong type fails here, before the first write
   local items = read_head(list, n)
 
   if #items > 0 then
-    remove_taken(keys, name, list, length, #items, tonumber(m[2]) or 1000000, have, tokens)
+    remove_taken(keys, name, list, length, #items, limit, have, tokens)
   end
   if #items > 0 or log then
     redis.call("HSET", keys[CLAIMS], who, batch_log(#items > 0 and number or last, name, items))
