@@ -107,7 +107,7 @@ local function serve_putters(o)
   for _ = 1, waiting > 0 and math.min(waiting, free_room(o)) or 0 do
     local member = redis.call("ZPOPMIN", o.keys[PUTTERS])[1]
     redis.call("SADD", o.keys[ROOMS], member)
-    tell(o.keys, member, "")
+    tell(o.keys, member, "room")
   end
 end
 

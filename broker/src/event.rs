@@ -151,24 +151,20 @@ impl<'a> Waiter<'a> {
         let client = self.object.client()?;
         let mut mail = client.mail(self.caller.member, deadline).await;
         loop {
-            match self.ask(true, deadline).await {
-                Err(error) if error.is_transient() => {}
-                asked => {
-                    if asked? {
-                        return Ok(true);
+            let over = Instant::now() >= deadline;
+            match self.ask(!over, deadline).await {
+                Ok(false) if !over => {}
+                Err(error) if error.is_transient() => {
+                    if over {
+                        return Ok(false);
                     }
                 }
+                set => return set,
             }
             let again = (self.sent + ASK_AGAIN).min(deadline);
             if mail.next(again).await.is_some_and(|word| !word.is_empty()) {
                 self.in_line = false;
                 return Ok(true);
-            }
-            if Instant::now() >= deadline {
-                return match self.ask(false, deadline).await {
-                    Err(error) if error.is_transient() => Ok(false),
-                    set => set,
-                };
             }
         }
     }

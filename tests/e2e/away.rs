@@ -22,7 +22,7 @@ async fn in_time<T>(what: &str, call: impl Future<Output = T>) -> T {
     answer
 }
 
-fn must_be_unreachable(what: &str, answer: Result<impl Debug, Error>) {
+fn must_be_unreachable(what: &str, answer: &Result<impl Debug, Error>) {
     let unreachable = matches!(answer, Err(Error::Unreachable { .. }));
     assert!(unreachable, "{what} answered {answer:?}");
 }
@@ -55,18 +55,18 @@ async fn what_could_not_be_asked_in_the_whole_time_is_unreachable() {
     let Err(PutError::Broker { item: 1, source }) = put else {
         panic!("{put:?}");
     };
-    must_be_unreachable("put", Err::<(), _>(source));
+    must_be_unreachable("put", &Err::<(), _>(source));
     let join = in_time("join", queue.join_timeout(TIMEOUT)).await;
-    must_be_unreachable("join", join);
+    must_be_unreachable("join", &join);
     let event = broker.event(&o);
     let event = in_time("event", event.wait_timeout(TIMEOUT)).await;
-    must_be_unreachable("event", event);
+    must_be_unreachable("event", &event);
     let barrier = broker.barrier(&o, 2);
     let barrier = in_time("barrier", barrier.wait_timeout(TIMEOUT)).await;
-    must_be_unreachable("barrier", barrier);
+    must_be_unreachable("barrier", &barrier);
     let lock = in_time("lock", broker.lock(&o).acquire_timeout(TIMEOUT)).await;
-    must_be_unreachable("lock", lock);
-    let poll = in_time("poll", receiver.poll(TIMEOUT)).await;
+    must_be_unreachable("lock", &lock);
+    let poll = in_time("poll", Box::pin(receiver.poll(TIMEOUT))).await;
     assert!(poll.is_err(), "{poll:?}");
     server.resume();
 }
@@ -80,10 +80,10 @@ async fn an_anonymous_object_that_can_not_be_made_is_unreachable_in_time() {
     assert!(matches!(got, Err(GetError::Broker(_))), "{got:?}");
     let event = broker.anonymous_event();
     let event = in_time("event", event.wait_timeout(TIMEOUT)).await;
-    must_be_unreachable("event", event);
+    must_be_unreachable("event", &event);
     let semaphore = broker.anonymous_semaphore(1);
     let permit = in_time("semaphore", semaphore.acquire_timeout(TIMEOUT)).await;
-    must_be_unreachable("semaphore", permit);
+    must_be_unreachable("semaphore", &permit);
     server.resume();
 }
 
@@ -99,13 +99,13 @@ async fn over_an_outage<T: Send + 'static>(
     let timeout = TIMEOUT * 2;
     let stop = async {
         keys.wait_for_line(line, 1).await;
+        keys.line(line); // by then the answer is sent that says so
         server.stop();
     };
     let what = format!("the wait in {kind}");
-    let (answer, ()) = in_time(&what, async {
-        tokio::join!(call(broker, o.clone(), timeout), stop)
-    })
-    .await;
+    let call = Box::pin(call(broker.clone(), o.clone(), timeout));
+    let both = async { tokio::join!(call, stop) };
+    let (answer, ()) = in_time(&what, both).await;
     server.resume();
     answer
 }

@@ -140,7 +140,8 @@ impl<'a> Turn<'a> {
                 mail = client.mail(self.caller.member, until.deadline()).await;
             } else if !bring {
                 let again = until.or_sooner(sent + ASK_AGAIN);
-                bring = mail.next(again).await.is_some();
+                // Nothing in it says only that news may have been lost.
+                bring = mail.next(again).await.is_some_and(|word| !word.is_empty());
             }
         }
     }
