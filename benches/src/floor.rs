@@ -170,7 +170,9 @@ impl Floor {
     /// Claims what is ready.
     pub(crate) fn claim(&mut self, batch: usize) -> Result<Vec<Vec<u8>>> {
         let ids = self.try_pop("ready", batch)?;
-        self.hold(&ids)?;
+        if !ids.is_empty() {
+            self.hold(&ids)?;
+        }
         Ok(ids)
     }
 

@@ -147,7 +147,7 @@ pub(super) async fn slots(site: &Site, options: &Options) -> Result<Section> {
 pub(super) async fn workers(site: &Site, options: &Options) -> Result<Section> {
     let note = format!(
         "Workers in one process, each with a connection and a lease of its own, which claim and end 16 tasks at a time; \
-         {SAME}, as many connections, in turn."
+         {SAME}, as many connections in two threads."
     );
     let mut section = Section::new("Over workers", &note);
     let amount = few(options);

@@ -1,5 +1,6 @@
 //! Many workers in one process, each with a connection of its own, as many processes on many hosts would have.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -152,7 +153,7 @@ pub(super) fn swarm(stage: Stage, config: &Config, workers: usize, tasks: usize)
     })
 }
 
-/// As many plain connections, in turn.
+/// As many plain connections, in two threads as pmq's, each of which uses its own in turn.
 pub(super) fn floor_swarm(
     stage: Stage,
     config: &Config,
@@ -165,12 +166,31 @@ pub(super) fn floor_swarm(
         floors.push(Floor::connect(config, Plain::Same, SIZE)?);
     }
     let clock = stage.ready()?;
-    let mut done = 0;
-    for worker in (0..workers).cycle() {
-        if done >= tasks {
-            break;
-        }
-        done += floors[worker].work_some(AT_ONCE)?;
-    }
+    let done = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let halves = floors.chunks_mut(workers.div_ceil(2));
+        let threads: Vec<_> = halves
+            .map(|half| scope.spawn(|| floor_work(half, tasks, &done)))
+            .collect();
+        threads.into_iter().try_for_each(|thread| {
+            let ended = thread.join();
+            ended.map_err(|_| anyhow::anyhow!("a thread panicked"))?
+        })
+    })?;
     clock.done()
+}
+
+fn floor_work(floors: &mut [Floor], tasks: usize, done: &AtomicUsize) -> Result<()> {
+    loop {
+        for floor in &mut *floors {
+            if done.load(Ordering::Relaxed) >= tasks {
+                return Ok(());
+            }
+            let ids = floor.claim(AT_ONCE)?;
+            if !ids.is_empty() {
+                floor.finish(&ids)?;
+                done.fetch_add(ids.len(), Ordering::Relaxed);
+            }
+        }
+    }
 }
