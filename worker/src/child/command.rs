@@ -121,6 +121,7 @@ impl Command {
         if !drained && timeout(self.grace, transfer).await.is_err() {
             tracing::debug!("a process left in the background kept the output open");
         }
+        running.leave().await;
         Ok(ended)
     }
 

@@ -51,15 +51,30 @@ impl Directory {
     }
 }
 
+impl Directory {
+    /// Removes a private directory, and waits for it: who comes next may need the room.
+    pub(super) async fn leave(mut self) {
+        if let Some(private) = self.remove_if_empty() {
+            let _ = tokio::task::spawn_blocking(move || drop(private)).await;
+        }
+    }
+
+    /// Most commands leave nothing behind; only a tree, which may be large, is worth another thread.
+    fn remove_if_empty(&mut self) -> Option<TempDir> {
+        let mut private = self.private.take()?;
+        if fs::remove_dir(&self.path).is_err() {
+            return Some(private);
+        }
+        private.disable_cleanup(true);
+        None
+    }
+}
+
 impl Drop for Directory {
     fn drop(&mut self) {
-        let Some(mut private) = self.private.take() else {
-            return;
-        };
-        // Most commands leave nothing behind; only a tree, which may be large, is worth another thread.
-        if fs::remove_dir(&self.path).is_ok() {
-            private.disable_cleanup(true);
-        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        if let Some(private) = self.remove_if_empty()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
             runtime.spawn_blocking(move || drop(private));
         }
     }

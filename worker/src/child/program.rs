@@ -33,7 +33,15 @@ pub struct Program {
 pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) group: Group,
-    _directory: Directory,
+    directory: Directory,
+}
+
+impl Running {
+    /// Kills what is left of the group, and waits until the private directory is gone.
+    pub(crate) async fn leave(self) {
+        drop((self.child, self.group));
+        self.directory.leave().await;
+    }
 }
 
 /// The worker's ends of a program's pipes.
@@ -117,7 +125,7 @@ impl Program {
             Running {
                 child,
                 group,
-                _directory: directory,
+                directory,
             },
             pipes,
         ))
