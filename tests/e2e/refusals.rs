@@ -191,7 +191,7 @@ async fn a_worker_whose_key_is_spoilt_while_it_waits_says_so_too() {
         meta.contains_key("seen").then_some(())
     })
     .await;
-    store.spoil("running");
+    store.spoil("scheduled");
     let ended = worker.wait().expect_code(1);
     assert!(
         ended.error_text().contains("unexpected way to claim"),

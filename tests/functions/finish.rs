@@ -315,3 +315,35 @@ fn a_bucket_is_a_slice_of_an_eighth_of_the_retention() {
             .all(|at| (70_000..=90_000).contains(&(at - now)))
     );
 }
+
+#[test]
+fn runs_that_share_a_running_value_are_ended_as_a_group_and_a_repeated_one_once() {
+    let shard = Shard::new();
+    shard.call(&submit(&[task("a"), task("b"), task("c")]));
+    let held = shard.claimed("w", 3);
+    let call = finish(&[
+        (&held[0], "o"),
+        (&held[1], "o"),
+        (&held[0], "o"),
+        (&held[2], "f"),
+    ]);
+    assert_eq!(text(&shard.call(&call)), "oolr");
+    assert_eq!(text(&shard.expect_nothing(&call)), "aaar");
+}
+
+#[test]
+fn a_group_without_the_runs_that_it_says_is_refused_whole() {
+    let shard = Shard::new();
+    let held = shard.running("a", "w");
+    let group = |n: &str| Call::new("finish").n(1).arg(&held.run).arg("o").arg(n);
+    let whole = |n: &str| group(n).arg(held.id).arg("completion");
+    for call in [
+        group("1"),
+        whole("0"),
+        whole("2"),
+        whole("many"),
+        whole("1").arg("more"),
+    ] {
+        shard.expect_error(&call, "PMQMALFORMED");
+    }
+}

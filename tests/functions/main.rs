@@ -17,6 +17,7 @@ mod cancel;
 mod claim;
 mod client;
 mod dead;
+mod desk;
 mod finish;
 mod fleet;
 mod full;

@@ -30,7 +30,7 @@ async fn broker() -> Broker {
     Broker::connect(&config).await.unwrap()
 }
 
-async fn queue(text: &str) -> TaskQueue {
+pub(crate) async fn queue(text: &str) -> TaskQueue {
     broker().await.task_queue(&name(text))
 }
 
