@@ -164,7 +164,7 @@ fn one_idle_worker_at_a_time_watches_the_clock() {
 #[test]
 fn who_takes_all_that_is_ready_may_wait_without_another_claim() {
     let shard = Shard::new();
-    shard.call(&submit_with_due(&[task("later")], &["+30000"]));
+    shard.call(&submit_with_due(&[task("later")], &["+10000"]));
     let next = |worker: &str, number: u32, n: usize, word: &str| {
         shard.submitted(&[word]);
         let answer = claimed(&shard.call(&claim(worker, number, n)));
@@ -186,8 +186,8 @@ fn who_takes_all_that_is_ready_may_wait_without_another_claim() {
         .wait
         .parse()
         .unwrap();
-    assert!(watch > 10_000, "{watch}");
-    shard.call(&submit_with_due(&[task("sooner")], &["+5000"]));
+    assert!(watch > 5000, "{watch}");
+    shard.call(&submit_with_due(&[task("sooner")], &["+3000"]));
     assert_eq!(next("w", 3, 1, "e"), "0");
 }
 
