@@ -9,8 +9,9 @@
 -- ARGV[4]   lease (ms)
 -- ARGV[5]   name of the worker's completion queue, or ""
 -- ARGV[6]   "1" if the worker holds no suspect and may take one
--- ARGV[7]   "1" if the worker is going to wait where nothing is ready
--- Returns   {"ok", now (ms), wait (ms, "" for as long as it likes), "1" if a lease has ended,
+-- ARGV[7]   "1" if the worker is going to wait where nothing more is ready
+-- Returns   {"ok", now (ms), wait (ms; "0": tasks are left, or nobody watches the clock, so claim again as soon as a slot
+--            is free; "": wait for a token for as long as it likes), "1" if a lease has ended,
 --            common part of the running values, {id, envelope, ...}, rests of the running values}, or {"lost"};
 --            the rests, one a task, are missing where all are empty
 
@@ -230,19 +231,25 @@ local function replay(keys, worker, log)
   return common, tasks, rests
 end
 
--- How long an idle worker may wait: until the next task is due or the next lease ends. It is told to one waiter at
--- a time, who then holds the watch; the others wait as long as they like.
-local function elect(keys, worker, ms, lease, ended, deadline, m)
-  local first = redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
-  local at = first[2] and math.floor(first[2]) or nil
+-- When the next task is due or the next lease ends; nil where neither is to come.
+local function next_event(keys, ms, lease, ended, deadline)
   if ended then
-    at = ms + math.ceil(lease / 5)
-  elseif deadline then
-    at = math.min(at or deadline, deadline)
+    return ms + math.ceil(lease / 5)
   end
+  local first = redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
+  local at = first[2] and math.floor(first[2]) or deadline
+  return deadline and math.min(at, deadline) or at
+end
+
+-- How long a worker may wait that has a free slot, until `at`. It is told to one waiter at a time, who then holds the
+-- watch; the others wait as long as they like. A worker without a free slot can't hold it and claims again, "0", unless
+-- another does.
+local function elect(keys, worker, ms, at, m, full)
   local holder, until_ms = m[1], tonumber(m[2]) or 0
   if not at or (holder and holder ~= worker and until_ms > ms and until_ms <= at + 1000) then
     return nil
+  elseif full then
+    return "0"
   end
   redis.call("HSET", keys[META], "waiter", worker, "waiter_until", whole(at + 1000))
   return whole(math.max(at - ms, 1))
@@ -353,14 +360,16 @@ register("claim", { "allow-oom" }, function(keys, args)
   end
   take_heads(keys, got)
   chain(keys, got, tokens)
-  local wait = nil
-  if #got.ids < n and got.ready > 0 then
+  -- What brought tasks and leaves none may be followed by a wait like one that found none: whatever becomes ready after
+  -- this call leaves a token of its own.
+  local full, wait = #got.ids == n, nil
+  if got.ready > 0 then
     wait = "0"
-  elseif #got.ids == 0 and args[7] == "1" then
-    wait = elect(keys, worker, ms, lease, ended, deadline, { m[8], m[9] })
+  elseif args[7] == "1" then
+    wait = elect(keys, worker, ms, next_event(keys, ms, lease, ended, deadline), { m[8], m[9] }, full)
   end
   if m[8] == worker and (not wait or wait == "0") then
-    resign(keys, #got.ids == n)
+    resign(keys, full)
   end
   reply[3] = wait or ""
   return reply

@@ -28,7 +28,7 @@ fn a_ready_task_is_handed_to_the_worker_under_its_lease() {
          + workers w: +20s",
     );
     let first = claimed(&answer);
-    assert_eq!((first.words().as_str(), first.wait.as_str()), ("a", ""));
+    assert_eq!((first.words().as_str(), first.wait.as_str()), ("a", "0"));
     assert_eq!(
         first.tasks[0].envelope,
         envelope::encode(&task("a")).unwrap()
@@ -159,6 +159,36 @@ fn one_idle_worker_at_a_time_watches_the_clock() {
         shard.state().meta("waiter"),
         Some(String::from_utf8(padded("v").to_vec()).unwrap())
     );
+}
+
+#[test]
+fn who_takes_all_that_is_ready_may_wait_without_another_claim() {
+    let shard = Shard::new();
+    shard.call(&submit_with_due(&[task("later")], &["+10000"]));
+    let next = |worker: &str, number: u32, n: usize, word: &str| {
+        shard.submitted(&[word]);
+        let answer = claimed(&shard.call(&claim(worker, number, n)));
+        assert_eq!(answer.words(), word);
+        answer.wait
+    };
+    // Slots are left: it watches the clock as one that found nothing would.
+    assert!(next("v", 1, 2, "a").parse::<u64>().unwrap() > 1000);
+    // None is left, but another watches: it waits for a token when one is free.
+    assert_eq!(next("w", 1, 1, "b"), "");
+    // The one that watched has no slot left: it is to claim again, and a token wakes who takes the watch over.
+    assert_eq!(next("v", 2, 1, "c"), "0");
+    assert_eq!(shard.state().meta("waiter"), None);
+    assert_eq!(shard.state().list("wake").len(), 1);
+    // Nobody watches.
+    assert_eq!(next("w", 2, 1, "d"), "0");
+    // Somebody does, but not early enough for what came since.
+    let watch: u64 = claimed(&shard.call(&claim("u", 1, 1)))
+        .wait
+        .parse()
+        .unwrap();
+    assert!(watch > 5000, "{watch}");
+    shard.call(&submit_with_due(&[task("sooner")], &["+3000"]));
+    assert_eq!(next("w", 3, 1, "e"), "0");
 }
 
 #[test]
@@ -300,7 +330,9 @@ fn a_claim_brings_at_most_a_mebibyte_but_at_least_one_task() {
     assert_eq!(next(), ("a".into(), "0".into()));
     assert_eq!(next(), ("b c".into(), "0".into()));
     assert_eq!(next(), ("d".into(), "0".into()));
-    assert_eq!(next(), ("e".into(), String::new()));
+    let (words, wait) = next();
+    assert_eq!(words, "e");
+    assert_ne!(wait, "0", "nothing is left");
 }
 
 #[test]

@@ -39,9 +39,11 @@ pub(crate) struct ClaimLoop {
 
 /// What asking all queues gave.
 enum Got {
-    /// As many tasks as were started.
+    /// Tasks, and more may be ready.
     Tasks,
-    /// Nothing is ready; claim again after this time at the latest.
+    /// All that was ready, and it fills the slots: with the next free one wait for a token, for this time at the longest.
+    Last(Duration),
+    /// All that was ready, or nothing, and slots are free; claim again after this time at the latest.
     Empty(Duration),
 }
 
@@ -85,6 +87,12 @@ impl ClaimLoop {
             let freed = bell.notified();
             match self.get_nowait(&mut free).await {
                 Ok(Got::Tasks) => {}
+                Ok(Got::Last(longest)) => {
+                    drop(free);
+                    if self.free_slots().await.is_some() {
+                        self.wait_for_task(longest).await;
+                    }
+                }
                 Ok(Got::Empty(_)) if self.burst && free.are_all() => break,
                 Ok(Got::Empty(longest)) if self.burst => self.wait_for_end(freed, longest).await,
                 Ok(Got::Empty(longest)) => self.wait_for_task(longest).await,
@@ -133,11 +141,20 @@ impl ClaimLoop {
             let wait = claimed.wait;
             let started = self.start(i, claimed, free);
             self.left -= started;
-            if started > 0 || wait == Some(Duration::ZERO) {
+            let last = i + 1 == self.lines.len();
+            let over = started > 0 && (self.burst || self.left == 0 || started == n && !last);
+            if over || wait == Some(Duration::ZERO) {
                 self.give_token_back();
                 return Ok(Got::Tasks);
             }
             longest = wait.map_or(longest, |wait| wait.min(longest));
+            if started == n {
+                return Ok(if free.len() == 0 {
+                    Got::Last(longest)
+                } else {
+                    Got::Tasks
+                });
+            }
         }
         Ok(Got::Empty(longest))
     }

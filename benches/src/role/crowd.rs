@@ -30,27 +30,28 @@ fn raise_limit() -> Result<()> {
     setrlimit(Resource::Nofile, raised).context("could not raise the limit of open files")
 }
 
-/// Claims up to `n` tasks and ends them; answers how many.
-async fn work_some(claimer: &mut Claimer, n: usize) -> Result<usize> {
+/// Claims up to `n` tasks and ends them; answers how many, and whether to wait for a token then.
+async fn work_some(claimer: &mut Claimer, n: usize) -> Result<(usize, bool)> {
     let ask = Ask {
         n,
         suspect: true,
         wait: true,
     };
-    let claims = claimer.get_nowait(ask).await?.tasks;
-    let finishes: Vec<Finish> = claims
+    let claimed = claimer.get_nowait(ask).await?;
+    let finishes: Vec<Finish> = claimed
+        .tasks
         .into_iter()
         .map(|claim| Finish::new(claim.run, How::Ok, &completion(claim.id)))
         .collect();
     claimer.queue().finish(&finishes).await?;
-    Ok(finishes.len())
+    Ok((finishes.len(), claimed.wait != Some(Duration::ZERO)))
 }
 
 fn claimer(queue: &TaskQueue) -> Claimer {
     queue.claimer(Incarnation::new(), DEFAULT_LEASE, Some(&done_name()))
 }
 
-/// Idle workers: each claims when it gets a token, until nothing is ready, then waits again.
+/// Idle workers of one slot: each claims when it gets a token, until nothing more is ready, then waits again.
 pub(super) fn idle(stage: Stage, config: &Config, workers: usize) -> Result<()> {
     raise_limit()?;
     let runtime = runtime()?;
@@ -64,8 +65,10 @@ pub(super) fn idle(stage: Stage, config: &Config, workers: usize) -> Result<()> 
                 let waiter = Waiter::for_tasks([&queue], LONGEST);
                 let mut claimer = claimer(&queue);
                 loop {
-                    while work_some(&mut claimer, 1).await? > 0 {}
-                    waiter.wait(LONGEST).await?;
+                    let (_, waits) = work_some(&mut claimer, 1).await?;
+                    if waits {
+                        waiter.wait(LONGEST).await?;
+                    }
                 }
             },
             runtime.handle(),
@@ -95,20 +98,27 @@ pub(super) fn idle(stage: Stage, config: &Config, workers: usize) -> Result<()> 
     }
 }
 
-/// One task after another, each submitted when the last one's completion is in hand.
+/// One task after another, each submitted when the last one's completion is in hand. It is popped by a plain command, so
+/// that the functions and waits that the server counts are those of the workers.
 pub(super) fn one_by_one(stage: Stage, config: &Config, tasks: usize) -> Result<()> {
     let runtime = runtime()?;
     let broker = runtime.block_on(Broker::connect(config))?;
     let queue = broker.task_queue(&queue_name());
     runtime.block_on(queue.register())?;
+    let mut connection = runtime.block_on(crate::client::connect_async(config))?;
     let mut clock = stage.ready()?;
     let samples = runtime.block_on(async {
-        let mut consumer = queue.completions(&done_name());
         let mut samples = Vec::with_capacity(tasks);
         for _ in 0..tasks {
             let start = std::time::Instant::now();
             queue.submit(&task(&body(SIZE))).await?;
-            while consumer.get(LONGEST).await?.is_none() {}
+            redis::cmd("BLMPOP")
+                .arg(LONGEST.as_secs())
+                .arg(1)
+                .arg(queue.keys().done(&done_name()))
+                .arg("LEFT")
+                .exec_async(&mut connection)
+                .await?;
             samples.push(super::micros(start));
         }
         anyhow::Ok(samples)
@@ -136,7 +146,7 @@ pub(super) fn swarm(stage: Stage, config: &Config, workers: usize, tasks: usize)
             all.spawn(async move {
                 let mut done = 0;
                 loop {
-                    match work_some(&mut claimer, AT_ONCE).await? {
+                    match work_some(&mut claimer, AT_ONCE).await?.0 {
                         0 => return Ok(done),
                         some => done += some,
                     }

@@ -87,7 +87,7 @@ pub struct Ask {
     pub n: usize,
     /// Whether it may get one that workers have died under.
     pub suspect: bool,
-    /// Whether it is going to wait where nothing is ready.
+    /// Whether it is going to wait where nothing more is ready.
     pub wait: bool,
 }
 
@@ -96,7 +96,8 @@ pub struct Ask {
 pub struct Claimed {
     /// The tasks; empty where nothing is ready.
     pub tasks: Vec<Claim>,
-    /// When to claim again at the latest, where this worker was chosen to watch the clock.
+    /// When to claim again at the latest, where this worker was chosen to watch the clock; zero where more may be ready.
+    /// Otherwise nothing more is, and what becomes ready leaves a wake token.
     pub wait: Option<Duration>,
     /// Whether some worker's lease has ended, so that its tasks can be reclaimed.
     pub lease_ended: bool,
