@@ -220,8 +220,8 @@ async fn a_command_on_a_full_disk_fails_and_the_worker_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_room_for_a_working_directory_hands_its_commands_back() {
     let fleet = Fleet::new().await;
-    // Room for the root of the file system, and for no directory in it.
-    let Some(full) = on_a_small_disk(&fleet, "nr_inodes=1") else {
+    // Room for the root of the file system and the list that the guard reads, and for no directory.
+    let Some(full) = on_a_small_disk(&fleet, "nr_inodes=2") else {
         return;
     };
     let id = fleet.submit(&fleet.sh("echo done")).await;

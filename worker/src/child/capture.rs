@@ -7,7 +7,9 @@ pub use pmq_broker::process::Stream;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 
-/// How much is read at once: what a pipe holds on Linux.
+/// How much is read at once at first: most commands print little, and large memory is dear to get and give back.
+const FIRST: usize = 4 * 1024;
+/// How much is read at once at most: what a pipe holds on Linux.
 const CHUNK: usize = 64 * 1024;
 
 /// What a command printed on one stream; any bytes. Where it printed more than the limit, the middle is missing.
@@ -59,7 +61,7 @@ impl Capture {
 
     /// Reads `pipe` to its end. Cancelling keeps what was read until then.
     pub(super) async fn fill(&mut self, mut pipe: impl AsyncRead + Unpin) {
-        let mut chunk = Vec::with_capacity(CHUNK);
+        let mut chunk = Vec::with_capacity(FIRST);
         // A pipe that fails has no more to say, just as one at its end.
         while let Ok(1..) = pipe.read_buf(&mut chunk).await {
             self.push(&chunk);
@@ -67,7 +69,11 @@ impl Capture {
                 // A listener that has gone is no reason to disturb the command.
                 let _ = live.send((*stream, Bytes::copy_from_slice(&chunk))).await;
             }
+            let full = chunk.len() == chunk.capacity();
             chunk.clear();
+            if full {
+                chunk.reserve_exact((2 * chunk.capacity()).min(CHUNK));
+            }
         }
     }
 

@@ -15,7 +15,6 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::Pid;
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -38,7 +37,7 @@ pub struct Guard(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     worker: String,
-    /// The groups that run, each in a record; memory that ends with its last reader.
+    /// The groups that run, each in a record. It has no name, so it goes with its last reader.
     file: File,
     free: Mutex<Free>,
     /// Its end is the worker's end.
@@ -61,8 +60,7 @@ impl Guard {
     /// Starts the guard of the worker with this incarnation. Needs a tokio runtime.
     pub fn start(worker: impl Into<String>) -> Result<Self, CommandError> {
         let worker = worker.into();
-        let file = memfd_create("pmq-groups", MemfdFlags::CLOEXEC);
-        let file = File::from(file.map_err(|source| list_failed(source.into()))?);
+        let file = tempfile::tempfile().map_err(list_failed)?;
         let (child, pipe) = spawn(&worker, &file)?;
         let shared = Arc::new(Shared {
             worker,
@@ -99,7 +97,7 @@ impl Guard {
 }
 
 impl Shared {
-    /// Writes one record. Without memory for it, what the group leads is still found by its mark.
+    /// Writes one record. Without room for it, what the group leads is still found by its mark.
     fn write(&self, record: u64, group: &str) {
         let line = format!("{group:<width$}\n", width = RECORD - 1);
         if let Err(error) = self
