@@ -1,7 +1,7 @@
 //! Rare turns of the words of multiprocessing, step by step; the models in `tests/e2e/model` walk the usual ones.
 
 use std::cell::RefCell;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pmq_tests::RedisServer;
 use redis::{Connection, FromRedisValue, Value};
