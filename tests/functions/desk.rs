@@ -1,6 +1,7 @@
 //! Tasks that are submitted one by one go together while a call is under way, and none answers for another.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -36,9 +37,8 @@ async fn a_conflict_is_the_error_of_its_own_task_alone() {
     for (i, answer) in submit_each(&queue, tasks).await.into_iter().enumerate() {
         match answer {
             Ok(submitted) => assert_eq!((submitted, i == 300), (Submitted::New, false)),
-            Err(error) => {
-                assert!(matches!(error, Error::Conflict { id: at } if at == id && i == 300))
-            }
+            Err(Error::Conflict { id: at }) => assert_eq!((at, i), (id, 300)),
+            Err(error) => panic!("{error}"),
         }
     }
     assert_eq!(queue.status().await.unwrap().ready, 600);
@@ -60,15 +60,20 @@ async fn what_finds_no_room_is_refused_and_the_rest_is_in() {
     assert_eq!(queue.status().await.unwrap().ready, 10);
 }
 
+/// Whether it is, polled once.
+async fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
+}
+
 #[tokio::test]
 async fn who_waits_is_served_though_the_call_before_was_given_up() {
     let queue = queue("desk-dropped").await;
     queue.register().await.unwrap();
     let (first, second) = (task(1), task(2));
     let mut dropped = Box::pin(queue.submit(&first));
-    poll_fn(|context| Poll::Ready(assert!(dropped.as_mut().poll(context).is_pending()))).await;
+    assert!(is_pending(&mut dropped).await);
     let mut waits = Box::pin(queue.submit(&second));
-    poll_fn(|context| Poll::Ready(assert!(waits.as_mut().poll(context).is_pending()))).await;
+    assert!(is_pending(&mut waits).await);
     drop(dropped);
     let answer = tokio::time::timeout(Duration::from_secs(20), waits).await;
     assert_eq!(answer.unwrap().unwrap(), Submitted::New);
