@@ -36,3 +36,4 @@ mod submit;
 mod take;
 mod typed;
 mod walk;
+mod watch_clock;
