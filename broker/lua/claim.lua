@@ -363,7 +363,7 @@ register("claim", { "allow-oom" }, function(keys, args)
   -- What brought tasks and leaves none may be followed by a wait like one that found none: whatever becomes ready after
   -- this call leaves a token of its own.
   local full, wait = #got.ids == n, nil
-  if got.ready > 0 then
+  if got.ready > 0 or full and got.left > 0 then -- a suspect may be for the next free slot
     wait = "0"
   elseif args[7] == "1" then
     wait = elect(keys, worker, ms, next_event(keys, ms, lease, ended, deadline), { m[8], m[9] }, full)

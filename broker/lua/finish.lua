@@ -108,8 +108,9 @@ local function settle_lost(w, group, ids, letters)
     if held[i] ~= value or settled[id] then
       w.records = w.records or find_records(w.ending.keys, ids, w.buckets)
       letters[i] = letter_of_lost(value, w.records[i], w.rows[i])
+    else
+      settled[id] = true
     end
-    settled[id] = true
   end
 end
 

@@ -10,12 +10,11 @@
 -- Returns   {"ok", {completion, ...}}, oldest first, at most 1 MiB but at least one; or {"lost"}: its lease has
 --           ended, and what it took last went back
 
--- Reads the head of the list in steps that double, as one completion may be large.
+-- Reads the head of the list in small steps, as one completion may be large.
 local function read_head(list, n)
-  local items, bytes, step = {}, 0, 16
+  local items, bytes = {}, 0
   while #items < n do
-    local last = math.min(#items + step, n)
-    local page = redis.call("LRANGE", list, #items, last - 1)
+    local page = redis.call("LRANGE", list, #items, math.min(#items + 15, n - 1))
     for _, item in ipairs(page) do
       if bytes + #item > CHUNK_BYTES and #items > 0 then
         return items
@@ -23,10 +22,9 @@ local function read_head(list, n)
       items[#items + 1] = item
       bytes = bytes + #item
     end
-    if #items < last then
+    if #page < 16 then
       return items
     end
-    step = bytes * 8 < CHUNK_BYTES and step * 2 or 16 -- what came so far says how large the next may be
   end
   return items
 end

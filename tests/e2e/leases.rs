@@ -8,6 +8,7 @@ use pmq_broker::{Incarnation, Outcome, Task};
 use pmq_tests::{Proxy, RedisServer, eventually, eventually_async};
 
 use crate::fleet::{Fleet, SOON, is_alive, pass, pmq_at};
+use crate::roles::GATHERING;
 use crate::store::Store;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,6 +25,18 @@ async fn handlers_that_block_every_thread_keep_their_lease() {
         assert_eq!((completion.outcome, completion.attempt), (Outcome::Ok, 1));
     }
     assert_eq!(fleet.record().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers_of_one_claim_that_block_in_place_wait_for_each_other() {
+    let fleet = Fleet::new().await;
+    let gather = |_| Task::handler("gather", "");
+    let tasks: Vec<Task> = (0..GATHERING).map(gather).collect();
+    fleet.queue.submit_many(&tasks).await.unwrap();
+    let _worker = fleet.handlers(GATHERING);
+    for completion in fleet.completions(GATHERING).await.values() {
+        assert_eq!((completion.outcome, completion.attempt), (Outcome::Ok, 1));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

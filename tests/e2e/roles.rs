@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::{Barrier, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,8 @@ const QUEUE: &str = "PMQ_TEST_QUEUE";
 const DIRECTORY: &str = "PMQ_TEST_DIRECTORY";
 pub(crate) const SLOTS: &str = "PMQ_TEST_SLOTS";
 const SCRIPT: &str = "PMQ_TEST_SCRIPT";
+/// How many runs of the task `gather` wait for each other.
+pub(crate) const GATHERING: usize = 12;
 
 impl Fleet {
     /// Starts a worker with the handlers below, under a lease of 1 s.
@@ -68,6 +71,9 @@ pub(crate) fn directory() -> PathBuf {
     env::var_os(DIRECTORY).unwrap().into()
 }
 
+/// Where runs wait for each other, each on a thread that it blocks.
+static GATHERED: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(GATHERING));
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "is the worker process of other tests"]
 async fn worker() {
@@ -90,6 +96,10 @@ async fn worker() {
         .handle_bytes("block", |context, body| async move {
             note(&context, "");
             block_for_file(&body);
+            Ok(Bytes::new())
+        })
+        .handle_bytes("gather", |_, _| async {
+            tokio::task::block_in_place(|| GATHERED.wait());
             Ok(Bytes::new())
         })
         .handle_bytes("descend", move |_, body| descend(tasks.clone(), body))

@@ -347,3 +347,14 @@ fn a_group_without_the_runs_that_it_says_is_refused_whole() {
         shard.expect_error(&call, "PMQMALFORMED");
     }
 }
+
+#[test]
+fn an_end_that_comes_too_late_does_not_take_a_later_run_of_the_task_along() {
+    let shard = Shard::new();
+    let held = shard.running("a", "w");
+    let mut earlier = held.clone();
+    earlier.run[16] ^= 1;
+    let call = finish(&[(&earlier, "o"), (&held, "o")]);
+    assert_eq!(text(&shard.call(&call)), "lo");
+    assert!(shard.state().hash("running").is_empty());
+}

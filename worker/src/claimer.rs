@@ -184,7 +184,7 @@ impl ClaimLoop {
     }
 
     /// Starts what a claim gave; answers how many.
-    fn start(&self, i: usize, got: Claimed, free: &mut FreeSlots) -> usize {
+    fn start(&self, i: usize, mut got: Claimed, free: &mut FreeSlots) -> usize {
         let (line, claimer, since) = (&self.lines[i], &self.claimers[i], Instant::now());
         let count = got.tasks.len();
         if claimer.0 != line.incarnation() {
@@ -192,6 +192,11 @@ impl ClaimLoop {
             return count;
         }
         line.claimed.store(claimer.1.number(), Ordering::Relaxed);
+        // A claim that is answered again may bring more than there is room for now.
+        let beyond = got.tasks.split_off(free.len().min(count));
+        if !beyond.is_empty() {
+            hand_back(line, beyond);
+        }
         let switches = line.hold(&got.tasks);
         let assignments = got.tasks.into_iter().zip(switches);
         let assignments = assignments.filter_map(|(claim, switch)| {

@@ -1,6 +1,7 @@
 //! The executor: runs one claimed task and says how it ended.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -90,35 +91,43 @@ impl Executor {
         let hands = runtime.metrics().num_workers().min(assignments.len());
         let waiting = Arc::new(Mutex::new(assignments.into_iter()));
         for _ in 0..hands {
-            runtime.spawn(work_off(self.0.clone(), waiting.clone()));
+            runtime.spawn(hand(self.0.clone(), waiting.clone()));
         }
     }
 }
 
 type Waiting = Arc<Mutex<std::vec::IntoIter<Assignment>>>;
+type Hand = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Runs what waits, one after the other; what is not ready at once goes on as a task of its own.
-async fn work_off(shared: Arc<Shared>, waiting: Waiting) {
-    let mut since = Instant::now();
-    loop {
-        let next = waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .next();
-        let Some(assignment) = next else {
-            return;
-        };
-        let mut run = Box::pin(shared.clone().run(assignment));
-        let ready = poll_fn(|context| Poll::Ready(run.as_mut().poll(context).is_ready())).await;
-        if !ready {
-            tokio::spawn(run);
+/// Runs what waits, one after the other; what is not ready at once goes on as a task of its own. Before its first run it
+/// calls another hand: for a run that blocks in place the runtime takes on a thread beyond those it has.
+fn hand(shared: Arc<Shared>, waiting: Waiting) -> Hand {
+    Box::pin(async move {
+        let (mut since, mut alone) = (Instant::now(), true);
+        loop {
+            let (next, more) = {
+                let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                (waiting.next(), waiting.len() > 0)
+            };
+            let Some(assignment) = next else {
+                return;
+            };
+            if more && alone {
+                tokio::spawn(hand(shared.clone(), waiting.clone()));
+                alone = false;
+            }
+            let mut run = Box::pin(shared.clone().run(assignment));
+            let ready = poll_fn(|context| Poll::Ready(run.as_mut().poll(context).is_ready())).await;
+            if !ready {
+                tokio::spawn(run);
+            }
+            // What else the runtime has to do must not wait long.
+            if since.elapsed() > TURN {
+                tokio::task::yield_now().await;
+                since = Instant::now();
+            }
         }
-        // What else the runtime has to do must not wait long.
-        if since.elapsed() > TURN {
-            tokio::task::yield_now().await;
-            since = Instant::now();
-        }
-    }
+    })
 }
 
 impl Shared {

@@ -1,8 +1,8 @@
 //! The desk where tasks are submitted one by one: those that come while a call is under way go together with the next.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::submit::{Item, Submitted};
@@ -18,50 +18,60 @@ pub(super) struct Desk(Mutex<State>);
 struct State {
     /// Whether somebody has the turn: a call is under way.
     busy: bool,
-    waiting: Vec<Waiting>,
+    waiting: VecDeque<Waiting>,
 }
 
 struct Waiting {
     item: Item,
-    answer: oneshot::Sender<Result<Submitted>>,
+    said: oneshot::Sender<Said>,
+}
+
+/// What who waits is told.
+enum Said {
+    /// Somebody has submitted its task.
+    Answer(Result<Submitted>),
+    /// It shall submit, its own task and those of who waits behind it.
+    Turn(Turn),
 }
 
 impl Desk {
     /// Submits one task: at once where no call is under way, else with all that wait meanwhile.
     pub(super) async fn submit(&self, queue: &TaskQueue, item: Item) -> Result<Submitted> {
         loop {
-            let Some(answer) = self.line_up(&item) else {
-                let _turn = Turn::of(queue);
-                return alone(queue, item).await;
+            let Some(said) = self.line_up(&item) else {
+                return Turn::of(queue).submit(item).await;
             };
-            // Where the turn was dropped with who had it, nobody answers: then it takes its own.
-            if let Ok(answer) = answer.await {
-                return answer;
+            match said.await {
+                Ok(Said::Answer(answer)) => return answer,
+                Ok(Said::Turn(turn)) => return turn.submit(item).await,
+                Err(_) => {} // who had the turn gave its call up
             }
         }
     }
 
     /// A place in the line; `None` where nobody has the turn, which is the caller's from now on.
-    fn line_up(&self, item: &Item) -> Option<oneshot::Receiver<Result<Submitted>>> {
+    fn line_up(&self, item: &Item) -> Option<oneshot::Receiver<Said>> {
         let mut state = self.state();
         if !state.busy {
             state.busy = true;
             return None;
         }
-        let (answer, answered) = oneshot::channel();
+        state.waiting.retain(|waiting| !waiting.said.is_closed());
+        let (said, hears) = oneshot::channel();
         let item = item.clone();
-        state.waiting.push(Waiting { item, answer });
-        Some(answered)
+        state.waiting.push_back(Waiting { item, said });
+        Some(hears)
     }
 
-    /// The first that wait, as many as one call takes.
-    fn next(&self) -> Vec<Waiting> {
-        let (mut state, mut bytes) = (self.state(), 0);
-        let fits = state.waiting.iter().take(CHUNK).take_while(|waiting| {
+    /// The first that wait, as many as one call takes beside this item.
+    fn beside(&self, item: &Item) -> Vec<Waiting> {
+        let (mut state, mut bytes) = (self.state(), item.len());
+        state.waiting.retain(|waiting| !waiting.said.is_closed());
+        let fitting = state.waiting.iter().take(CHUNK - 1).take_while(|waiting| {
             bytes += waiting.item.len();
             bytes <= CHUNK_BYTES
         });
-        let n = fits.count().max(1).min(state.waiting.len());
+        let n = fitting.count();
         state.waiting.drain(..n).collect()
     }
 
@@ -70,45 +80,38 @@ impl Desk {
     }
 }
 
-/// The right to call. Its end passes it on to a task of the runtime that serves who waits.
-struct Turn {
-    queue: TaskQueue,
-    serves: bool,
-}
+/// The right to call. When it ends, the first who waits has it.
+struct Turn(Option<TaskQueue>);
 
 impl Turn {
     fn of(queue: &TaskQueue) -> Self {
-        Self {
-            queue: queue.clone(),
-            serves: false,
-        }
+        Self(Some(queue.clone()))
     }
 
-    async fn serve(self) {
-        loop {
-            let batch = self.queue.desk.next();
-            if batch.is_empty() {
-                return;
-            }
-            together(&self.queue, batch).await;
+    /// Submits this task, and those that wait.
+    async fn submit(self, item: Item) -> Result<Submitted> {
+        let queue = self.0.as_ref().ok_or_else(|| odd("submit"))?;
+        let others = queue.desk.beside(&item);
+        if others.is_empty() {
+            return alone(queue, item).await;
         }
+        together(queue, item, others).await
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut state = self.queue.desk.state();
-        let runtime = Handle::try_current().ok().filter(|_| !self.serves);
-        match runtime {
-            Some(runtime) if !state.waiting.is_empty() => {
-                let mut next = Self::of(&self.queue);
-                next.serves = true;
-                drop(state);
-                runtime.spawn(next.serve());
-            }
-            _ => {
+        let Some(queue) = self.0.take() else { return };
+        loop {
+            let mut state = queue.desk.state();
+            let Some(next) = state.waiting.pop_front() else {
                 state.busy = false;
-                state.waiting.clear();
+                return;
+            };
+            drop(state);
+            match next.said.send(Said::Turn(Self::of(&queue))) {
+                Err(Said::Turn(mut refused)) => refused.0 = None,
+                _ => return,
             }
         }
     }
@@ -119,26 +122,56 @@ async fn alone(queue: &TaskQueue, item: Item) -> Result<Submitted> {
     answers.first().copied().ok_or_else(|| odd("submit"))
 }
 
-/// Submits all in one call. What the broker refuses for one of them goes for none, so then each goes alone.
-async fn together(queue: &TaskQueue, batch: Vec<Waiting>) {
-    let (items, answers): (Vec<Item>, Vec<_>) =
-        batch.into_iter().map(|w| (w.item, w.answer)).unzip();
-    match queue.submit_batch(&queue.batch(items.clone())).await {
+/// Submits all in one call, and answers for the first of them. What the broker refuses for one of them goes for none, so
+/// then each goes alone.
+async fn together(queue: &TaskQueue, item: Item, others: Vec<Waiting>) -> Result<Submitted> {
+    let mut items = vec![item.clone()];
+    items.extend(others.iter().map(|waiting| waiting.item.clone()));
+    match queue.submit_batch(&queue.batch(items)).await {
         Ok(submitted) => {
-            for (answer, submitted) in answers.into_iter().zip(submitted) {
-                let _ = answer.send(Ok(submitted)); // who does not wait any more does not want to know
+            for (waiting, submitted) in others.into_iter().zip(submitted.iter().skip(1)) {
+                tell(waiting, Ok(*submitted));
             }
+            submitted.first().copied().ok_or_else(|| odd("submit"))
         }
-        Err(Error::Unreachable { at, source }) => {
-            for answer in answers {
-                let (at, source) = (at.clone(), source.clone());
-                let _ = answer.send(Err(Error::Unreachable { at, source }));
+        Err(error @ Error::Unreachable { .. }) => {
+            // Each call would wait as long again, one after the other.
+            let behind = std::mem::take(&mut queue.desk.state().waiting);
+            for waiting in others.into_iter().chain(behind) {
+                tell(waiting, Err(away_too(&error)));
             }
+            Err(error)
         }
         Err(_) => {
-            for (answer, item) in answers.into_iter().zip(items) {
-                let _ = answer.send(alone(queue, item).await);
+            let first = alone(queue, item).await;
+            let mut away = None;
+            for waiting in others {
+                let answer = match &away {
+                    Some(error) => Err(away_too(error)),
+                    None => alone(queue, waiting.item.clone()).await,
+                };
+                if let Err(error @ Error::Unreachable { .. }) = &answer {
+                    away = Some(away_too(error));
+                }
+                tell(waiting, answer);
             }
+            first
         }
+    }
+}
+
+/// Who does not wait any more does not want to know.
+fn tell(waiting: Waiting, answer: Result<Submitted>) {
+    let _ = waiting.said.send(Said::Answer(answer));
+}
+
+/// The same error of an outage, for another of those whom it met.
+fn away_too(error: &Error) -> Error {
+    match error {
+        Error::Unreachable { at, source } => Error::Unreachable {
+            at: at.clone(),
+            source: source.clone(),
+        },
+        _ => odd("submit"),
     }
 }
