@@ -165,9 +165,7 @@ impl Shared {
         }
         lender.end();
     }
-}
 
-impl Shared {
     async fn execute(&self, run: &mut Run) -> End {
         if run.claim.is_orphan() {
             return End::failed(How::Cancelled, "whoever owned it is gone");

@@ -125,15 +125,11 @@ impl Staff {
         let socket = (options.commands.allowed || handlers.has_template())
             .then(open_socket)
             .flatten();
-        let host = Host {
-            name: host_name().into(),
-            worker: options.name.as_str().into(),
-        };
         let commands = options.commands.clone();
         // What only starts commands and talks to runners does that beside the roles: each switch of threads costs it more.
         let blocks = handlers.has_function();
         let executor = Executor::new(Shared {
-            host,
+            host: host(&options),
             handlers,
             commands,
             guard,
@@ -267,6 +263,13 @@ fn start_hearts(lines: &[Arc<Line>], options: &Options, reclaim: &Arc<Notify>) -
         .collect();
     roles.push(tokio::spawn(listen(lines.to_vec(), orders)).abort_handle());
     roles
+}
+
+fn host(options: &Options) -> Host {
+    Host {
+        name: host_name().into(),
+        worker: options.name.as_str().into(),
+    }
 }
 
 fn host_name() -> String {
