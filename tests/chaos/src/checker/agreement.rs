@@ -64,7 +64,7 @@ fn worst_return(history: &History) -> Option<Duration> {
         matches!(&event.what, What::Fault { target, on: false, .. } if target == "broker")
     });
     let times = back.filter_map(|(i, back)| {
-        let mut later = history.events[i..].iter();
+        let mut later = history.events[i + 1..].iter();
         let start = later.find(|event| {
             matches!(
                 event.what,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pmq_broker::TaskId;
+use pmq_broker::{Outcome, TaskId};
 
 use super::{Invariant, Violation};
 use crate::history::{History, Known, What};
@@ -40,6 +40,14 @@ pub(super) fn lost(history: &History) -> Vec<(TaskId, u64, &'static str)> {
     for event in &history.events {
         match &event.what {
             What::Completion { id, .. } => {
+                got.insert(*id);
+            }
+            // A task that is cancelled before it runs has no worker that names a completion queue.
+            What::Final {
+                id,
+                outcome: Some(Outcome::Cancelled),
+                ..
+            } => {
                 got.insert(*id);
             }
             What::Final { id, state, .. } => {

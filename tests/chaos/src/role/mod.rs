@@ -124,7 +124,7 @@ pub struct Mix {
 impl Mix {
     /// Short tasks of all kinds that harm nobody.
     pub const VARIED: Self = Self {
-        longest_ms: 40,
+        longest_ms: 200,
         varied: true,
         poison: false,
         large: 0,
