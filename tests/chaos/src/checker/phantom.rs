@@ -1,18 +1,32 @@
 //! I2: nothing runs that nobody submitted, and every run has the body that was submitted.
 
+use std::collections::BTreeSet;
+
+use pmq_broker::TaskId;
+
 use super::{Invariant, Runs, Violation};
-use crate::history::{History, What};
+use crate::history::{Event, History, What};
+
+/// What the harness made up: it must not run, but it may become a dead letter.
+fn junk_of(event: &Event) -> Vec<TaskId> {
+    match &event.what {
+        What::Junk { ids } => ids.clone(),
+        _ => Vec::new(),
+    }
+}
 
 /// Finds phantoms.
 pub(super) fn check(history: &History) -> Vec<Violation> {
     let plans = Runs::of(history).plans;
-    let phantom = |event: &crate::history::Event| {
+    let junk: BTreeSet<TaskId> = history.events.iter().flat_map(junk_of).collect();
+    let phantom = |event: &Event| {
         let (id, hash) = match &event.what {
             What::Start { id, hash, .. } => (id, Some(*hash)),
             What::Completion { id, .. } => (id, None),
             _ => return None,
         };
         let problem = match (plans.get(id), hash) {
+            (None, None) if junk.contains(id) => return None,
             (None, _) => "was never submitted",
             (Some(plan), Some(hash)) if plan.hash != hash => "ran with another body",
             _ => return None,
@@ -35,6 +49,14 @@ mod tests {
         events.push(at(3, "w", start(2, 1, 7)));
         events.push(at(3, "c", done(2, 7)));
         assert_eq!(lines(&check(&history(events))), ["was never submitted"; 2]);
+    }
+
+    #[test]
+    fn junk_becomes_a_dead_letter_and_never_runs() {
+        let junk = at(1, "harness", What::Junk { ids: vec![id(3)] });
+        let dead = at(2, "c", completion(3, 0, pmq_broker::Outcome::Dead));
+        assert!(check(&history([junk.clone(), dead])).is_empty());
+        assert_eq!(check(&history([junk, at(2, "w", start(3, 1, 7))])).len(), 1);
     }
 
     #[test]

@@ -217,6 +217,8 @@ pub enum What {
     },
     /// This process stood still for so long without being told to, in ms.
     Stall { ms: u64 },
+    /// The harness pushed records of these ids into Redis that nobody can run.
+    Junk { ids: Vec<TaskId> },
     /// The run comes to its next part.
     Phase { name: String },
     /// A queue's tasks by state at one moment, and what is wrong with them.

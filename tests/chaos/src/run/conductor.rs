@@ -5,6 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use pmq_broker::TaskId;
 
 use super::crew::Crew;
 use super::fault::{Fault, Kind};
@@ -191,14 +192,7 @@ impl Conductor {
             }
             Kind::FullMemory => self.fill_memory(),
             Kind::FullDisk => power::fill_disk(&self.site)?,
-            Kind::Junk => {
-                let (queue, mut rng) = (
-                    self.queues[0].clone(),
-                    fastrand::Rng::with_seed(fault.at.as_nanos() as u64),
-                );
-                self.junk
-                    .extend(junk::push(&mut self.site, &queue, &mut rng));
-            }
+            Kind::Junk => self.push_junk(fault.at.as_nanos() as u64),
             _ => {}
         }
         Ok(())
@@ -214,6 +208,17 @@ impl Conductor {
         }
         self.site.up = true;
         Ok(())
+    }
+
+    fn push_junk(&mut self, seed: u64) {
+        let queue = self.queues[0].clone();
+        let pushed = junk::push(&mut self.site, &queue, &mut fastrand::Rng::with_seed(seed));
+        let ids = pushed
+            .iter()
+            .filter_map(|id| TaskId::from_slice(id))
+            .collect();
+        self.recorder.record(What::Junk { ids });
+        self.junk.extend(pushed);
     }
 
     /// Sets the limit of the server's memory to less than what it uses.
