@@ -9,7 +9,7 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
     let mut found: Vec<_> = runs
         .by_task
         .values()
-        .flat_map(|task| check_task(task))
+        .flat_map(|task| check_task(task, history))
         .collect();
     let ends = history.events.iter();
     found.extend(ends.filter_map(|event| check_end(event, &runs, history)));
@@ -17,12 +17,12 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
 }
 
 /// The runs of one task, in the order of their tokens.
-fn check_task(task: &[Run]) -> Vec<Violation> {
+fn check_task(task: &[Run], history: &History) -> Vec<Violation> {
     let wrong = |pair: &[Run]| {
         let (first, second) = (&pair[0], &pair[1]);
         let what = if first.token == second.token {
             format!("ran twice under token {}", first.token)
-        } else if first.attempt > second.attempt {
+        } else if first.attempt > second.attempt && !history.went_back_before(second.start) {
             let (older, newer) = (first.attempt, second.attempt);
             format!("has a higher token at attempt {newer} than at attempt {older}")
         } else {

@@ -171,11 +171,11 @@ impl Conductor {
 
     fn hit_broker(&mut self, fault: &Fault) -> Result<()> {
         match fault.kind {
-            Kind::KillBroker => {
+            Kind::KillBroker | Kind::LongOutage => {
                 self.site.up = false;
                 self.site.server.kill();
             }
-            Kind::PauseBroker | Kind::LongOutage => {
+            Kind::PauseBroker => {
                 self.site.up = false;
                 self.site.server.stop();
             }
@@ -200,8 +200,8 @@ impl Conductor {
 
     fn mend_broker(&mut self, fault: &Fault) -> Result<()> {
         match fault.kind {
-            Kind::KillBroker | Kind::PowerCut => self.site.server.restart(),
-            Kind::PauseBroker | Kind::LongOutage => self.site.server.resume(),
+            Kind::KillBroker | Kind::LongOutage | Kind::PowerCut => self.site.server.restart(),
+            Kind::PauseBroker => self.site.server.resume(),
             Kind::FullMemory => self.tell(redis::cmd("CONFIG").arg(&["SET", "maxmemory", "0"])),
             Kind::FullDisk => power::empty_disk(&self.site)?,
             _ => {}

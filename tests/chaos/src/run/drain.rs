@@ -17,6 +17,14 @@ const BOUND: Duration = Duration::from_secs(25);
 /// How many tasks are looked up at once.
 const AT_ONCE: usize = 64;
 
+/// Where entries of tasks stand beside their states: the key's place, its name, and how to count it.
+const PLACES: [(usize, &str, &str); 4] = [
+    (5, "claims", "HLEN"),
+    (9, "stop orders", "HLEN"),
+    (10, "watched tasks", "SCARD"),
+    (18, "started processes", "HLEN"),
+];
+
 /// Lets everything come to its end.
 pub fn drain(conductor: &mut Conductor, lease: Duration) -> Result<()> {
     let healed = Instant::now();
@@ -46,6 +54,9 @@ pub fn drain(conductor: &mut Conductor, lease: Duration) -> Result<()> {
     }
     if is_empty {
         conductor.phase("drained");
+    }
+    for member in conductor.crew.members.values_mut() {
+        member.proxy = None; // with the connections that a black hole keeps open
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -139,28 +150,42 @@ impl Conductor {
         for queue in self.queues.clone() {
             let keys = ShardKeys::new(&name("pmq"), &name(&queue));
             let fixed = keys.fixed();
-            let places = [
-                (2, "running", "HLEN"),
-                (3, "scheduled", "ZCARD"),
-                (4, "leases", "ZCARD"),
-                (5, "claims", "HLEN"),
-                (9, "stop orders", "HLEN"),
-                (10, "watched tasks", "SCARD"),
-                (13, "suspects", "LLEN"),
-                (18, "started processes", "HLEN"),
-            ];
-            for (index, what, command) in places {
+            if let Some(shard) = super::snapshot::read(&mut self.site, &queue, &self.junk) {
+                let counts = [
+                    ("ready", shard.live_ready()),
+                    ("scheduled", shard.scheduled.len() as u64),
+                    ("running", shard.running.len() as u64),
+                    ("leases", shard.workers.len() as u64),
+                ];
+                for (what, count) in counts {
+                    self.census(&queue, what, count);
+                }
+            }
+            for (index, what, command) in PLACES {
                 let count: Option<u64> = self.site.ask(redis::cmd(command).arg(&fixed[index]));
                 self.census(&queue, what, count.unwrap_or_default());
             }
         }
-        let clients: Option<String> = self.site.ask(redis::cmd("CLIENT").arg("LIST"));
-        let others = clients
-            .unwrap_or_default()
-            .lines()
-            .count()
-            .saturating_sub(1);
-        self.census("redis", "connections", others as u64);
+        let others = self.connections_left();
+        self.census("redis", "connections", others);
+    }
+
+    /// Connections beside that of the harness, once they have had a moment to go.
+    fn connections_left(&mut self) -> u64 {
+        let mut others = 0;
+        for _ in 0..50 {
+            let clients: Option<String> = self.site.ask(redis::cmd("CLIENT").arg("LIST"));
+            others = clients
+                .unwrap_or_default()
+                .lines()
+                .count()
+                .saturating_sub(1) as u64;
+            if others == 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        others
     }
 
     fn census(&self, of: &str, what: &str, count: u64) {

@@ -19,7 +19,7 @@ pub enum Kind {
     KillBroker,
     /// SIGSTOP of the server for less than a lease.
     PauseBroker,
-    /// SIGKILL or SIGSTOP of the server for more than a lease.
+    /// SIGKILL of the server, which comes back after more than a lease.
     LongOutage,
     /// Everything that was not synchronised is gone, as after a power cut.
     PowerCut,
