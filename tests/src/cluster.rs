@@ -7,7 +7,7 @@ use redis::Connection;
 use crate::redis_server::RedisServer;
 use crate::wait::{eventually, eventually_or};
 
-const SLOTS: usize = 16384;
+pub(crate) const SLOTS: usize = 16384;
 const FORM_LIMIT: Duration = Duration::from_secs(60);
 const MIGRATE_LIMIT_MS: u32 = 10_000;
 
@@ -88,6 +88,12 @@ impl Cluster {
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(RedisServer::url).collect()
+    }
+
+    /// How a client connects that finds the other primaries by itself.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis+cluster://127.0.0.1:{}", port(&self.nodes[0]))
     }
 
     /// The slot of `key`, as Redis says.
