@@ -123,6 +123,12 @@ impl Broker {
         self.inner.control.is_local()
     }
 
+    /// Whether this is a Redis Cluster, whose primaries share the slots.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        false
+    }
+
     /// The time of one round trip.
     pub async fn ping(&self) -> Result<Duration> {
         let start = Instant::now();
