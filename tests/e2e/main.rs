@@ -21,6 +21,7 @@ mod bad_input;
 mod barrier;
 mod bench;
 mod cancel;
+mod cluster;
 mod commands;
 mod condition;
 mod consumers;

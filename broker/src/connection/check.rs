@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::link::Link;
+use super::lane::Lane;
 use crate::error::{Error, Result};
 
 /// What a server says about itself.
@@ -17,7 +17,7 @@ pub struct ServerReport {
 
 impl ServerReport {
     /// Asks the server; fails where it can't be reached or is no Redis.
-    pub(crate) async fn read(link: &Link, patience: Duration) -> Result<Self> {
+    pub(crate) async fn read(link: &Lane, patience: Duration) -> Result<Self> {
         let mut command = redis::cmd("INFO");
         match link
             .send(&command, "ask the server for its version", patience)
@@ -73,6 +73,11 @@ impl ServerReport {
                     "the server at {at} is Redis {version}; pmq needs Redis 7.0 or newer, or Valkey"
                 )));
             }
+        }
+        if self.field("redis_mode") == Some("sentinel") {
+            return Err(Error::Unsuitable(format!(
+                "what answers at {at} is a sentinel; use redis+sentinel://{at}/NAME with the name that it gives the primary"
+            )));
         }
         let limited = self.field("maxmemory").is_some_and(|m| m != "0");
         let policy = self.field("maxmemory_policy").unwrap_or("noeviction");
