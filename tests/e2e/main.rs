@@ -5,6 +5,7 @@
     reason = "a test fails by it, also in what tests share"
 )]
 
+mod everyday;
 mod fleet;
 mod keys;
 mod model;
