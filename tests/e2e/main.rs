@@ -5,6 +5,7 @@
     reason = "a test fails by it, also in what tests share"
 )]
 
+mod everyday;
 mod fleet;
 mod keys;
 mod model;
@@ -21,6 +22,7 @@ mod bad_input;
 mod barrier;
 mod bench;
 mod cancel;
+mod cluster;
 mod commands;
 mod condition;
 mod consumers;
