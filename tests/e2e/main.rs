@@ -28,6 +28,7 @@ mod condition;
 mod consumers;
 mod delays;
 mod event;
+mod failover;
 mod family;
 mod faults;
 mod get;
