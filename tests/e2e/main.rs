@@ -8,6 +8,7 @@
 mod everyday;
 mod fleet;
 mod keys;
+mod load;
 mod model;
 mod roles;
 mod site;
@@ -54,6 +55,7 @@ mod rlock;
 mod run;
 mod run_unread;
 mod runners;
+mod sentinel;
 mod shutdown;
 mod status;
 mod submit;
