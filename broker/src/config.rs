@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::authkey::AuthkeySource;
 use crate::error::{Error, Result};
 use crate::ids::Name;
 
@@ -15,6 +16,11 @@ pub struct Config {
     pub username: Option<String>,
     /// Where the password comes from, where the URL has none.
     pub password: Password,
+    /// What signs tasks and completions, and lets only signed ones run; nothing unless set. On the local broker it is not
+    /// used, as nobody but its user can write there. In Python's multiprocessing this is `authkey`.
+    pub authkey: AuthkeySource,
+    /// Whether bodies and results are encrypted as well, with the authkey; false unless set.
+    pub encrypt: bool,
     /// The prefix of every key; `pmq` unless set.
     pub namespace: Name,
     /// The local broker's directory; the user's own unless set.
@@ -39,6 +45,8 @@ impl Default for Config {
             url: None,
             username: None,
             password: Password::None,
+            authkey: AuthkeySource::None,
+            encrypt: false,
             namespace: Name::new("pmq").expect("it keeps to the grammar"),
             local_directory: None,
         }
@@ -56,7 +64,7 @@ impl Config {
     }
 
     /// What the environment says: `PMQ_REDIS_URL`, `PMQ_REDIS_USERNAME`, `PMQ_REDIS_PASSWORD_FILE`,
-    /// `PMQ_REDIS_PASSWORD`, `PMQ_NAMESPACE`.
+    /// `PMQ_REDIS_PASSWORD`, `PMQ_AUTHKEY_FILE`, `PMQ_AUTHKEY`, `PMQ_ENCRYPT`, `PMQ_NAMESPACE`.
     pub fn from_env() -> Result<Self> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let mut config = Self {
@@ -69,6 +77,12 @@ impl Config {
         } else if let Some(password) = variable("PMQ_REDIS_PASSWORD") {
             config.password = Password::Plain(password);
         }
+        if let Some(file) = variable("PMQ_AUTHKEY_FILE") {
+            config.authkey = AuthkeySource::File(file.into());
+        } else if let Some(text) = variable("PMQ_AUTHKEY") {
+            config.authkey = AuthkeySource::Text(text);
+        }
+        config.encrypt = variable("PMQ_ENCRYPT").is_some_and(|word| word != "0");
         if let Some(namespace) = variable("PMQ_NAMESPACE") {
             config.namespace = Name::new(namespace)?;
         }

@@ -52,6 +52,7 @@ mod run;
 mod run_unread;
 mod runners;
 mod shutdown;
+mod signed;
 mod status;
 mod submit;
 mod threads;
