@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use crate::authkey::Authkey;
 use crate::config::Config;
 use crate::connection::ServerReport;
 use crate::connection::address::Place;
@@ -19,6 +20,7 @@ use crate::keys::FleetKeys;
 use crate::object::Client;
 use crate::process::Children;
 use crate::reply;
+use crate::sealing::Sealing;
 use crate::task_queue::TaskQueue;
 
 /// How long a call waits for a broker that is away before it gives up.
@@ -44,6 +46,31 @@ struct Inner {
     children: Arc<Children>,
     report: ServerReport,
     client: OnceLock<Client>,
+    trust: Trust,
+}
+
+/// What tasks and completions are signed with, if they are.
+#[derive(Clone, Default)]
+struct Trust {
+    authkey: Option<Arc<Authkey>>,
+    encrypts: bool,
+}
+
+impl Trust {
+    /// On the local broker nothing is signed: nobody but its user can write to it.
+    fn of(config: &Config, is_local: bool) -> Result<Self> {
+        if is_local {
+            return Ok(Self::default());
+        }
+        let authkey = config.authkey.read()?.map(Arc::new);
+        if config.encrypt && authkey.is_none() {
+            return Err(Error::BadOption("to encrypt needs an authkey".into()));
+        }
+        Ok(Self {
+            authkey,
+            encrypts: config.encrypt,
+        })
+    }
 }
 
 impl Broker {
@@ -64,12 +91,13 @@ impl Broker {
             let local = open_local(config).await?;
             (local.url(), Some(local))
         };
+        let trust = Trust::of(config, local.is_some())?;
         let control = Place::new(config, &url)?.lane(local, CONTROL_RESPONSE)?;
         let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
-        Ok(Self::over(control, &config.namespace, report))
+        Ok(Self::over(control, &config.namespace, report, trust))
     }
 
-    fn over(control: Lane, namespace: &Name, report: ServerReport) -> Self {
+    fn over(control: Lane, namespace: &Name, report: ServerReport, trust: Trust) -> Self {
         Self {
             inner: Arc::new(Inner {
                 namespace: namespace.clone(),
@@ -81,6 +109,7 @@ impl Broker {
                 children: Arc::default(),
                 report,
                 client: OnceLock::new(),
+                trust,
             }),
         }
     }
@@ -93,6 +122,7 @@ impl Broker {
             inner.control.sibling(CONTROL_RESPONSE),
             &inner.namespace,
             inner.report.clone(),
+            inner.trust.clone(),
         )
     }
 
@@ -264,6 +294,20 @@ impl Broker {
         let link = inner.control.sibling(HEARTBEAT_RESPONSE);
         let started = Client::start(&inner.namespace, link)?;
         Ok(inner.client.get_or_init(|| started))
+    }
+
+    /// How what is on this queue is signed and verified.
+    pub(crate) fn sealing(&self, queue: &Name) -> Sealing {
+        let Trust { authkey, encrypts } = &self.inner.trust;
+        authkey.as_ref().map_or_else(Sealing::default, |authkey| {
+            Sealing::new(authkey.clone(), *encrypts, &self.inner.namespace, queue)
+        })
+    }
+
+    /// Whether tasks and completions are signed and verified.
+    #[must_use]
+    pub fn has_authkey(&self) -> bool {
+        self.inner.trust.authkey.is_some()
     }
 
     pub(crate) fn namespace(&self) -> &Name {

@@ -57,6 +57,7 @@ mod run_unread;
 mod runners;
 mod sentinel;
 mod shutdown;
+mod signed;
 mod status;
 mod submit;
 mod threads;
