@@ -35,35 +35,39 @@ fn violation(id: TaskId, what: String) -> Violation {
 }
 
 /// When the leases of each worker may have ended by a fault, or because its process stood still by itself.
-struct Excuses(BTreeMap<String, Vec<u64>>);
+struct Excuses {
+    times: BTreeMap<String, Vec<u64>>,
+    lease: u64,
+}
 
 impl Excuses {
     fn of(history: &History, terms: &Terms) -> Self {
-        let mut excuses: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        let mut times: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for event in &history.events {
             match &event.what {
                 What::Fault {
                     target, effects, ..
                 } if effects.ends_leases => {
-                    excuses.entry(target.clone()).or_default().push(event.t);
+                    times.entry(target.clone()).or_default().push(event.t);
                 }
                 What::Stall { ms } if u128::from(*ms) * 2 > terms.lease.as_millis() => {
-                    excuses
-                        .entry(event.actor.clone())
-                        .or_default()
-                        .push(event.t);
+                    times.entry(event.actor.clone()).or_default().push(event.t);
                 }
                 _ => {}
             }
         }
-        Self(excuses)
+        Self {
+            times,
+            lease: terms.lease.as_nanos() as u64,
+        }
     }
 
-    /// Whether the lease of `actor` may have ended after `since`, or that of everybody.
+    /// Whether the lease of `actor` may have ended after `since`, or that of everybody. A fault that ended less than a
+    /// lease before may have left it a connection that is dead.
     fn hold(&self, actor: &str, since: u64) -> bool {
         [actor, "*"].iter().any(|target| {
-            let times = self.0.get(*target);
-            times.is_some_and(|times| times.iter().any(|t| *t >= since))
+            let times = self.times.get(*target);
+            times.is_some_and(|times| times.iter().any(|t| t + self.lease >= since))
         })
     }
 }

@@ -96,7 +96,7 @@ impl One {
                 report: Report::default(),
                 body: Bytes::new(),
             };
-            let end = Finish::new(claim.run, How::Ok, &completion);
+            let end = Finish::new(&claim, How::Ok, &completion, self.claimer.queue().sealing());
             while self
                 .claimer
                 .queue()

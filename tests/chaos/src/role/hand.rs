@@ -70,7 +70,7 @@ impl Hand<'_> {
         self.begin(&claims);
         let late = lazy && self.rng.u8(..4) == 0;
         self.work(late).await;
-        let runs: Vec<Finish> = claims.into_iter().map(|claim| self.end(claim)).collect();
+        let runs: Vec<Finish> = claims.iter().map(|claim| self.end(claim)).collect();
         self.finish(&runs).await;
         if self.rng.u8(..4) == 0 {
             self.finish(&runs).await;
@@ -129,7 +129,7 @@ impl Hand<'_> {
         }
     }
 
-    fn end(&self, claim: Claim) -> Finish {
+    fn end(&self, claim: &Claim) -> Finish {
         let (id, token) = (claim.id, claim.run.token());
         self.stage.recorder.record(What::End {
             id,
@@ -153,7 +153,7 @@ impl Hand<'_> {
             report: Report::default(),
             body: Bytes::new(),
         };
-        Finish::new(claim.run, How::Ok, &completion)
+        Finish::new(claim, How::Ok, &completion, self.queue.sealing())
     }
 
     async fn finish(&self, runs: &[Finish]) {

@@ -70,11 +70,7 @@ impl Conductor {
 
     /// Writes a fault's begin or end down.
     fn note(&self, fault: &Fault, target: &str, on: bool) {
-        let effects = if on || fault.kind == Kind::PowerCut {
-            fault.kind.effects(self.loses_ms)
-        } else {
-            Effects::default()
-        };
+        let effects = fault.kind.effects(self.loses_ms);
         let (name, target) = (fault.kind.name().to_owned(), target.to_owned());
         self.recorder.record(What::Fault {
             name,
