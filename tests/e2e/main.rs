@@ -12,6 +12,7 @@ mod roles;
 mod site;
 mod store;
 
+mod acl;
 mod admin;
 mod anonymous;
 mod arguments;
