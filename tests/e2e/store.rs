@@ -46,9 +46,9 @@ impl Store {
         id
     }
 
-    /// Makes a ready task of this id of any bytes, or replaces one.
+    /// Makes a ready task of this id of any bytes, or replaces one, and wakes a worker.
     pub(crate) fn push_as(&mut self, id: TaskId, envelope: &[u8]) {
-        let (tasks, ready) = (self.key("tasks"), self.key("ready:5"));
+        let (tasks, ready, wake) = (self.key("tasks"), self.key("ready:5"), self.key("wake"));
         cmd("HSET")
             .arg(tasks)
             .arg(id.as_bytes())
@@ -58,6 +58,10 @@ impl Store {
         cmd("RPUSH")
             .arg(ready)
             .arg(id.as_bytes())
+            .exec(&mut self.connection)
+            .unwrap();
+        cmd("RPUSH")
+            .arg(&[&wake, "1"])
             .exec(&mut self.connection)
             .unwrap();
     }
