@@ -9,9 +9,9 @@ use redis::Value;
 use crate::authkey::Authkey;
 use crate::config::Config;
 use crate::connection::ServerReport;
-use crate::connection::address;
+use crate::connection::address::Place;
 use crate::connection::blocking::in_a_thread;
-use crate::connection::link::{Link, Server};
+use crate::connection::lane::Lane;
 use crate::connection::local::LocalBroker;
 use crate::error::{Error, Result};
 use crate::functions::Call;
@@ -39,9 +39,9 @@ pub struct Broker {
 struct Inner {
     namespace: Name,
     fleet: FleetKeys,
-    control: Arc<Link>,
-    heartbeat: Link,
-    bulk: Link,
+    control: Arc<Lane>,
+    heartbeat: Lane,
+    bulk: Lane,
     registered: Mutex<HashSet<Name>>,
     children: Arc<Children>,
     report: ServerReport,
@@ -92,15 +92,12 @@ impl Broker {
             (local.url(), Some(local))
         };
         let trust = Trust::of(config, local.is_some())?;
-        let (client, at) = address::client(config, &url)?;
-        let at: Arc<str> = at.into();
-        let server = Arc::new(Server { client, at, local });
-        let control = Link::new(server, CONTROL_RESPONSE);
+        let control = Place::new(config, &url)?.lane(local, CONTROL_RESPONSE)?;
         let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
         Ok(Self::over(control, &config.namespace, report, trust))
     }
 
-    fn over(control: Link, namespace: &Name, report: ServerReport, trust: Trust) -> Self {
+    fn over(control: Lane, namespace: &Name, report: ServerReport, trust: Trust) -> Self {
         Self {
             inner: Arc::new(Inner {
                 namespace: namespace.clone(),
@@ -151,6 +148,12 @@ impl Broker {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.inner.control.is_local()
+    }
+
+    /// Whether this is a Redis Cluster, whose primaries share the slots.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.inner.control.is_cluster()
     }
 
     /// The time of one round trip.
@@ -316,21 +319,21 @@ impl Broker {
         &self.inner.children
     }
 
-    pub(crate) fn control(&self) -> &Arc<Link> {
+    pub(crate) fn control(&self) -> &Arc<Lane> {
         &self.inner.control
     }
 
-    pub(crate) fn heartbeat(&self) -> &Link {
+    pub(crate) fn heartbeat(&self) -> &Lane {
         &self.inner.heartbeat
     }
 
-    pub(crate) fn bulk(&self) -> &Link {
+    pub(crate) fn bulk(&self) -> &Lane {
         &self.inner.bulk
     }
 
     /// A connection of its own for a call that blocks up to `block` on the server.
-    pub(crate) fn waiting(&self, block: Duration) -> Link {
-        self.inner.control.sibling(block + CONTROL_RESPONSE)
+    pub(crate) fn waiting(&self, block: Duration) -> Lane {
+        self.inner.control.waiting(block)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pmq_broker::task_queue::Consumer;
 use pmq_broker::{Broker, Completion, Config, Name, Task, TaskId, TaskQueue};
 use pmq_tests::program::Running;
-use pmq_tests::{Program, RedisServer, Scratch, eventually};
+use pmq_tests::{Program, Redis, Scratch, eventually, shared};
 
 /// Bounds every wait for something that should come soon, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// A queue of its own on the server that tests share.
     pub(crate) async fn new() -> Self {
-        Self::at(RedisServer::shared().url()).await
+        Self::at(shared().url()).await
     }
 
     /// A queue of its own on a server of its own.

@@ -5,8 +5,10 @@
     reason = "a test fails by it, also in what tests share"
 )]
 
+mod everyday;
 mod fleet;
 mod keys;
+mod load;
 mod model;
 mod roles;
 mod site;
@@ -22,11 +24,13 @@ mod bad_input;
 mod barrier;
 mod bench;
 mod cancel;
+mod cluster;
 mod commands;
 mod condition;
 mod consumers;
 mod delays;
 mod event;
+mod failover;
 mod family;
 mod faults;
 mod get;
@@ -52,6 +56,7 @@ mod rlock;
 mod run;
 mod run_unread;
 mod runners;
+mod sentinel;
 mod shutdown;
 mod signed;
 mod status;

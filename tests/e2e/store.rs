@@ -1,27 +1,28 @@
 //! A queue's keys as a stranger with redis-cli sees and changes them.
 
 use pmq_broker::TaskId;
-use pmq_tests::RedisServer;
-use redis::{Connection, cmd};
+use pmq_tests::shared::Raw;
+use pmq_tests::{Redis, shared};
+use redis::cmd;
 
 use crate::fleet::Fleet;
 
 /// The keys of one queue.
 pub(crate) struct Store {
-    connection: Connection,
+    connection: Raw,
     prefix: String,
 }
 
 impl Store {
     /// The keys of a fleet's queue on the shared server.
     pub(crate) fn of(fleet: &Fleet) -> Self {
-        Self::on(RedisServer::shared(), fleet)
+        Self::on(shared(), fleet)
     }
 
     /// The keys of a fleet's queue on this server.
-    pub(crate) fn on(server: &RedisServer, fleet: &Fleet) -> Self {
+    pub(crate) fn on(server: &impl Redis, fleet: &Fleet) -> Self {
         Self {
-            connection: server.connection(),
+            connection: server.raw(),
             prefix: format!("pmq:{{{}/0}}:", fleet.queue.name()),
         }
     }

@@ -259,6 +259,7 @@ impl Shared {
         let context = Context {
             id: task.id,
             attempt: run.claim.attempt(),
+            token: run.claim.run.token(),
             queue: run.line.queue.name().clone(),
             worker: self.host.worker.clone(),
             stop: run.switch.stop.clone(),

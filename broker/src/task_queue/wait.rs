@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Caretaker, LOOKUP_CHUNK, Started, TaskQueue, deadline_after};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
-use crate::connection::link::Subscription;
+use crate::connection::subscription::Subscription;
 use crate::error::Result;
 use crate::ids::TaskId;
 use crate::lending::while_waiting;
