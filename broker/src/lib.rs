@@ -18,6 +18,7 @@
 //! [`event`], [`barrier`]; [`queue`] and [`pipe`]; [`manager`] for what is shared; [`process`] and [`pool`] for what runs;
 //! [`lending`], by which who waits for others makes room for them.
 
+pub mod acl;
 mod ambient;
 pub mod authkey;
 pub mod barrier;

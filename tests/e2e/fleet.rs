@@ -49,11 +49,16 @@ impl Fleet {
 
     /// A queue of its own on the server of this configuration.
     pub(crate) async fn of(config: Config) -> Self {
+        let number = FLEETS.fetch_add(1, Ordering::Relaxed);
+        Self::serving(config, &name(&format!("q{number}"))).await
+    }
+
+    /// This queue on the server of this configuration.
+    pub(crate) async fn serving(config: Config, queue: &Name) -> Self {
         let broker = Broker::connect(&config).await.unwrap();
         let url = config.url.unwrap();
-        let number = FLEETS.fetch_add(1, Ordering::Relaxed);
         Self {
-            queue: broker.task_queue(&name(&format!("q{number}"))),
+            queue: broker.task_queue(queue),
             url,
             files: Scratch::new(),
         }

@@ -14,6 +14,7 @@ mod roles;
 mod site;
 mod store;
 
+mod acl;
 mod admin;
 mod anonymous;
 mod arguments;
