@@ -28,6 +28,7 @@ mod commands;
 mod condition;
 mod consumers;
 mod delays;
+mod durability;
 mod event;
 mod failover;
 mod family;
