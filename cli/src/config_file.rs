@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! namespace = "pmq"
+//! durability = "replicated"
 //!
 //! [redis]
 //! url = "redis://redis.example:6379"
@@ -26,8 +27,9 @@ use std::time::Duration;
 use std::{env, fs, io};
 
 use anyhow::Context as _;
-use pmq_broker::Name;
-use serde::Deserialize;
+use pmq_broker::{Durability, Name};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::duration;
 use crate::failure::Failure;
@@ -43,6 +45,9 @@ pub struct ConfigFile {
     pub encrypt: bool,
     /// The prefix of every key in Redis.
     pub namespace: Option<Name>,
+    /// How far a change has got when it is acknowledged.
+    #[serde(deserialize_with = "read_durability")]
+    pub durability: Option<Durability>,
     /// Which broker.
     pub redis: RedisTable,
     /// What `pmq worker` does where its flags do not say.
@@ -57,12 +62,16 @@ pub struct ConfigFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisTable {
-    /// `redis://`, `rediss://` or `redis+unix://`.
+    /// `redis://`, `rediss://`, `redis+unix://`, `redis+cluster://` or `redis+sentinel://`.
     pub url: Option<String>,
     /// The user, where the URL names none.
     pub username: Option<String>,
     /// A file whose first line is the password.
     pub password_file: Option<PathBuf>,
+    /// The user at the sentinels, which have users of their own.
+    pub sentinel_username: Option<String>,
+    /// A file whose first line is the password at the sentinels.
+    pub sentinel_password_file: Option<PathBuf>,
 }
 
 /// `[worker]`: defaults of `pmq worker`'s flags of the same names.
@@ -104,6 +113,11 @@ pub struct RunnerTable {
     /// How many tasks it works on at once; 1 unless set.
     #[serde(default = "one")]
     pub depth: usize,
+}
+
+fn read_durability<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Durability>, D::Error> {
+    let word = String::deserialize(from)?;
+    word.parse().map(Some).map_err(D::Error::custom)
 }
 
 fn one() -> usize {
