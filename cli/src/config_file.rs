@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{env, fs, io};
+use std::{env, fmt, fs, io};
 
 use anyhow::Context as _;
 use pmq_broker::Name;
@@ -49,8 +49,8 @@ pub struct ConfigFile {
     pub runners: BTreeMap<String, RunnerTable>,
 }
 
-/// `[redis]`: which broker, and how to log in.
-#[derive(Debug, Default, Deserialize)]
+/// `[redis]`: which broker, and how to log in. `Debug` shows no secret.
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisTable {
     /// `redis://`, `rediss://` or `redis+unix://`.
@@ -59,6 +59,16 @@ pub struct RedisTable {
     pub username: Option<String>,
     /// A file whose first line is the password.
     pub password_file: Option<PathBuf>,
+}
+
+impl fmt::Debug for RedisTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisTable")
+            .field("url", &self.url.as_ref().map(|_| "..")) // it may hold a password
+            .field("username", &self.username)
+            .field("password_file", &self.password_file)
+            .finish()
+    }
 }
 
 /// `[worker]`: defaults of `pmq worker`'s flags of the same names.

@@ -5,6 +5,8 @@ pub mod local;
 pub(crate) mod address;
 pub(crate) mod blocking;
 mod check;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod link;
 mod retry;
 
