@@ -152,8 +152,21 @@ impl ConfigFile {
                     .filter(|byte| *byte == b'\n')
                     .count()
             });
-            Failure::usage(format!("line {line}: {}", error.message()))
+            Failure::usage(format!("line {line}: {}", without_value(error.message())))
         })
+    }
+}
+
+/// What serde says about a value of a wrong type, without the value, which may be a password in a wrong place.
+fn without_value(message: &str) -> String {
+    let parts = message
+        .split_once(" string \"")
+        .zip(message.rsplit_once("\", expected "));
+    match parts {
+        Some(((kind, _), (_, expected))) if kind.starts_with("invalid ") => {
+            format!("{kind} string, expected {expected}")
+        }
+        _ => message.to_owned(),
     }
 }
 
@@ -224,6 +237,12 @@ mod tests {
             "{typo}"
         );
         assert!(!typo.contains("hunter2"), "{typo}");
+        let misplaced = error("redis = \"redis://:hunter2@h\"");
+        assert!(
+            misplaced.contains("invalid type: string, expected"),
+            "{misplaced}"
+        );
+        assert!(!misplaced.contains("hunter2"), "{misplaced}");
         let bad = error("[tasks.x]\nargv = [\"ls\", \"{dir:folder}\"]\n");
         assert!(bad.contains("folder"), "{bad}");
         assert!(error("[worker]\nlease = \"-3s\"").contains("not negative"));

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use pmq_broker::{Broker, Config, Password};
+use pmq_broker::{Config, Password};
 use pmq_cli::config_file::ConfigFile;
 use pmq_tests::fuzz::{fuzz, mutated_text};
 use proptest::prelude::*;
@@ -86,67 +86,21 @@ fn a_file_is_read_or_refused_and_shows_no_password() {
     );
 }
 
-/// URLs that can't be used, or lead to this machine's port 1, where nobody listens.
-fn url() -> impl Strategy<Value = String> {
+#[test]
+fn a_configuration_shows_no_url() {
+    const WORDS: [&str; 6] = ["redis://", "://", ":", "@", "/", "?"];
     let valid = select(
         &[
-            "redis://u:hunter2@[::1]:1/0",
-            "redis://:hunter2@[::1]:1",
-            "rediss://u:hunter2@[::1]:1/1#insecure",
-            "redis+unix:///nowhere/s?db=1&user=u&pass=hunter2",
-            "unix:///nowhere/s?pass=hunter2",
+            "redis://u:hunter2@h:1/0",
+            "redis+unix:///s?user=u&pass=hunter2",
         ][..],
     );
-    const WORDS: [&str; 18] = [
-        "redis://",
-        "rediss://",
-        "redis+unix://",
-        "://",
-        ":",
-        "@",
-        "/",
-        "?",
-        "#",
-        "[",
-        "]",
-        "%",
-        "%00",
-        "%zz",
-        "&",
-        "pass=",
-        "db=",
-        "\n",
-    ];
-    mutated_text(valid.prop_map(str::to_owned), &WORDS)
-}
-
-#[test]
-fn no_url_shows_its_password() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    fuzz((url(), any::<bool>()), |(url, elsewhere)| {
-        let mut config = Config::url(url);
-        if elsewhere {
-            config.password = Password::Plain(SECRET.into());
-        }
-        let mut said = shown(&config);
-        // What might lead to another machine is not tried, and what leads nowhere is given up at once.
-        let url = config.url.as_deref().unwrap_or_default();
-        let stays = url.contains("[::1]:1") || url.contains("nowhere");
-        let scheme = url.split("://").next().unwrap_or_default();
-        if !stays && matches!(scheme, "redis" | "rediss") {
-            return Ok(());
-        }
-        let connecting = Broker::connect_to_any(&config);
-        let answer = runtime.block_on(async {
-            tokio::time::timeout(std::time::Duration::from_millis(5), connecting).await
-        });
-        if let Ok(Err(error)) = answer {
-            said.push_str(&format!("{error} {error:?} {:?}", error.hint()));
-        }
-        prop_assert!(!said.contains(SECRET), "{}", said);
+    fuzz(mutated_text(valid.prop_map(str::to_owned), &WORDS), |url| {
+        let config = Config {
+            password: Password::Plain(SECRET.into()),
+            ..Config::url(url)
+        };
+        prop_assert!(!shown(&config).contains(SECRET));
         Ok(())
     });
 }

@@ -159,8 +159,9 @@ async fn process(broker: Broker, name: Name) -> Outcome {
         };
         queue.append_log(claim.id, &claim.run, &batch).await?;
         queue.processes().await?;
+        let mut log = queue.log(claim.id).follow(true);
+        log.next().await?;
         queue.finish(&[ended(&claim, How::Ok)]).await?;
-        let mut log = queue.log(claim.id).follow(false);
         while log.next().await?.is_some() {}
     }
     Ok(())
@@ -265,6 +266,10 @@ async fn barrier(broker: Broker, name: Name) -> Outcome {
     barrier.abort().await?;
     barrier.broken().await?;
     barrier.reset().await?;
+    let acting = broker
+        .barrier(&name, 1)
+        .with_action(|| async { Ok::<_, std::io::Error>(()) });
+    acting.wait().await?;
     let two = broker.anonymous_barrier(2);
     let _ = two.wait_timeout(MOMENT).await;
     Ok(())
@@ -344,10 +349,8 @@ async fn dict(broker: Broker, name: Name) -> Outcome {
     dict.len().await?;
     dict.clear().await?;
     let nested = Manager::new(&broker).list([1]).await?;
-    let outer = broker.dict::<String, serde_json::Value>(&name);
-    outer
-        .insert(&key("x"), &serde_json::to_value(&nested)?)
-        .await?;
+    let outer = Manager::new(&broker).dict([(key("x"), nested)]).await?;
+    outer.len().await?;
     dict.unlink().await?;
     Ok(())
 }
