@@ -133,7 +133,8 @@ mod tests {
     /// Old and new programs work side by side because a number never stands for two sources.
     #[test]
     fn the_number_changes_with_the_sources() {
-        let digest = format!("{:x}", Sha256::digest(SOURCE));
+        let digest = bytes::Bytes::copy_from_slice(&Sha256::digest(SOURCE));
+        let digest = format!("{digest:x}");
         let lock = include_str!("../lua/library.lock");
         assert_eq!(
             lock.trim(),

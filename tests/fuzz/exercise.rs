@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use pmq_broker::process::{Batch, Stream};
+use pmq_broker::sealing::Sealing;
 use pmq_broker::task_queue::{
     Ask, Claim, Claimer, Finish, Heartbeat, How, Settings, Signal, Started,
 };
@@ -53,7 +54,7 @@ fn completion(claim: &Claim, how: How) -> Completion {
 }
 
 fn ended(claim: &Claim, how: How) -> Finish {
-    Finish::new(claim.run.clone(), how, &completion(claim, how))
+    Finish::new(claim, how, &completion(claim, how), &Sealing::default())
 }
 
 fn claimer(queue: &TaskQueue) -> (Incarnation, Claimer) {

@@ -23,4 +23,5 @@ mod joblog;
 mod map_words;
 mod names;
 mod replies;
+mod sealing;
 mod templates;
