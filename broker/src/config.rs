@@ -138,12 +138,13 @@ impl Password {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self
-            .url
-            .as_deref()
-            .map_or("local", |url| url.split("://").next().unwrap_or_default());
+        // A text without a scheme may be all password.
+        let scheme = |url: &'_ str| url.split_once("://").map(|(scheme, _)| scheme.to_owned());
+        let place = self.url.as_deref().map_or(Some("local".into()), scheme);
+        let place =
+            place.filter(|place| place.bytes().all(|b| b.is_ascii_lowercase() || b == b'+'));
         f.debug_struct("Config")
-            .field("url", &place)
+            .field("url", &place.as_deref().unwrap_or("unusable"))
             .field("namespace", &self.namespace)
             .finish_non_exhaustive()
     }
@@ -161,5 +162,14 @@ mod tests {
         };
         let shown = format!("{config:?}");
         assert!(!shown.contains("hunter"), "{shown}");
+    }
+
+    #[test]
+    fn debug_shows_no_password_of_a_mistyped_url() {
+        for url in ["redis:/u:hunter2@h", ":hunter2@h", "u:hunter2@h://h"] {
+            let shown = format!("{:?}", Config::url(url));
+            assert!(shown.contains("unusable"), "{shown}");
+            assert!(!shown.contains("hunter"), "{shown}");
+        }
     }
 }

@@ -9,6 +9,8 @@ mod assurance;
 pub(crate) mod blocking;
 mod check;
 mod cluster;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod lane;
 mod link;
 mod parcel;
