@@ -106,6 +106,26 @@ fn the_row_of_an_idle_worker_goes_at_once() {
 }
 
 #[test]
+fn an_idle_worker_gives_back_what_a_failover_has_put_into_its_hands_again() {
+    let shard = Shard::new();
+    shard.running("a", "w");
+    // It had finished, which a failover undid.
+    shard.call(&heartbeat("w", "1"));
+    shard.expire("w");
+    shard.expect(
+        &reclaim(),
+        "- claims w: claim 1 idle
+         - running a: w T1
+         - workers w: -60s
+         + meta cursor: 0
+         + meta run: run
+         + meta turn: 2
+         + ready:5: a
+         + wake: 1",
+    );
+}
+
+#[test]
 fn a_batch_that_was_not_confirmed_goes_back_in_order() {
     let shard = Shard::new();
     shard.call(&submit(

@@ -70,7 +70,7 @@ const LOSSY: Terms = Terms {
 };
 
 /// All families.
-pub const FAMILIES: [Family; 13] = [
+pub const FAMILIES: [Family; 14] = [
     Family {
         name: "workers",
         about: "workers, producers and consumers are killed, stopped and replaced (F1, F2, F24)",
@@ -95,14 +95,17 @@ pub const FAMILIES: [Family; 13] = [
     },
     Family {
         name: "broker",
-        about: "the server is killed, stopped, away for longer than a lease, and loses its functions (F4, F7, F13)",
-        menu: &[
-            Kind::KillBroker,
-            Kind::PauseBroker,
-            Kind::FlushFunctions,
-            Kind::LongOutage,
-        ],
+        about: "the server is killed, stopped, and loses its functions (F4, F7, F13)",
+        menu: &[Kind::KillBroker, Kind::PauseBroker, Kind::FlushFunctions],
+        ..USUAL
+    },
+    Family {
+        name: "outage",
+        about: "the server is away for longer than a lease, under long runs (F4, F13)",
+        menu: &[Kind::LongOutage],
+        every_ms: 2000,
         seconds: 16,
+        cast: outage_cast,
         ..USUAL
     },
     Family {
@@ -229,6 +232,18 @@ fn usual_cast() -> Vec<(String, Role)> {
     cast.push(producer(0, &["q", "r"], 150, Mix::VARIED));
     cast.push(producer(1, &["q"], 100, Mix::VARIED));
     cast.extend(consumers(&["q", "r", "q"]));
+    cast
+}
+
+/// Runs that outlast an outage, in workers of which some are back before the others.
+fn outage_cast() -> Vec<(String, Role)> {
+    let mut cast = workers(6, &["q"]);
+    let mix = Mix {
+        longest_ms: 4000,
+        ..Mix::PLAIN
+    };
+    cast.push(producer(0, &["q"], 30, mix));
+    cast.extend(consumers(&["q"]));
     cast
 }
 

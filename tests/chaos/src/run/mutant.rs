@@ -103,7 +103,7 @@ pub const MUTANTS: [Mutant; 10] = [
             "  if gap or (tonumber(m[3]) or 0) > ms then\n",
             "  if false then\n",
         )],
-        family: "broker",
+        family: "outage",
         breaks: Invariant::Budgets,
     },
     Mutant {
