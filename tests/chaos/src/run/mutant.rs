@@ -70,7 +70,7 @@ pub const MUTANTS: [Mutant; 10] = [
             "  local last = last_number(log)\n  if false then\n    local common",
         )],
         family: "replies",
-        breaks: Invariant::NoLoss,
+        breaks: Invariant::Liveness,
     },
     Mutant {
         name: "take-without-a-number",
