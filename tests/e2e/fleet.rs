@@ -44,8 +44,13 @@ impl Fleet {
 
     /// A queue of its own on a server of its own.
     pub(crate) async fn at(url: impl Into<String>) -> Self {
-        let url = url.into();
-        let broker = Broker::connect(&Config::url(&url)).await.unwrap();
+        Self::of(Config::url(url)).await
+    }
+
+    /// A queue of its own on the server of this configuration.
+    pub(crate) async fn of(config: Config) -> Self {
+        let broker = Broker::connect(&config).await.unwrap();
+        let url = config.url.unwrap();
         let number = FLEETS.fetch_add(1, Ordering::Relaxed);
         Self {
             queue: broker.task_queue(&name(&format!("q{number}"))),

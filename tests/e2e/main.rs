@@ -5,8 +5,10 @@
     reason = "a test fails by it, also in what tests share"
 )]
 
+mod everyday;
 mod fleet;
 mod keys;
+mod load;
 mod model;
 mod roles;
 mod site;
@@ -21,11 +23,13 @@ mod bad_input;
 mod barrier;
 mod bench;
 mod cancel;
+mod cluster;
 mod commands;
 mod condition;
 mod consumers;
 mod delays;
 mod event;
+mod failover;
 mod family;
 mod faults;
 mod get;
@@ -51,7 +55,9 @@ mod rlock;
 mod run;
 mod run_unread;
 mod runners;
+mod sentinel;
 mod shutdown;
+mod signed;
 mod status;
 mod submit;
 mod threads;

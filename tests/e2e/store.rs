@@ -34,6 +34,12 @@ impl Store {
     /// Makes a ready task of any bytes.
     pub(crate) fn push(&mut self, envelope: &[u8]) -> TaskId {
         let id = TaskId::new();
+        self.push_as(id, envelope);
+        id
+    }
+
+    /// Makes a ready task of this id of any bytes, or replaces one.
+    pub(crate) fn push_as(&mut self, id: TaskId, envelope: &[u8]) {
         let (tasks, ready) = (self.key("tasks"), self.key("ready:5"));
         cmd("HSET")
             .arg(tasks)
@@ -46,7 +52,47 @@ impl Store {
             .arg(id.as_bytes())
             .exec(&mut self.connection)
             .unwrap();
-        id
+    }
+
+    /// Puts a completion on the completion queue `done`.
+    pub(crate) fn post(&mut self, completion: &[u8]) {
+        let done = self.key("done:done");
+        cmd("RPUSH")
+            .arg(done)
+            .arg(completion)
+            .exec(&mut self.connection)
+            .unwrap();
+    }
+
+    /// What is on the completion queue `done`.
+    pub(crate) fn posted(&mut self) -> Vec<Vec<u8>> {
+        let done = self.key("done:done");
+        cmd("LRANGE")
+            .arg(&[&done, "0", "-1"])
+            .query(&mut self.connection)
+            .unwrap()
+    }
+
+    /// Puts something in place of the record of an ended task, as it changes it.
+    pub(crate) fn rewrite_record(&mut self, id: TaskId, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+        let meta = self.key("meta");
+        let buckets: String = cmd("HGET")
+            .arg(meta)
+            .arg("buckets")
+            .query(&mut self.connection)
+            .unwrap();
+        let bucket = self.key(&format!("results:{}", buckets.split(',').next().unwrap()));
+        let record: Vec<u8> = cmd("HGET")
+            .arg(&bucket)
+            .arg(id.as_bytes())
+            .query(&mut self.connection)
+            .unwrap();
+        cmd("HSET")
+            .arg(&bucket)
+            .arg(id.as_bytes())
+            .arg(change(record))
+            .exec(&mut self.connection)
+            .unwrap();
     }
 
     /// A task's envelope.

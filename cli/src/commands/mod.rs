@@ -1,5 +1,6 @@
 //! The subcommands, one file each: what it takes, and what it does.
 
+mod authkey;
 mod bench;
 mod cancel;
 mod dead;
@@ -74,6 +75,9 @@ pub enum Command {
     Lock(lock::Lock),
     /// Run a command while a permit of a semaphore is held
     Sem(sem::Sem),
+    /// Make an authkey, or show the ids of the keys in a file
+    #[command(subcommand)]
+    Authkey(authkey::Authkey),
     /// Manage the local broker
     #[command(subcommand)]
     Local(local::Local),
@@ -132,6 +136,7 @@ impl Command {
             // It leaves nothing behind, also where it is interrupted.
             Self::Bench(command) => command.run(context).await,
             Self::Demo(command) => interruptible(command.run(context)).await,
+            Self::Authkey(command) => command.run(context),
             Self::Generate(command) => command.run(context),
         }
     }
