@@ -12,6 +12,7 @@ use crate::connection::address;
 use crate::connection::blocking::in_a_thread;
 use crate::connection::link::{Link, Server};
 use crate::connection::local::LocalBroker;
+use crate::connection::{diagnosis, exposure};
 use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::ids::{Incarnation, Name};
@@ -66,10 +67,17 @@ impl Broker {
         };
         let (client, at) = address::client(config, &url)?;
         let at: Arc<str> = at.into();
+        let access = client.get_connection_info().clone();
+        exposure::check(config, &access).await?;
         let server = Arc::new(Server { client, at, local });
         let control = Link::new(server, CONTROL_RESPONSE);
-        let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
-        Ok(Self::over(control, &config.namespace, report))
+        let report = match ServerReport::read(&control, FIRST_PATIENCE).await {
+            Ok(report) => report,
+            Err(error) => return Err(diagnosis::explain(error, access).await),
+        };
+        let broker = Self::over(control, &config.namespace, report);
+        broker.check_login(access.redis_settings()).await?;
+        Ok(broker)
     }
 
     fn over(control: Link, namespace: &Name, report: ServerReport) -> Self {

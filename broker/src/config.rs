@@ -15,6 +15,10 @@ pub struct Config {
     pub username: Option<String>,
     /// Where the password comes from, where the URL has none.
     pub password: Password,
+    /// How TLS is spoken, with `rediss://`.
+    pub tls: Tls,
+    /// Whether a broker on a network is used without a password, and one on a public network without TLS; false unless set.
+    pub insecure: bool,
     /// The prefix of every key; `pmq` unless set.
     pub namespace: Name,
     /// The local broker's directory; the user's own unless set.
@@ -33,12 +37,26 @@ pub enum Password {
     File(PathBuf),
 }
 
+/// Whom TLS trusts, and how this process proves who it is. All files are PEM; they are read once, when the process connects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificates of the authorities that may sign the server's; unless set, those that this system trusts, and where
+    /// it has none, those that Mozilla does.
+    pub ca: Option<PathBuf>,
+    /// The certificate of this client, and those between it and its authority; none unless set.
+    pub cert: Option<PathBuf>,
+    /// The private key of `cert`, not encrypted.
+    pub key: Option<PathBuf>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             url: None,
             username: None,
             password: Password::None,
+            tls: Tls::default(),
+            insecure: false,
             namespace: Name::new("pmq").expect("it keeps to the grammar"),
             local_directory: None,
         }
@@ -56,12 +74,18 @@ impl Config {
     }
 
     /// What the environment says: `PMQ_REDIS_URL`, `PMQ_REDIS_USERNAME`, `PMQ_REDIS_PASSWORD_FILE`,
-    /// `PMQ_REDIS_PASSWORD`, `PMQ_NAMESPACE`.
+    /// `PMQ_REDIS_PASSWORD`, `PMQ_TLS_CA`, `PMQ_TLS_CERT`, `PMQ_TLS_KEY`, `PMQ_INSECURE`, `PMQ_NAMESPACE`.
     pub fn from_env() -> Result<Self> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let mut config = Self {
             url: variable("PMQ_REDIS_URL"),
             username: variable("PMQ_REDIS_USERNAME"),
+            tls: Tls {
+                ca: variable("PMQ_TLS_CA").map(Into::into),
+                cert: variable("PMQ_TLS_CERT").map(Into::into),
+                key: variable("PMQ_TLS_KEY").map(Into::into),
+            },
+            insecure: variable("PMQ_INSECURE").is_some_and(|word| word != "0"),
             ..Self::default()
         };
         if let Some(file) = variable("PMQ_REDIS_PASSWORD_FILE") {

@@ -18,6 +18,7 @@
 //! [`event`], [`barrier`]; [`queue`] and [`pipe`]; [`manager`] for what is shared; [`process`] and [`pool`] for what runs;
 //! [`lending`], by which who waits for others makes room for them.
 
+pub mod access;
 mod ambient;
 pub mod barrier;
 pub mod broker;
@@ -47,6 +48,7 @@ pub mod queue;
 mod reply;
 pub mod rights;
 pub mod rlock;
+pub mod secret;
 pub mod semaphore;
 pub mod task;
 pub mod task_queue;
@@ -56,7 +58,7 @@ pub use barrier::Barrier;
 pub use broker::{Broker, PATIENCE};
 pub use completion::{Completion, Outcome, Report};
 pub use condition::Condition;
-pub use config::{Config, Password};
+pub use config::{Config, Password, Tls};
 pub use error::{Error, Result};
 pub use event::Event;
 pub use ids::{Incarnation, Name, TaskId};

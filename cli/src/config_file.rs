@@ -59,6 +59,14 @@ pub struct RedisTable {
     pub username: Option<String>,
     /// A file whose first line is the password.
     pub password_file: Option<PathBuf>,
+    /// The authorities that may sign the server's certificate.
+    pub tls_ca: Option<PathBuf>,
+    /// This client's certificate.
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of `tls_cert`.
+    pub tls_key: Option<PathBuf>,
+    /// Whether a broker on a network is used without a password, and one on a public network without TLS.
+    pub insecure: bool,
 }
 
 /// `[worker]`: defaults of `pmq worker`'s flags of the same names.

@@ -6,7 +6,7 @@ pub(crate) fn problem(url: &str) -> Option<&'static str> {
     if !matches!(scheme, "redis" | "rediss") {
         return None;
     }
-    let rest = rest.split('?').next().unwrap_or_default();
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     let host = authority.rsplit('@').next().unwrap_or_default();
     // The colons of an IPv6 address stand in brackets.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{Client, ConnectionInfo, IntoConnectionInfo};
 
+use super::{login, tls};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -17,10 +18,6 @@ pub(crate) fn client(config: &Config, url: &str) -> Result<(Client, String)> {
 }
 
 fn connection_info(config: &Config, url: &str) -> Result<ConnectionInfo> {
-    if url.starts_with("rediss://") {
-        // The first provider of a process stays; another one that is there already serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
     let known = ["redis://", "rediss://", "redis+unix://", "unix://"];
     if !known.iter().any(|scheme| url.starts_with(scheme)) {
         return Err(Error::BadUrl(
@@ -41,7 +38,10 @@ fn connection_info(config: &Config, url: &str) -> Result<ConnectionInfo> {
     {
         settings = settings.set_username(username);
     }
-    Ok(info.set_tcp_settings(tcp()).set_redis_settings(settings))
+    let info = info
+        .set_tcp_settings(tcp())
+        .set_redis_settings(login::by_password(settings));
+    tls::with_certificates(info, &config.tls)
 }
 
 /// A dead peer is noticed in seconds, also where nothing says that it died.
