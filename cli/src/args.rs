@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Parser};
 use pmq_broker::Name;
 
 use crate::commands::Command;
+use crate::link_url::Url;
 use crate::output::Colors;
 
 const AFTER_HELP: &str = "\
@@ -41,7 +42,7 @@ pub struct Cli {
 pub struct Globals {
     /// The broker: redis://, rediss:// or redis+unix:// [default: the local broker]
     #[arg(long, global = true, value_name = "URL")]
-    pub redis: Option<String>,
+    pub redis: Option<Url>,
 
     /// The prefix of every key in Redis [default: pmq]
     #[arg(long, global = true, value_name = "NAME")]

@@ -31,6 +31,7 @@ use serde::Deserialize;
 
 use crate::duration;
 use crate::failure::Failure;
+use crate::link_url::Url;
 use crate::task_template::TaskTemplate;
 
 /// All that the file may say. Unknown keys are errors, so that a typo does not go unnoticed.
@@ -54,7 +55,7 @@ pub struct ConfigFile {
 #[serde(default, deny_unknown_fields)]
 pub struct RedisTable {
     /// `redis://`, `rediss://` or `redis+unix://`.
-    pub url: Option<String>,
+    pub url: Option<Url>,
     /// The user, where the URL names none.
     pub username: Option<String>,
     /// A file whose first line is the password.

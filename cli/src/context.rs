@@ -2,12 +2,12 @@
 
 use std::env;
 
-use pmq_broker::{Broker, Config, Error, Password, Tls, secret};
+use pmq_broker::{Broker, Config, Error, Password, Tls};
 
 use crate::args::{Globals, TlsFlags};
 use crate::config_file::{ConfigFile, RedisTable};
 use crate::failure::Failure;
-use crate::link_url;
+use crate::link_url::{self, Url};
 use crate::output::{Output, note};
 
 /// The settings of this call, resolved once.
@@ -30,7 +30,7 @@ impl Context {
         let mut config = Config::from_env()?;
         fill(&mut config, &file.redis);
         if let Some(url) = &globals.redis {
-            config.url = Some(url.clone());
+            config.url = Some(url.reveal().to_owned());
         }
         config.insecure |= globals.insecure;
         let TlsFlags {
@@ -52,11 +52,7 @@ impl Context {
             config,
             file,
             output: Output::new(globals.json, globals.color),
-            shows_password: globals
-                .redis
-                .as_deref()
-                .and_then(secret::without_password)
-                .is_some(),
+            shows_password: globals.redis.as_ref().is_some_and(Url::has_password),
         })
     }
 
@@ -94,7 +90,7 @@ impl Context {
 /// Takes from the file what the environment leaves open.
 fn fill(config: &mut Config, file: &RedisTable) {
     if config.url.is_none() {
-        config.url.clone_from(&file.url);
+        config.url = file.url.as_ref().map(|url| url.reveal().to_owned());
     }
     if config.username.is_none() {
         config.username.clone_from(&file.username);
@@ -122,7 +118,7 @@ mod tests {
     #[test]
     fn the_environment_goes_before_the_file() {
         let file = RedisTable {
-            url: Some("redis://file".into()),
+            url: Some("redis://file".parse().unwrap()),
             username: Some("file".into()),
             password_file: Some("/file".into()),
             tls_ca: Some("/file".into()),

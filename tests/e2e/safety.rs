@@ -84,6 +84,15 @@ fn a_broker_on_a_network_needs_a_password_and_on_a_public_one_tls() {
 }
 
 #[test]
+fn a_host_that_nobody_knows_is_told() {
+    let ended = bare().redis("redis://no-such-host.invalid").run(["status"]);
+    tells(
+        &ended.expect_code(69),
+        &["could not reach the broker at no-such-host.invalid"],
+    );
+}
+
+#[test]
 fn a_flag_a_variable_or_the_file_says_that_it_is_wanted() {
     // Nobody answers there; what matters is that somebody is asked.
     let tries_to_reach = |ended: Finished| {

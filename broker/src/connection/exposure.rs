@@ -1,5 +1,6 @@
 //! Who else could listen or come in: a broker on a network needs a password, and on a public one TLS as well.
 
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::timeout;
 use crate::config::{Config, Tls};
 use crate::error::{Error, Result};
 
-/// A name that nobody resolves in this time is left to who connects, and fails there.
+/// What is not known by then can't be connected to either.
 const LOOKUP: Duration = Duration::from_secs(2);
 
 /// What is not safe about a broker, or not what was asked for.
@@ -118,31 +119,32 @@ pub(crate) async fn check_host(
     if config.insecure {
         return Ok(());
     }
-    let Some(reach) = widest(host, port).await else {
-        return Ok(());
-    };
     let has_tls = matches!(access.addr(), ConnectionAddr::TcpTls { .. });
     // A server that asks for certificates needs no password.
     let has_login =
         access.redis_settings().password().is_some() || (has_tls && config.tls.cert.is_some());
     let wants_tls = config.tls != Tls::default();
-    match reach.lacks(has_login, has_tls, wants_tls) {
-        Some(why) => Err(Error::Insecure {
-            at: format!("{host}:{port}"),
-            why,
+    let lacks = |reach: Reach| reach.lacks(has_login, has_tls, wants_tls);
+    if lacks(Reach::Public).is_none() {
+        return Ok(());
+    }
+    let at = format!("{host}:{port}");
+    match widest(host, port).await {
+        Ok(reach) => lacks(reach).map_or(Ok(()), |why| Err(Error::Insecure { at, why })),
+        // It might be found a moment later, unchecked.
+        Err(error) => Err(Error::Unreachable {
+            at,
+            source: error.into(),
         }),
-        None => Ok(()),
     }
 }
 
-/// How far the addresses of a host reach; `None` where it has none.
-async fn widest(host: &str, port: u16) -> Option<Reach> {
+/// How far the addresses of a host reach.
+async fn widest(host: &str, port: u16) -> io::Result<Reach> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = timeout(LOOKUP, lookup_host((host, port)))
-        .await
-        .ok()?
-        .ok()?;
-    addresses.map(|address| Reach::of(address.ip())).max()
+    let addresses = timeout(LOOKUP, lookup_host((host, port))).await??;
+    let widest = addresses.map(|address| Reach::of(address.ip())).max();
+    widest.ok_or_else(|| io::Error::other("the host has no address"))
 }
 
 #[cfg(test)]
@@ -208,12 +210,20 @@ mod tests {
             ("rediss://8.8.8.8", Some(Insecurity::NoPassword)),
             ("redis://8.8.8.8", Some(Insecurity::Neither)),
             ("rediss://:p@8.8.8.8", None),
-            ("redis://no-such-host.invalid", None),
         ];
         for (url, expected) in cases {
             assert_eq!(refusal(url, |_| ()).await, expected, "{url}");
             assert_eq!(refusal(url, |config| config.insecure = true).await, None);
         }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_not_found_is_not_connected_to() {
+        let access = "redis://no-such-host.invalid"
+            .into_connection_info()
+            .unwrap();
+        let error = check(&Config::default(), &access).await.unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     }
 
     #[tokio::test]

@@ -1,14 +1,18 @@
 //! Whether a login took effect: a server may take anybody for its user `default`, and say nothing.
 
+use std::time::Duration;
+
 use redis::RedisConnectionInfo;
 
 use super::Insecurity;
-use crate::broker::{Broker, PATIENCE};
+use crate::broker::Broker;
 use crate::error::{Error, Result};
 use crate::reply;
 
 /// The user of whoever names none.
 const DEFAULT: &str = "default";
+/// The server has just answered.
+const SOON: Duration = Duration::from_secs(2);
 
 impl Broker {
     /// Fails where the server takes this process for another user than was asked for. Who may not ask is believed.
@@ -21,7 +25,7 @@ impl Broker {
         let doing = "ask for the user";
         let mut whoami = redis::cmd("ACL");
         whoami.arg("WHOAMI");
-        let user = match self.control().send(&whoami, doing, PATIENCE).await {
+        let user = match self.control().send(&whoami, doing, SOON).await {
             Err(Error::Denied { .. } | Error::Unexpected { .. }) => return Ok(()),
             answer => reply::text(answer?, doing)?,
         };

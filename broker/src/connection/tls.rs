@@ -75,7 +75,7 @@ fn authorities(path: &Path) -> Result<Vec<u8>> {
 fn system_authorities() -> Option<Vec<u8>> {
     let found = rustls_native_certs::load_native_certs();
     for error in found.errors {
-        tracing::debug!(target: "pmq", %error, "could not read an authority that this system trusts");
+        tracing::warn!(target: "pmq", %error, "could not read an authority that this system trusts");
     }
     let mut store = RootCertStore::empty();
     let mut pem = String::new();
