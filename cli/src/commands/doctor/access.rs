@@ -19,7 +19,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// The place of an address as pmq shows it: `host:port`, or the path of a socket.
+    /// The place of an address as pmq shows it: the path of a socket, or each `host:port` that the URL names.
     pub(super) fn of(address: &str) -> Self {
         if address.starts_with('/') {
             return Self::Socket;
@@ -29,7 +29,9 @@ impl Place {
             let host = host.trim_start_matches('[').trim_end_matches(']');
             host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
         };
-        if address.split(',').all(on_machine) {
+        // Behind sentinels it begins with the name of the primary: `mymaster of h1:26379,h2:26379`.
+        let hosts = address.split(" of ").last().unwrap_or(address);
+        if hosts.split(',').all(on_machine) {
             Self::Machine
         } else {
             Self::Network
@@ -119,6 +121,8 @@ mod tests {
             ("[::1]:1,127.0.0.1:2", Place::Machine),
             ("127.0.0.1:1,redis.example:2", Place::Network),
             ("10.0.0.1:1", Place::Network),
+            ("m of 127.0.0.1:1,[::1]:2", Place::Machine),
+            ("m of 10.0.0.1:1", Place::Network),
         ] {
             assert_eq!(Place::of(address), place, "{address}");
         }
