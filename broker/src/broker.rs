@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use crate::authkey::Authkey;
 use crate::config::Config;
 use crate::connection::ServerReport;
-use crate::connection::address;
+use crate::connection::address::Place;
 use crate::connection::blocking::in_a_thread;
-use crate::connection::link::{Link, Server};
+use crate::connection::lane::Lane;
 use crate::connection::local::LocalBroker;
 use crate::connection::{diagnosis, exposure};
 use crate::error::{Error, Result};
@@ -20,6 +21,7 @@ use crate::keys::FleetKeys;
 use crate::object::Client;
 use crate::process::Children;
 use crate::reply;
+use crate::sealing::Sealing;
 use crate::task_queue::TaskQueue;
 
 /// How long a call waits for a broker that is away before it gives up.
@@ -38,13 +40,38 @@ pub struct Broker {
 struct Inner {
     namespace: Name,
     fleet: FleetKeys,
-    control: Arc<Link>,
-    heartbeat: Link,
-    bulk: Link,
+    control: Arc<Lane>,
+    heartbeat: Lane,
+    bulk: Lane,
     registered: Mutex<HashSet<Name>>,
     children: Arc<Children>,
     report: ServerReport,
     client: OnceLock<Client>,
+    trust: Trust,
+}
+
+/// What tasks and completions are signed with, if they are.
+#[derive(Clone, Default)]
+struct Trust {
+    authkey: Option<Arc<Authkey>>,
+    encrypts: bool,
+}
+
+impl Trust {
+    /// On the local broker nothing is signed: nobody but its user can write to it.
+    fn of(config: &Config, is_local: bool) -> Result<Self> {
+        if is_local {
+            return Ok(Self::default());
+        }
+        let authkey = config.authkey.read()?.map(Arc::new);
+        if config.encrypt && authkey.is_none() {
+            return Err(Error::BadOption("to encrypt needs an authkey".into()));
+        }
+        Ok(Self {
+            authkey,
+            encrypts: config.encrypt,
+        })
+    }
 }
 
 impl Broker {
@@ -65,22 +92,26 @@ impl Broker {
             let local = open_local(config).await?;
             (local.url(), Some(local))
         };
-        let (client, at) = address::client(config, &url)?;
-        let at: Arc<str> = at.into();
-        let access = client.get_connection_info().clone();
-        exposure::check(config, &access).await?;
-        let server = Arc::new(Server { client, at, local });
-        let control = Link::new(server, CONTROL_RESPONSE);
+        let trust = Trust::of(config, local.is_some())?;
+        let place = Place::new(config, &url)?;
+        exposure::check(config, &place).await?;
+        let (first, asked) = (place.first(), place.access().login().clone());
+        let control = place.lane(local, CONTROL_RESPONSE)?;
         let report = match ServerReport::read(&control, FIRST_PATIENCE).await {
             Ok(report) => report,
-            Err(error) => return Err(diagnosis::explain(error, access).await),
+            Err(error) => {
+                return Err(match first {
+                    Some(first) => diagnosis::explain(error, first).await,
+                    None => error,
+                });
+            }
         };
-        let broker = Self::over(control, &config.namespace, report);
-        broker.check_login(access.redis_settings()).await?;
+        let broker = Self::over(control, &config.namespace, report, trust);
+        broker.check_login(&asked).await?;
         Ok(broker)
     }
 
-    fn over(control: Link, namespace: &Name, report: ServerReport) -> Self {
+    fn over(control: Lane, namespace: &Name, report: ServerReport, trust: Trust) -> Self {
         Self {
             inner: Arc::new(Inner {
                 namespace: namespace.clone(),
@@ -92,6 +123,7 @@ impl Broker {
                 children: Arc::default(),
                 report,
                 client: OnceLock::new(),
+                trust,
             }),
         }
     }
@@ -104,6 +136,7 @@ impl Broker {
             inner.control.sibling(CONTROL_RESPONSE),
             &inner.namespace,
             inner.report.clone(),
+            inner.trust.clone(),
         )
     }
 
@@ -129,6 +162,12 @@ impl Broker {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.inner.control.is_local()
+    }
+
+    /// Whether this is a Redis Cluster, whose primaries share the slots.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.inner.control.is_cluster()
     }
 
     /// The time of one round trip.
@@ -271,6 +310,20 @@ impl Broker {
         Ok(inner.client.get_or_init(|| started))
     }
 
+    /// How what is on this queue is signed and verified.
+    pub(crate) fn sealing(&self, queue: &Name) -> Sealing {
+        let Trust { authkey, encrypts } = &self.inner.trust;
+        authkey.as_ref().map_or_else(Sealing::default, |authkey| {
+            Sealing::new(authkey.clone(), *encrypts, &self.inner.namespace, queue)
+        })
+    }
+
+    /// Whether tasks and completions are signed and verified.
+    #[must_use]
+    pub fn has_authkey(&self) -> bool {
+        self.inner.trust.authkey.is_some()
+    }
+
     pub(crate) fn namespace(&self) -> &Name {
         &self.inner.namespace
     }
@@ -280,21 +333,21 @@ impl Broker {
         &self.inner.children
     }
 
-    pub(crate) fn control(&self) -> &Arc<Link> {
+    pub(crate) fn control(&self) -> &Arc<Lane> {
         &self.inner.control
     }
 
-    pub(crate) fn heartbeat(&self) -> &Link {
+    pub(crate) fn heartbeat(&self) -> &Lane {
         &self.inner.heartbeat
     }
 
-    pub(crate) fn bulk(&self) -> &Link {
+    pub(crate) fn bulk(&self) -> &Lane {
         &self.inner.bulk
     }
 
     /// A connection of its own for a call that blocks up to `block` on the server.
-    pub(crate) fn waiting(&self, block: Duration) -> Link {
-        self.inner.control.sibling(block + CONTROL_RESPONSE)
+    pub(crate) fn waiting(&self, block: Duration) -> Lane {
+        self.inner.control.waiting(block)
     }
 }
 

@@ -4,7 +4,7 @@ use std::env;
 use std::process::Command;
 
 /// The variables that hold a secret itself, not the name of a file.
-const SECRETS: [&str; 2] = ["PMQ_REDIS_PASSWORD", "PMQ_AUTHKEY"];
+const SECRETS: [&str; 3] = ["PMQ_REDIS_PASSWORD", "PMQ_SENTINEL_PASSWORD", "PMQ_AUTHKEY"];
 const URL: &str = "PMQ_REDIS_URL";
 
 /// Takes the secrets out of the environment that a program inherits. It still finds the broker there, and the names of

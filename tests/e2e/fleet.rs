@@ -44,11 +44,21 @@ impl Fleet {
 
     /// A queue of its own on a server of its own.
     pub(crate) async fn at(url: impl Into<String>) -> Self {
-        let url = url.into();
-        let broker = Broker::connect(&Config::url(&url)).await.unwrap();
+        Self::of(Config::url(url)).await
+    }
+
+    /// A queue of its own on the server of this configuration.
+    pub(crate) async fn of(config: Config) -> Self {
         let number = FLEETS.fetch_add(1, Ordering::Relaxed);
+        Self::serving(config, &name(&format!("q{number}"))).await
+    }
+
+    /// This queue on the server of this configuration.
+    pub(crate) async fn serving(config: Config, queue: &Name) -> Self {
+        let broker = Broker::connect(&config).await.unwrap();
+        let url = config.url.unwrap();
         Self {
-            queue: broker.task_queue(&name(&format!("q{number}"))),
+            queue: broker.task_queue(queue),
             url,
             files: Scratch::new(),
         }

@@ -89,10 +89,15 @@ async fn old_news_of_a_grant_is_not_believed() {
     let mut leases = HashSet::new();
     // Whenever it hears something that it does not believe, it asks again, which renews its lease.
     eventually_async("it has heard the news", SOON, async || {
-        let mut commands = redis::pipe();
-        commands.cmd("PUBLISH").arg(&channel).arg(&news).ignore();
-        commands.zscore(keys.key("members"), &member);
-        let [lease]: [u64; 1] = commands.query(&mut connection).unwrap();
+        let mut publish = redis::cmd("PUBLISH");
+        publish
+            .arg(&channel)
+            .arg(&news)
+            .exec(&mut connection)
+            .unwrap();
+        let mut score = redis::cmd("ZSCORE");
+        score.arg(keys.key("members")).arg(&member);
+        let lease: u64 = score.query(&mut connection).unwrap();
         leases.insert(lease);
         (leases.len() > 5 || waiter.is_finished()).then_some(())
     })

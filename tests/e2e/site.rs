@@ -124,7 +124,7 @@ impl Site {
             report,
             body: Bytes::from(body),
         };
-        let finish = Finish::new(claim.run, end.how, &completion);
+        let finish = Finish::new(&claim, end.how, &completion, queue.sealing());
         queue.finish(&[finish]).await.unwrap();
         completion.id
     }

@@ -1,6 +1,7 @@
 //! The one broker of this test process, for tests that keep to names of their own.
 //!
-//! It is a single server, unless `PMQ_TEST_TOPOLOGY` says `cluster`: then the same tests run on a Redis Cluster.
+//! It is a single server, unless `PMQ_TEST_TOPOLOGY` says `cluster` or `sentinel`: then the same tests run on a Redis
+//! Cluster, or on a primary that sentinels look after.
 
 use std::sync::LazyLock;
 
@@ -8,6 +9,7 @@ use redis::{Connection, ConnectionLike, RedisError, RedisResult, Value};
 
 use crate::cluster::{Cluster, SLOTS};
 use crate::redis_server::RedisServer;
+use crate::sentinel::SentinelGroup;
 
 /// Which broker [`shared`] is; a single server unless it is set.
 pub const TOPOLOGY: &str = "PMQ_TEST_TOPOLOGY";
@@ -46,6 +48,8 @@ pub enum Shared {
     Single,
     /// A Redis Cluster.
     Cluster(Cluster),
+    /// A primary, its replicas and their sentinels.
+    Sentinel(SentinelGroup),
 }
 
 impl Shared {
@@ -53,7 +57,8 @@ impl Shared {
         match std::env::var(TOPOLOGY).as_deref() {
             Err(_) | Ok("single") => Self::Single,
             Ok("cluster") => Self::Cluster(Cluster::start(PRIMARIES)),
-            Ok(other) => panic!("{TOPOLOGY} is single or cluster, not {other}"),
+            Ok("sentinel") => Self::Sentinel(SentinelGroup::start()),
+            Ok(other) => panic!("{TOPOLOGY} is single, cluster or sentinel, not {other}"),
         }
     }
 }
@@ -63,12 +68,14 @@ impl Redis for Shared {
         match self {
             Self::Single => RedisServer::shared().url(),
             Self::Cluster(cluster) => cluster.url(),
+            Self::Sentinel(group) => group.url(),
         }
     }
 
     fn raw(&self) -> Raw {
         match self {
             Self::Single => RedisServer::shared().raw(),
+            Self::Sentinel(group) => group.servers()[group.primary()].raw(),
             Self::Cluster(cluster) => Raw::Cluster(
                 cluster
                     .nodes()

@@ -8,6 +8,7 @@ use redis::{ConnectionAddr, ConnectionInfo};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
+use super::address::{Endpoint, Place};
 use crate::config::{Config, Tls};
 use crate::error::{Error, Result};
 
@@ -101,21 +102,15 @@ impl Reach {
 }
 
 /// Refuses a broker that others could listen to or use as well, unless the configuration says otherwise.
-pub(crate) async fn check(config: &Config, access: &ConnectionInfo) -> Result<()> {
-    match access.addr() {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-            check_host(config, access, (host, *port)).await
-        }
-        _ => Ok(()),
+pub(crate) async fn check(config: &Config, place: &Place) -> Result<()> {
+    for host in place.hosts() {
+        check_host(config, place.access().info(), &host).await?;
     }
+    Ok(())
 }
 
 /// The same for a host that is reached in this way.
-pub(crate) async fn check_host(
-    config: &Config,
-    access: &ConnectionInfo,
-    (host, port): (&str, u16),
-) -> Result<()> {
+async fn check_host(config: &Config, access: &ConnectionInfo, host: &Endpoint) -> Result<()> {
     if config.insecure {
         return Ok(());
     }
@@ -128,8 +123,8 @@ pub(crate) async fn check_host(
     if lacks(Reach::Public).is_none() {
         return Ok(());
     }
-    let at = format!("{host}:{port}");
-    match widest(host, port).await {
+    let at = host.to_string();
+    match widest(host).await {
         Ok(reach) => lacks(reach).map_or(Ok(()), |why| Err(Error::Insecure { at, why })),
         // It might be found a moment later, unchecked.
         Err(error) => Err(Error::Unreachable {
@@ -140,9 +135,8 @@ pub(crate) async fn check_host(
 }
 
 /// How far the addresses of a host reach.
-async fn widest(host: &str, port: u16) -> io::Result<Reach> {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = timeout(LOOKUP, lookup_host((host, port))).await??;
+async fn widest(Endpoint { host, port }: &Endpoint) -> io::Result<Reach> {
+    let addresses = timeout(LOOKUP, lookup_host((host.as_str(), *port))).await??;
     let widest = addresses.map(|address| Reach::of(address.ip())).max();
     widest.ok_or_else(|| io::Error::other("the host has no address"))
 }
@@ -189,7 +183,9 @@ mod tests {
         let mut config = Config::default();
         change(&mut config);
         let access = url.into_connection_info().unwrap();
-        match check(&config, &access).await {
+        // Not by way of a place, which would read the files.
+        let host = Endpoint::of(access.addr())?;
+        match check_host(&config, &access, &host).await {
             Ok(()) => None,
             Err(Error::Insecure { why, .. }) => Some(why),
             Err(error) => panic!("{error}"),
@@ -219,10 +215,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_is_not_found_is_not_connected_to() {
-        let access = "redis://no-such-host.invalid"
-            .into_connection_info()
-            .unwrap();
-        let error = check(&Config::default(), &access).await.unwrap_err();
+        let config = Config::default();
+        let place = Place::new(&config, "redis://no-such-host.invalid").unwrap();
+        let error = check(&config, &place).await.unwrap_err();
         assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     }
 
@@ -236,5 +231,20 @@ mod tests {
         assert_eq!(refusal("rediss://8.8.8.8", names_cert).await, None);
         let nothing = Some(Insecurity::Neither);
         assert_eq!(refusal("redis://10.0.0.1", names_cert).await, nothing);
+    }
+
+    #[tokio::test]
+    async fn each_host_of_a_url_counts() {
+        let config = Config::default();
+        for (url, at) in [
+            ("redis+cluster://127.0.0.1:1,10.0.0.1:2", "10.0.0.1:2"),
+            ("redis+sentinel://127.0.0.1,10.0.0.1/m", "10.0.0.1:26379"),
+        ] {
+            let place = Place::new(&config, url).unwrap();
+            let error = check(&config, &place).await.unwrap_err().to_string();
+            assert!(error.contains(at), "{error}");
+        }
+        let place = Place::new(&config, "redis+cluster://:p@127.0.0.1:1,10.0.0.1:2").unwrap();
+        assert!(check(&config, &place).await.is_ok());
     }
 }

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use super::TaskQueue;
-use crate::connection::link::{Link, Subscription};
+use crate::connection::lane::Lane;
+use crate::connection::subscription::Subscription;
 use crate::error::Result;
 use crate::ids::Name;
 use crate::reply;
 
 /// Waits for a token on any of several lists. It has a connection of its own, as the wait blocks there.
 pub struct Waiter {
-    link: Link,
+    link: Lane,
     lists: Vec<String>,
 }
 
@@ -61,7 +62,7 @@ impl TaskQueue {
 }
 
 pub(super) async fn block_on(
-    link: &Link,
+    link: &Lane,
     lists: &[String],
     longest: Duration,
 ) -> Result<Option<usize>> {

@@ -101,10 +101,9 @@ pub(super) fn width(place: Place, access: &Access) -> Option<Check> {
         access.user,
         wide.join(", ")
     );
-    Some(
-        Check::new("width", Mood::Doubtful, found)
-            .hint("give workers and producers a user of their own, whose ACL has what `rights` checks and no more"),
-    )
+    Some(Check::new("width", Mood::Doubtful, found).hint(
+        "give workers and producers a user of their own: `pmq acl` prints its rules for each role",
+    ))
 }
 
 #[cfg(test)]
