@@ -45,6 +45,18 @@ pub(crate) fn on(config: &Config, arguments: &[&str]) -> anyhow::Result<Command>
             command.env("PMQ_REDIS_PASSWORD_FILE", path);
         }
     }
+    let tls = &config.tls;
+    let files = [
+        ("PMQ_TLS_CA", &tls.ca),
+        ("PMQ_TLS_CERT", &tls.cert),
+        ("PMQ_TLS_KEY", &tls.key),
+    ];
+    for (name, file) in files {
+        command.envs(file.as_ref().map(|file| (name, file)));
+    }
+    if config.insecure {
+        command.env("PMQ_INSECURE", "1");
+    }
     // One that is in this process's own environment is in the child's as well.
     if let AuthkeySource::File(path) = &config.authkey {
         command.env("PMQ_AUTHKEY_FILE", path);

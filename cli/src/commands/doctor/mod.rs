@@ -1,5 +1,6 @@
 //! `pmq doctor`: whether the broker is one that keeps tasks safe, and how far away it is.
 
+mod access;
 mod server;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use clap::Args;
 use pmq_broker::{Broker, Error};
 use serde::Serialize;
 
+use self::access::Place;
 use crate::args::QueueFlag;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -28,7 +30,7 @@ const PINGS: usize = 20;
 /// A clock this far off shows wrong times to people and makes `--at` early or late.
 const CLOCK_LIMIT_MS: u64 = 2000;
 
-/// Check the broker: version, settings, rights, clock, latency.
+/// Check the broker: who can reach it, version, settings, rights, clock, latency.
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub struct Doctor {
@@ -87,7 +89,9 @@ impl Doctor {
         let broker = Broker::connect_to_any(&context.config)
             .await
             .map_err(|error| unreachable(context.explain(error)))?;
-        let checks = self.checks(&broker).await?;
+        context.warn_of_password();
+        let url = context.config.url.as_deref().unwrap_or_default();
+        let checks = self.checks(&broker, url).await?;
         for check in &checks {
             show(check, context.output)?;
         }
@@ -98,23 +102,27 @@ impl Doctor {
         Ok(if bad { Exit::FAILED } else { Exit::OK })
     }
 
-    async fn checks(&self, broker: &Broker) -> anyhow::Result<Vec<Check>> {
+    async fn checks(&self, broker: &Broker, url: &str) -> anyhow::Result<Vec<Check>> {
         let server = broker.server();
         let local = broker.is_local();
         // Who may not ask is told what INFO alone tells.
         let settings = broker
-            .server_settings(&["appendfsync", "save"])
+            .server_settings(&["appendfsync", "save", "protected-mode"])
             .await
             .unwrap_or_default();
+        let place = Place::of(broker.address());
+        let allowed = broker.access().await?;
+        let protected = settings.get("protected-mode").map(String::as_str);
         let mut checks = vec![
             Check::good("address", broker.address()),
+            access::tls(place, url),
+            access::login(place, &allowed, protected),
             server::version(server),
             server::memory(server, local),
             server::durability(server, &settings),
         ];
-        if let Some(check) = server::role(server) {
-            checks.push(check);
-        }
+        checks.extend(access::width(place, &allowed));
+        checks.extend(server::role(server));
         // A server without functions, or one that takes no writes, has no answers to the rest.
         if checks.iter().all(Check::lets_calls_through) {
             checks.push(functions(broker, &self.queue).await);
