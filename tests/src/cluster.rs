@@ -182,6 +182,7 @@ impl Cluster {
 
     /// Waits until a replica has taken over from the node with this index, which was killed or stopped, and all nodes
     /// that answer know it. Returns the index of the new primary.
+    #[must_use]
     pub fn wait_for_failover(&self, lost: usize) -> usize {
         let replica = (lost + self.primaries) % self.nodes.len();
         let successor = port(&self.nodes[replica]);
