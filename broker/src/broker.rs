@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use crate::authkey::Authkey;
 use crate::config::Config;
 use crate::connection::address::Place;
 use crate::connection::blocking::in_a_thread;
@@ -19,6 +20,7 @@ use crate::keys::FleetKeys;
 use crate::object::Client;
 use crate::process::Children;
 use crate::reply;
+use crate::sealing::Sealing;
 use crate::task_queue::TaskQueue;
 
 /// How long a call waits for a broker that is away before it gives up.
@@ -44,6 +46,31 @@ struct Inner {
     children: Arc<Children>,
     report: ServerReport,
     client: OnceLock<Client>,
+    trust: Trust,
+}
+
+/// What tasks and completions are signed with, if they are.
+#[derive(Clone, Default)]
+struct Trust {
+    authkey: Option<Arc<Authkey>>,
+    encrypts: bool,
+}
+
+impl Trust {
+    /// On the local broker nothing is signed: nobody but its user can write to it.
+    fn of(config: &Config, is_local: bool) -> Result<Self> {
+        if is_local {
+            return Ok(Self::default());
+        }
+        let authkey = config.authkey.read()?.map(Arc::new);
+        if config.encrypt && authkey.is_none() {
+            return Err(Error::BadOption("to encrypt needs an authkey".into()));
+        }
+        Ok(Self {
+            authkey,
+            encrypts: config.encrypt,
+        })
+    }
 }
 
 impl Broker {
@@ -51,32 +78,33 @@ impl Broker {
     ///
     /// Without a URL it uses the local broker, and starts it where it does not run.
     pub async fn connect(config: &Config) -> Result<Self> {
-        let (control, report) = Self::reach(config).await?;
+        let (control, report, trust) = Self::reach(config).await?;
         report.require_suitable(control.at())?;
         let disks = strict::check(&control, config.durability).await?;
         let control = control.assured(config.durability, disks);
-        Ok(Self::over(control, &config.namespace, report))
+        Ok(Self::over(control, &config.namespace, report, trust))
     }
 
     /// Connects to whatever Redis is there, also one that may lose tasks: to look at it, not to use it.
     pub async fn connect_to_any(config: &Config) -> Result<Self> {
-        let (control, report) = Self::reach(config).await?;
-        Ok(Self::over(control, &config.namespace, report))
+        let (control, report, trust) = Self::reach(config).await?;
+        Ok(Self::over(control, &config.namespace, report, trust))
     }
 
-    async fn reach(config: &Config) -> Result<(Lane, ServerReport)> {
+    async fn reach(config: &Config) -> Result<(Lane, ServerReport, Trust)> {
         let (url, local) = if let Some(url) = &config.url {
             (url.clone(), None)
         } else {
             let local = open_local(config).await?;
             (local.url(), Some(local))
         };
+        let trust = Trust::of(config, local.is_some())?;
         let control = Place::new(config, &url)?.lane(local, CONTROL_RESPONSE)?;
         let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
-        Ok((control, report))
+        Ok((control, report, trust))
     }
 
-    fn over(control: Lane, namespace: &Name, report: ServerReport) -> Self {
+    fn over(control: Lane, namespace: &Name, report: ServerReport, trust: Trust) -> Self {
         Self {
             inner: Arc::new(Inner {
                 namespace: namespace.clone(),
@@ -88,6 +116,7 @@ impl Broker {
                 children: Arc::default(),
                 report,
                 client: OnceLock::new(),
+                trust,
             }),
         }
     }
@@ -100,6 +129,7 @@ impl Broker {
             inner.control.sibling(CONTROL_RESPONSE),
             &inner.namespace,
             inner.report.clone(),
+            inner.trust.clone(),
         )
     }
 
@@ -276,6 +306,20 @@ impl Broker {
         let link = inner.control.sibling(HEARTBEAT_RESPONSE);
         let started = Client::start(&inner.namespace, link)?;
         Ok(inner.client.get_or_init(|| started))
+    }
+
+    /// How what is on this queue is signed and verified.
+    pub(crate) fn sealing(&self, queue: &Name) -> Sealing {
+        let Trust { authkey, encrypts } = &self.inner.trust;
+        authkey.as_ref().map_or_else(Sealing::default, |authkey| {
+            Sealing::new(authkey.clone(), *encrypts, &self.inner.namespace, queue)
+        })
+    }
+
+    /// Whether tasks and completions are signed and verified.
+    #[must_use]
+    pub fn has_authkey(&self) -> bool {
+        self.inner.trust.authkey.is_some()
     }
 
     pub(crate) fn namespace(&self) -> &Name {

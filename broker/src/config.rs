@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::authkey::AuthkeySource;
 use crate::durability::{Durability, UnknownDurability};
 use crate::error::{Error, Result};
 use crate::ids::Name;
@@ -22,6 +23,11 @@ pub struct Config {
     pub sentinel_username: Option<String>,
     /// The password at the sentinels; none unless set.
     pub sentinel_password: Password,
+    /// What signs tasks and completions, and lets only signed ones run; nothing unless set. On the local broker it is not
+    /// used, as nobody but its user can write there. In Python's multiprocessing this is `authkey`.
+    pub authkey: AuthkeySource,
+    /// Whether bodies and results are encrypted as well, with the authkey; false unless set.
+    pub encrypt: bool,
     /// The prefix of every key; `pmq` unless set.
     pub namespace: Name,
     /// What an acknowledgement promises; `Local` unless set.
@@ -50,6 +56,8 @@ impl Default for Config {
             password: Password::None,
             sentinel_username: None,
             sentinel_password: Password::None,
+            authkey: AuthkeySource::None,
+            encrypt: false,
             namespace: Name::new("pmq").expect("it keeps to the grammar"),
             durability: Durability::Local,
             local_directory: None,
@@ -68,8 +76,8 @@ impl Config {
     }
 
     /// What the environment says: `PMQ_REDIS_URL`, `PMQ_REDIS_USERNAME`, `PMQ_REDIS_PASSWORD_FILE`,
-    /// `PMQ_REDIS_PASSWORD`, the last three with `PMQ_SENTINEL` for what sentinels ask for,
-    /// `PMQ_NAMESPACE`, `PMQ_DURABILITY`.
+    /// `PMQ_REDIS_PASSWORD`, the last three with `PMQ_SENTINEL` for what sentinels ask for, `PMQ_AUTHKEY_FILE`, `PMQ_AUTHKEY`,
+    /// `PMQ_ENCRYPT`, `PMQ_NAMESPACE`, `PMQ_DURABILITY`.
     pub fn from_env() -> Result<Self> {
         let mut config = Self {
             url: variable("PMQ_REDIS_URL"),
@@ -79,6 +87,12 @@ impl Config {
             sentinel_password: Password::from_env("PMQ_SENTINEL"),
             ..Self::default()
         };
+        if let Some(file) = variable("PMQ_AUTHKEY_FILE") {
+            config.authkey = AuthkeySource::File(file.into());
+        } else if let Some(text) = variable("PMQ_AUTHKEY") {
+            config.authkey = AuthkeySource::Text(text);
+        }
+        config.encrypt = variable("PMQ_ENCRYPT").is_some_and(|word| word != "0");
         if let Some(namespace) = variable("PMQ_NAMESPACE") {
             config.namespace = Name::new(namespace)?;
         }

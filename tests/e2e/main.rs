@@ -14,6 +14,7 @@ mod roles;
 mod site;
 mod store;
 
+mod acl;
 mod admin;
 mod anonymous;
 mod arguments;
@@ -58,6 +59,7 @@ mod run_unread;
 mod runners;
 mod sentinel;
 mod shutdown;
+mod signed;
 mod status;
 mod submit;
 mod threads;

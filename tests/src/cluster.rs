@@ -7,7 +7,7 @@ use redis::Connection;
 use crate::redis_server::RedisServer;
 use crate::wait::{eventually, eventually_or};
 
-const SLOTS: usize = 16384;
+pub(crate) const SLOTS: usize = 16384;
 const FORM_LIMIT: Duration = Duration::from_secs(60);
 const VIEW_LIMIT: Duration = Duration::from_millis(500);
 const MIGRATE_LIMIT_MS: u32 = 10_000;
@@ -182,7 +182,7 @@ impl Cluster {
 
     /// Waits until a replica has taken over from the node with this index, which was killed or stopped, and all nodes
     /// that answer know it. Returns the index of the new primary.
-    #[must_use]
+    #[expect(clippy::must_use_candidate, reason = "many only wait")]
     pub fn wait_for_failover(&self, lost: usize) -> usize {
         let replica = (lost + self.primaries) % self.nodes.len();
         let successor = port(&self.nodes[replica]);

@@ -123,7 +123,7 @@ impl SentinelGroup {
     }
 
     /// Waits until another server than this one is the primary, and says so itself; returns its index.
-    #[must_use]
+    #[expect(clippy::must_use_candidate, reason = "many only wait")]
     pub fn wait_for_failover(&self, lost: usize) -> usize {
         eventually("another server takes over", FORM_LIMIT, || {
             let primary = self.primary();

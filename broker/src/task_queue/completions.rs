@@ -102,7 +102,8 @@ impl Consumer {
         if !items.is_empty() && self.renewal.is_none() {
             self.renewal = Some(Renewal::start(self.queue.clone(), self.who, self.lease));
         }
-        let decoded = items.iter().map(Completion::decode_posted);
+        let sealing = self.queue.sealing();
+        let decoded = items.iter().map(|item| sealing.open_posted(item));
         Ok(decoded
             .filter_map(|c| {
                 c.inspect_err(

@@ -43,6 +43,7 @@ use crate::error::Result;
 use crate::functions::Call;
 use crate::ids::Name;
 use crate::keys::ShardKeys;
+use crate::sealing::Sealing;
 use desk::Desk;
 
 /// The lease of a worker or client, unless set: how long it may be silent before others take over.
@@ -60,6 +61,7 @@ pub struct TaskQueue {
     broker: Broker,
     name: Name,
     keys: Arc<ShardKeys>,
+    sealing: Sealing,
     desk: Arc<Desk>,
 }
 
@@ -67,6 +69,7 @@ impl TaskQueue {
     pub(crate) fn new(broker: Broker, name: Name) -> Self {
         let keys = Arc::new(ShardKeys::new(broker.namespace(), &name));
         Self {
+            sealing: broker.sealing(&name),
             broker,
             name,
             keys,
@@ -95,6 +98,12 @@ impl TaskQueue {
     #[must_use]
     pub fn keys(&self) -> &ShardKeys {
         &self.keys
+    }
+
+    /// How its tasks and completions are signed and verified.
+    #[must_use]
+    pub fn sealing(&self) -> &Sealing {
+        &self.sealing
     }
 
     pub(crate) fn call(&self, verb: &'static str) -> Call {

@@ -97,7 +97,8 @@ impl TaskQueue {
         if let Some(started) = Started::parse(&record) {
             return Ok(Look::Started(started));
         }
-        Ok(Look::Ended(Box::new(Completion::decode(id, &record)?)))
+        let completion = self.sealing.open_completion(id, &record)?;
+        Ok(Look::Ended(Box::new(completion)))
     }
 
     /// The processes that run, in no order. One that starts or ends during the call may be among them or not.

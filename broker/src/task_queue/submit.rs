@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::ids::TaskId;
 use crate::reply::{self, odd};
+use crate::sealing::Sealing;
 use crate::task::{Due, Task};
 
 /// What became of a submitted task.
@@ -35,12 +36,12 @@ pub(super) struct Item {
 }
 
 impl Item {
-    fn new(task: &Task) -> Result<Self> {
+    fn new(task: &Task, sealing: &Sealing) -> Result<Self> {
         Ok(Self {
             id: task.id,
             given_id: task.given_id,
             due: task.due,
-            envelope: envelope::encode(task)?,
+            envelope: sealing.seal_task(task)?,
         })
     }
 
@@ -62,7 +63,7 @@ impl TaskQueue {
     /// Submitting the same task under the same id again is no error and runs nothing twice. Tasks that are submitted
     /// while another call of this queue is under way go together with the next.
     pub async fn submit(&self, task: &Task) -> Result<Submitted> {
-        let item = Item::new(task)?;
+        let item = Item::new(task, &self.sealing)?;
         self.broker.register(&self.name).await?;
         self.desk.submit(self, item).await
     }
@@ -93,7 +94,7 @@ impl TaskQueue {
     fn next_batch(&self, tasks: &[Task]) -> Result<Option<Batch>> {
         let (mut items, mut bytes) = (Vec::new(), 0);
         for task in tasks.iter().take(CHUNK) {
-            let item = Item::new(task)?;
+            let item = Item::new(task, &self.sealing)?;
             bytes += item.len();
             if bytes > CHUNK_BYTES && !items.is_empty() {
                 break;

@@ -40,7 +40,7 @@ impl TaskQueue {
             let answers =
                 reply::items(self.broker.control().call(&call, PATIENCE).await?, "watch")?;
             for (id, answer) in chunk.iter().zip(answers) {
-                endings.push(ending(*id, answer)?);
+                endings.push(self.ending(*id, answer)?);
             }
         }
         Ok(endings)
@@ -101,6 +101,18 @@ impl TaskQueue {
         }
         Ok(())
     }
+
+    fn ending(&self, id: TaskId, answer: Value) -> Result<Ending> {
+        if answer == Value::Nil {
+            return Ok(Ending::Unknown);
+        }
+        let record = reply::bytes(answer, "watch")?;
+        if record.is_empty() || Started::parse(&record).is_some() {
+            return Ok(Ending::Living);
+        }
+        let completion = self.sealing.open_completion(id, &record)?;
+        Ok(Ending::Ended(Box::new(completion)))
+    }
 }
 
 /// The ids of tasks whose end was published, all that came at once; none where the time is up.
@@ -124,15 +136,4 @@ async fn hear(news: &mut Option<Subscription>, until: Instant) -> Vec<TaskId> {
         }
         Err(_) => Vec::new(),
     }
-}
-
-fn ending(id: TaskId, answer: Value) -> Result<Ending> {
-    if answer == Value::Nil {
-        return Ok(Ending::Unknown);
-    }
-    let record = reply::bytes(answer, "watch")?;
-    if record.is_empty() || Started::parse(&record).is_some() {
-        return Ok(Ending::Living);
-    }
-    Ok(Ending::Ended(Box::new(Completion::decode(id, &record)?)))
 }
