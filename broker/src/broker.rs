@@ -177,7 +177,15 @@ impl Broker {
 
     /// Each primary: the server, or those that share the slots of a Redis Cluster.
     pub async fn primaries(&self) -> Result<Vec<Primary>> {
-        ServerReport::of_each(self.control()).await
+        let mut primaries = ServerReport::of_each(self.control()).await?;
+        let settings = strict::settings_of_each(self.control(), &["appendfsync", "save"]);
+        for (at, settings) in settings.await? {
+            let at_it = primaries.iter_mut().find(|primary| primary.address == *at);
+            if let Some(primary) = at_it {
+                primary.settings = settings;
+            }
+        }
+        Ok(primaries)
     }
 
     /// The time of one round trip.
@@ -217,12 +225,7 @@ impl Broker {
             .control()
             .send(&command, doing, CONTROL_RESPONSE)
             .await?;
-        let mut items = reply::items(answer, doing)?.into_iter();
-        let mut settings = BTreeMap::new();
-        while let (Some(name), Some(value)) = (items.next(), items.next()) {
-            settings.insert(reply::text(name, doing)?, reply::text(value, doing)?);
-        }
-        Ok(settings)
+        strict::settings(answer)
     }
 
     /// Loads the function library, which pmq otherwise does when it first needs it.

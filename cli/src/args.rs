@@ -17,6 +17,9 @@ PMQ_TLS_CA, PMQ_TLS_CERT, PMQ_TLS_KEY, PMQ_INSECURE, PMQ_AUTHKEY_FILE, PMQ_AUTHK
 configuration file (--config, $PMQ_CONFIG, or pmq/pmq.toml in $XDG_CONFIG_HOME or \
 ~/.config), then the local broker.
 
+redis+cluster://HOST:PORT,HOST:PORT names some nodes of a Redis Cluster, redis+sentinel://HOST:PORT,HOST:PORT/NAME some \
+sentinels and what they call the primary; both with rediss for TLS.
+
 Exit codes: 0 ok; 1 failed; 2 usage; 69 no broker or no worker; 75 empty, full or busy: try again; 76 a lock was lost; \
 124 timed out; 130 interrupted; `run`, `join`, `wait` and `submit --wait` exit with the task's own code, `lock` and `sem` with \
 the command's, 128+n where signal n ended it.
@@ -41,8 +44,7 @@ pub struct Cli {
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
-    /// The broker: redis://, rediss://, redis+unix://, redis+cluster://HOST[:PORT],... or
-    /// redis+sentinel://HOST[:PORT],.../NAME [default: the local broker]
+    /// The broker: redis://, rediss://, redis+unix://, redis+cluster:// or redis+sentinel:// [default: the local broker]
     #[arg(long, global = true, value_name = "URL")]
     pub redis: Option<Url>,
 

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use pmq_broker::access::Access;
+use pmq_broker::{Broker, Config};
 
 use super::Check;
 use crate::output::Mood;
 
 /// Who can reach the server, as far as its address tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+enum Place {
     /// Whoever may open a file.
     Socket,
     /// Everybody on this machine.
@@ -20,7 +21,7 @@ pub(super) enum Place {
 
 impl Place {
     /// The place of an address as pmq shows it: the path of a socket, or each `host:port` that the URL names.
-    pub(super) fn of(address: &str) -> Self {
+    fn of(address: &str) -> Self {
         if address.starts_with('/') {
             return Self::Socket;
         }
@@ -39,8 +40,24 @@ impl Place {
     }
 }
 
+/// What there is to say about how this user comes in.
+pub(super) async fn checks(broker: &Broker, config: &Config) -> anyhow::Result<Vec<Check>> {
+    let place = Place::of(broker.address());
+    let access = broker.access().await?;
+    // Who may not ask is told what INFO alone tells.
+    let settings = broker.server_settings(&["protected-mode"]).await;
+    let settings = settings.unwrap_or_default();
+    let protected = settings.get("protected-mode").map(String::as_str);
+    let mut checks = vec![
+        tls(place, config.url.as_deref().unwrap_or_default()),
+        login(place, &access, protected),
+    ];
+    checks.extend(width(place, &access));
+    Ok(checks)
+}
+
 /// Whether others can read along.
-pub(super) fn tls(place: Place, url: &str) -> Check {
+fn tls(place: Place, url: &str) -> Check {
     if url.starts_with("rediss") {
         return Check::good("tls", "encrypted, and the server's certificate is verified");
     }
@@ -58,7 +75,7 @@ pub(super) fn tls(place: Place, url: &str) -> Check {
 }
 
 /// Whether anybody is let in. `protected` is the server's setting protected-mode.
-pub(super) fn login(place: Place, access: &Access, protected: Option<&str>) -> Check {
+fn login(place: Place, access: &Access, protected: Option<&str>) -> Check {
     let user = &access.user;
     let mode = match protected {
         Some("no") => "; protected-mode is off",
@@ -91,7 +108,7 @@ pub(super) fn login(place: Place, access: &Access, protected: Option<&str>) -> C
 }
 
 /// Whether this user may do more than pmq needs.
-pub(super) fn width(place: Place, access: &Access) -> Option<Check> {
+fn width(place: Place, access: &Access) -> Option<Check> {
     let wide = access.too_wide.as_ref()?;
     if wide.is_empty() || place == Place::Socket {
         return None;

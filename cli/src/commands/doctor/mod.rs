@@ -1,15 +1,15 @@
 //! `pmq doctor`: whether the broker is one that keeps tasks safe, and how far away it is.
 
 mod access;
+mod primaries;
 mod server;
 
 use std::time::Duration;
 
 use clap::Args;
-use pmq_broker::{Broker, Error};
+use pmq_broker::{Broker, Config, Error};
 use serde::Serialize;
 
-use self::access::Place;
 use crate::args::QueueFlag;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -19,6 +19,8 @@ use crate::plural::counted;
 use crate::{fleet, when};
 
 const AFTER_HELP: &str = "\
+On a Redis Cluster each primary is looked at. The promises are those of --durability.
+
 Persistence says what the server may lose when its process is killed and when the power fails.
 
 Exit codes: 0; 1 where something is bad; 69 where the broker can't be used at all.
@@ -77,6 +79,11 @@ impl Check {
         self.mood != Mood::Bad || !matches!(self.subject, "version" | "role")
     }
 
+    fn at(mut self, address: &str) -> Self {
+        self.found = format!("{address}: {}", self.found);
+        self
+    }
+
     fn hint(mut self, hint: &'static str) -> Self {
         self.hint = Some(hint);
         self
@@ -90,8 +97,7 @@ impl Doctor {
             .await
             .map_err(|error| unreachable(context.explain(error)))?;
         context.warn_of_password();
-        let url = context.config.url.as_deref().unwrap_or_default();
-        let checks = self.checks(&broker, url).await?;
+        let checks = self.checks(&broker, &context.config).await?;
         for check in &checks {
             show(check, context.output)?;
         }
@@ -102,27 +108,25 @@ impl Doctor {
         Ok(if bad { Exit::FAILED } else { Exit::OK })
     }
 
-    async fn checks(&self, broker: &Broker, url: &str) -> anyhow::Result<Vec<Check>> {
-        let server = broker.server();
-        let local = broker.is_local();
-        // Who may not ask is told what INFO alone tells.
-        let settings = broker
-            .server_settings(&["appendfsync", "save", "protected-mode"])
-            .await
-            .unwrap_or_default();
-        let place = Place::of(broker.address());
-        let allowed = broker.access().await?;
-        let protected = settings.get("protected-mode").map(String::as_str);
-        let mut checks = vec![
-            Check::good("address", broker.address()),
-            access::tls(place, url),
-            access::login(place, &allowed, protected),
-            server::version(server),
-            server::memory(server, local),
-            server::durability(server, &settings),
-        ];
-        checks.extend(access::width(place, &allowed));
-        checks.extend(server::role(server));
+    async fn checks(&self, broker: &Broker, config: &Config) -> anyhow::Result<Vec<Check>> {
+        let primaries = broker.primaries().await?;
+        let mut checks = vec![Check::good("address", broker.address())];
+        checks.extend(access::checks(broker, config).await?);
+        for primary in &primaries {
+            let local = broker.is_local();
+            let found = server::checks(primary, local);
+            // Where there are several, each line says which.
+            let several = primaries.len() > 1;
+            let told = found.into_iter().map(|check| {
+                if several {
+                    check.at(&primary.address)
+                } else {
+                    check
+                }
+            });
+            checks.extend(told);
+        }
+        checks.extend(primaries::slots(&primaries));
         // A server without functions, or one that takes no writes, has no answers to the rest.
         if checks.iter().all(Check::lets_calls_through) {
             checks.push(functions(broker, &self.queue).await);
@@ -131,6 +135,7 @@ impl Doctor {
         }
         checks.push(clock(broker).await?);
         checks.push(latency(broker).await?);
+        checks.extend(primaries::promises(config.durability));
         Ok(checks)
     }
 }
