@@ -123,7 +123,7 @@ impl Conductor {
                 Kind::Cut(_) => proxy.cut(),
                 Kind::Hole(_) => proxy.hole(true),
                 Kind::Delay(_) => proxy.delay(Duration::from_millis(20 + lease_ms % 200)),
-                Kind::LoseReplies(_) => (0..5).for_each(|_| proxy.drop_next_reply()),
+                Kind::LoseReplies(_) => proxy.drop_next_reply(),
                 _ => {}
             }
         }

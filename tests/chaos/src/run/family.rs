@@ -217,7 +217,7 @@ pub const FAMILIES: [Family; 20] = [
             Kind::LoseReplies("producer"),
             Kind::LoseReplies("consumer"),
         ],
-        every_ms: 300,
+        every_ms: 100,
         proxied: true,
         ..USUAL
     },
@@ -368,10 +368,16 @@ fn zombie_cast() -> Vec<(String, Role)> {
     cast.extend([
         hand(0, "q", true),
         hand(1, "q", true),
+        hand(4, "q", true),
         hand(2, "ordered", false),
         hand(3, "ordered", false),
     ]);
-    cast.push(producer(0, &["q"], 100, Mix::VARIED));
+    // Long enough that a late end often meets a later run.
+    let long = Mix {
+        longest_ms: 1500,
+        ..Mix::VARIED
+    };
+    cast.push(producer(0, &["q"], 40, long));
     cast.push(producer(1, &["ordered"], 100, Mix::PLAIN));
     cast.extend(consumers(&["q", "ordered"]));
     cast

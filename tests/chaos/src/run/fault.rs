@@ -45,7 +45,7 @@ pub enum Kind {
     Hole(&'static str),
     /// A process's packets are late.
     Delay(&'static str),
-    /// Replies to a process are lost, a few one after the other.
+    /// The next reply to a process is lost, and its connection with it.
     LoseReplies(&'static str),
     /// The server's memory is full.
     FullMemory,
