@@ -68,7 +68,7 @@ impl Site {
             .arg(floor::Keys::new(&self.config).all())
             .arg(&fleet.presence)
             .arg(&fleet.queues)
-            .arg(self.queue().keys().wake_done(&done_name()))
+            .arg(self.queue().first().keys().wake_done(&done_name()))
             .exec(&mut connection)?;
         while info::is_freeing(&mut connection)? {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -121,7 +121,7 @@ async fn limit_results(queue: &TaskQueue, most: u64) -> Result<()> {
 /// Submits a task, claims it and ends it.
 async fn run_one(queue: &TaskQueue) -> Result<()> {
     queue.submit(&Task::handler("noop", "0")).await?;
-    let mut claimer = queue.claimer(Incarnation::new(), SHORT, None);
+    let mut claimer = queue.first().claimer(Incarnation::new(), SHORT, None);
     let ask = Ask {
         n: 1,
         suspect: false,
@@ -131,7 +131,7 @@ async fn run_one(queue: &TaskQueue) -> Result<()> {
     let claim = claim.context("a task that was just submitted is not there")?;
     let completion = completion(claim.id);
     let finish = Finish::new(claim.run, How::Ok, &completion);
-    queue.finish(&[finish]).await?;
+    queue.first().finish(&[finish]).await?;
     Ok(())
 }
 

@@ -1,3 +1,30 @@
+-- open: how many shards the queue has. A queue that was used before it could have several has one.
+--
+-- KEYS      the fixed keys of the queue's first shard (lib)
+-- ARGV[1]   how many a new queue gets, 1 to 4096; "" to make none
+-- Returns   how many it has; 0 where there is none, and none was made
+-- Fails     PMQSETTING for a number that is none
+
+register("open", { "allow-oom" }, function(keys, args)
+  local m, problem = settings(keys, "shards")
+  if not m then
+    return problem
+  end
+  local new = tonumber(args[1])
+  if args[1] ~= "" and (not string.find(args[1], "^%d+$") or new < 1 or new > 4096) then
+    return redis.error_reply("PMQSETTING a queue has 1 to 4096 shards")
+  end
+  if m[2] then
+    return tonumber(m[2])
+  elseif redis.call("EXISTS", keys[META]) == 1 then
+    return 1
+  elseif not new then
+    return 0
+  end
+  redis.call("HSET", keys[META], "layout", LAYOUT, "shards", whole(new))
+  return new
+end)
+
 -- configure: write settings of the queue; pause and resume are `paused`.
 --
 -- KEYS      the shard's fixed keys (lib)
@@ -5,8 +32,8 @@
 -- Returns   {"ok"}
 -- Fails     PMQSETTING for a name that is no setting, or a value that is no number where one is due
 
-local SETTINGS = "|paused|maxsize|retention|results_max|completions|completions_max|shards|log_max|logs_max|"
-local NUMBERS = "|maxsize|retention|results_max|completions_max|shards|log_max|logs_max|"
+local SETTINGS = "|paused|maxsize|retention|results_max|completions|completions_max|log_max|logs_max|"
+local NUMBERS = "|maxsize|retention|results_max|completions_max|log_max|logs_max|"
 
 local function check_settings(args)
   for i = 1, #args, 2 do

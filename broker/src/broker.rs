@@ -19,7 +19,7 @@ use crate::keys::FleetKeys;
 use crate::object::Client;
 use crate::process::Children;
 use crate::reply;
-use crate::task_queue::TaskQueue;
+use crate::task_queue::{KnownQueues, TaskQueue};
 
 /// How long a call waits for a broker that is away before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,6 +41,7 @@ struct Inner {
     heartbeat: Link,
     bulk: Link,
     registered: Mutex<HashSet<Name>>,
+    known: KnownQueues,
     children: Arc<Children>,
     report: ServerReport,
     client: OnceLock<Client>,
@@ -69,10 +70,11 @@ impl Broker {
         let server = Arc::new(Server { client, at, local });
         let control = Link::new(server, CONTROL_RESPONSE);
         let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
-        Ok(Self::over(control, &config.namespace, report))
+        let known = KnownQueues::default();
+        Ok(Self::over(control, &config.namespace, report, known))
     }
 
-    fn over(control: Link, namespace: &Name, report: ServerReport) -> Self {
+    fn over(control: Link, namespace: &Name, report: ServerReport, known: KnownQueues) -> Self {
         Self {
             inner: Arc::new(Inner {
                 namespace: namespace.clone(),
@@ -81,6 +83,7 @@ impl Broker {
                 bulk: control.sibling(BULK_RESPONSE),
                 control: Arc::new(control),
                 registered: Mutex::default(),
+                known,
                 children: Arc::default(),
                 report,
                 client: OnceLock::new(),
@@ -96,6 +99,7 @@ impl Broker {
             inner.control.sibling(CONTROL_RESPONSE),
             &inner.namespace,
             inner.report.clone(),
+            inner.known.clone(),
         )
     }
 
@@ -121,6 +125,12 @@ impl Broker {
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.inner.control.is_local()
+    }
+
+    /// Whether it is a Redis Cluster, on which each queue is spread over several primaries.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.inner.control.is_cluster()
     }
 
     /// The time of one round trip.
@@ -223,6 +233,7 @@ impl Broker {
         if let Ok(mut set) = self.inner.registered.lock() {
             set.remove(queue);
         }
+        self.inner.known.forget(queue);
         Ok(())
     }
 
@@ -261,6 +272,11 @@ impl Broker {
         let link = inner.control.sibling(HEARTBEAT_RESPONSE);
         let started = Client::start(&inner.namespace, link)?;
         Ok(inner.client.get_or_init(|| started))
+    }
+
+    /// The shards of the queues that this process has met.
+    pub(crate) fn known_queues(&self) -> &KnownQueues {
+        &self.inner.known
     }
 
     pub(crate) fn namespace(&self) -> &Name {

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, Name, TaskId};
-use crate::task::{BODY_LIMIT, Details, Due, HEADER_LIMIT, Retry, Task, Work};
+use crate::task::{BODY_LIMIT, Details, Due, HEADER_LIMIT, Key, Retry, Task, Work};
 
 /// The version that this program writes, and the newest that it reads.
 pub const VERSION: u8 = 1;
@@ -179,6 +179,14 @@ fn check_options(task: &Task) -> Result<()> {
     if task.priority > 9 {
         return bad("a priority is 0 to 9");
     }
+    if let Some(Key(deal)) = task.key
+        && deal != task.id.deal()
+    {
+        return bad(&format!(
+            "task id {} and the task's key are of two shards: with this key an id ends in {deal:04x}",
+            task.id
+        ));
+    }
     if task.retry.attempts == 0 || task.retry.crashes == 0 {
         return bad("a task needs at least one attempt and one crash");
     }
@@ -330,6 +338,7 @@ pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
     Ok(Task {
         id,
         given_id: false,
+        key: None,
         work,
         body,
         priority: control.priority,

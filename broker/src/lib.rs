@@ -48,6 +48,7 @@ mod reply;
 pub mod rights;
 pub mod rlock;
 pub mod semaphore;
+pub mod slot;
 pub mod task;
 pub mod task_queue;
 pub mod typed;

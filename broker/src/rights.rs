@@ -61,7 +61,8 @@ const INNER: &[(&str, &[&str])] = &[
     ("ZSCORE", &["v"]),
     ("BLPOP", &["1"]),
 ];
-const FUNCTIONS: [&str; 10] = [
+const FUNCTIONS: [&str; 11] = [
+    "open",
     "submit",
     "claim",
     "start",
@@ -93,7 +94,7 @@ impl Broker {
             answer => reply::text(answer?, "ask for the user")?,
         };
         let queue = self.task_queue(queue);
-        let key = &queue.keys().fixed()[0];
+        let key = &queue.first().keys().fixed()[0];
         let mut rights = Rights {
             user,
             ..Rights::default()

@@ -27,6 +27,7 @@ mod inspect;
 mod log;
 mod lone;
 mod object;
+mod open;
 mod queue;
 mod reclaim;
 mod refuse;

@@ -47,7 +47,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: tokio::runtime::Handle,
     /// Where the worker's own roles run.
     pub(crate) roles: tokio::runtime::Handle,
-    pub(crate) finishers: Vec<(Arc<Line>, mpsc::Sender<Post>)>,
+    /// One a line, in the order of the lines.
+    pub(crate) finishers: Vec<mpsc::Sender<Post>>,
     /// Not in a burst, which ends soon anyway.
     pub(crate) standing_back: Option<StandingBack>,
     pub(crate) pools: Pools,
@@ -198,8 +199,8 @@ impl Shared {
     async fn execute_process(&self, task: &Task, run: &mut Run) -> End {
         let (pid, known) = mpsc::channel(1);
         run.pid = Some(pid);
-        let queue = run.line.queue.clone();
-        let log = ProcessLog::start(&self.roles, queue, task.id, run.claim.run.clone());
+        let shard = run.line.shard.clone();
+        let log = ProcessLog::start(&self.roles, shard, task.id, run.claim.run.clone());
         run.log = Some(log.chunks());
         let process = Process {
             claim: &run.claim,
@@ -261,7 +262,7 @@ impl Shared {
         let context = Context {
             id: task.id,
             attempt: run.claim.attempt(),
-            queue: run.line.queue.name().clone(),
+            queue: run.line.shard.queue().clone(),
             worker: self.host.worker.clone(),
             stop: run.switch.stop.clone(),
             log: run.log.clone(),
@@ -283,7 +284,7 @@ impl Shared {
             id: uuid::Uuid::from_bytes(*task.id.as_bytes()),
             name: task.label(),
             attempt: run.claim.attempt().into(),
-            queue: run.line.queue.name().to_string(),
+            queue: run.line.shard.queue().to_string(),
             content_type: if task.details.content_type.is_empty() {
                 pmq_broker::task::JSON.into()
             } else {
@@ -321,7 +322,7 @@ impl Shared {
         let around = Surroundings {
             id: task.id,
             attempt: run.claim.attempt(),
-            queue: run.line.queue.name(),
+            queue: run.line.shard.queue(),
             slot: run.slot,
         };
         let ticket = self.desk.as_ref().map(|desk| desk.admit(&run.lender));
@@ -346,13 +347,9 @@ impl Shared {
         }
     }
 
-    /// Tells the finisher of the run's queue.
+    /// Tells the finisher of the run's line.
     async fn post(&self, run: Run, end: End) {
-        let Some((_, finisher)) = self
-            .finishers
-            .iter()
-            .find(|(line, _)| Arc::ptr_eq(line, &run.line))
-        else {
+        let Some(finisher) = self.finishers.get(run.line.index) else {
             return;
         };
         let elapsed = run.since.elapsed().as_micros() as u64;

@@ -17,7 +17,9 @@ pub(super) fn steps(stage: Stage, config: &Config, rounds: usize, batch: usize) 
     let runtime = single_runtime()?;
     let broker = runtime.block_on(Broker::connect(config))?;
     let queue = broker.task_queue(&queue_name());
-    let mut claimer = queue.claimer(Incarnation::new(), DEFAULT_LEASE, None);
+    let mut claimer = queue
+        .first()
+        .claimer(Incarnation::new(), DEFAULT_LEASE, None);
     let (mut submits, mut claims) = (Vec::new(), Vec::new());
     let mut clock = stage.ready()?;
     runtime.block_on(async {
@@ -40,7 +42,7 @@ pub(super) fn steps(stage: Stage, config: &Config, rounds: usize, batch: usize) 
                 .into_iter()
                 .map(|claim| Finish::new(claim.run, How::Ok, &completion(claim.id)))
                 .collect();
-            queue.finish(&finishes).await?;
+            queue.first().finish(&finishes).await?;
         }
         anyhow::Ok(())
     })?;

@@ -241,6 +241,11 @@ impl Link {
         self.server.local.is_some()
     }
 
+    /// Whether the server is one of a Redis Cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        false
+    }
+
     /// A connection of its own to the same server, for calls that block there.
     pub(crate) fn sibling(&self, response: Duration) -> Self {
         Self::new(self.server.clone(), response)

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Run, TaskQueue, chunks};
+use super::{Run, Shard, chunks};
 use crate::broker::PATIENCE;
 use crate::completion::{Completion, Outcome};
 use crate::error::Result;
@@ -88,7 +88,7 @@ pub enum Finished {
     Lost,
 }
 
-impl TaskQueue {
+impl Shard {
     /// Ends runs, in calls of at most 500 and 1 MiB. Repeating it is safe: only the newest token of a task counts.
     ///
     /// Both `task_done` and the `put` on the queue of results, in the words of Python's multiprocessing.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{CHUNK, Run, TaskQueue};
+use super::{CHUNK, Run, Shard};
 use crate::broker::PATIENCE;
 use crate::error::{Error, Result};
 use crate::ids::TaskId;
@@ -23,7 +23,7 @@ pub enum Refused {
     Lost,
 }
 
-impl TaskQueue {
+impl Shard {
     /// Hands runs back unfinished, to the head of their queue. Nothing is used up. What somebody had cancelled ends instead.
     pub async fn release(&self, runs: &[(TaskId, Run)]) -> Result<()> {
         for chunk in runs.chunks(CHUNK) {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::TaskQueue;
+use super::Shard;
 use crate::connection::link::{Link, Subscription};
 use crate::error::Result;
 use crate::ids::Name;
+use crate::keys::ShardKeys;
 use crate::reply;
 
 /// Waits for a token on any of several lists. It has a connection of its own, as the wait blocks there.
@@ -15,28 +16,33 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Waits for ready tasks of these queues, which are on one broker, for at most `longest` at a time.
+    /// Waits for ready tasks of these shards, which are on one broker, for at most `longest` at a time.
     ///
     /// # Panics
     ///
-    /// If there is no queue.
+    /// If there is no shard.
     #[must_use]
-    pub fn for_tasks<'a>(
-        queues: impl IntoIterator<Item = &'a TaskQueue>,
-        longest: Duration,
-    ) -> Self {
-        let queues: Vec<&TaskQueue> = queues.into_iter().collect();
-        let link = queues[0].broker.waiting(longest);
-        Self {
-            link,
-            lists: queues.iter().map(|queue| queue.keys.wake()).collect(),
-        }
+    pub fn for_tasks<'a>(shards: impl IntoIterator<Item = &'a Shard>, longest: Duration) -> Self {
+        Self::new(shards, longest, ShardKeys::wake)
     }
 
-    pub(super) fn for_completions(queue: &TaskQueue, name: &Name, longest: Duration) -> Self {
+    pub(super) fn for_completions(shards: &[Shard], name: &Name, longest: Duration) -> Self {
+        Self::new(shards, longest, |keys| keys.wake_done(name))
+    }
+
+    pub(super) fn for_room(shards: &[Shard], longest: Duration) -> Self {
+        Self::new(shards, longest, ShardKeys::room)
+    }
+
+    fn new<'a>(
+        shards: impl IntoIterator<Item = &'a Shard>,
+        longest: Duration,
+        list: impl Fn(&ShardKeys) -> String,
+    ) -> Self {
+        let shards: Vec<&Shard> = shards.into_iter().collect();
         Self {
-            link: queue.broker.waiting(longest),
-            lists: vec![queue.keys.wake_done(name)],
+            link: shards[0].broker.waiting(longest),
+            lists: shards.iter().map(|shard| list(shard.keys())).collect(),
         }
     }
 
@@ -47,11 +53,11 @@ impl Waiter {
     }
 }
 
-impl TaskQueue {
+impl Shard {
     /// Pushes a wake token, in place of one that a worker may have taken just before it stopped.
     pub async fn pass_wake(&self) -> Result<()> {
         let mut command = redis::cmd("RPUSH");
-        command.arg(self.keys.wake()).arg("1");
+        command.arg(self.keys().wake()).arg("1");
         self.broker
             .control()
             .send(&command, "pass a wake token on", Duration::from_secs(1))
@@ -60,11 +66,7 @@ impl TaskQueue {
     }
 }
 
-pub(super) async fn block_on(
-    link: &Link,
-    lists: &[String],
-    longest: Duration,
-) -> Result<Option<usize>> {
+async fn block_on(link: &Link, lists: &[String], longest: Duration) -> Result<Option<usize>> {
     let mut command = redis::cmd("BLPOP");
     command.arg(lists).arg(longest.as_secs_f64().max(0.001));
     let mut answer = reply::items(link.send_once(&command, "wait").await?, "wait")?.into_iter();
@@ -79,12 +81,12 @@ pub(super) async fn block_on(
 pub struct StopOrders(Subscription);
 
 impl StopOrders {
-    /// Listens for the workers of these queues.
-    pub async fn listen(queues: &[TaskQueue]) -> Result<Option<Self>> {
-        let Some(first) = queues.first() else {
+    /// Listens for the workers of these shards.
+    pub async fn listen(shards: &[Shard]) -> Result<Option<Self>> {
+        let Some(first) = shards.first() else {
             return Ok(None);
         };
-        let channels: Vec<String> = queues.iter().map(|q| q.keys().stop()).collect();
+        let channels: Vec<String> = shards.iter().map(|s| s.keys().stop()).collect();
         first
             .broker
             .control()
