@@ -12,7 +12,7 @@ use crate::error::Error;
 
 /// So many ids that a process makes one after the other have the same deal, and thus the same shard: as many as one call
 /// takes, so that tasks that are submitted in bulk go round the shards call by call.
-const DEAL: u64 = 500;
+pub const DEAL: u64 = 500;
 
 /// The deal of the next id. A process begins anywhere.
 fn next_deal() -> u16 {
@@ -48,7 +48,8 @@ impl TaskId {
     }
 
     /// The same id with another deal.
-    pub(crate) fn with_deal(self, deal: u16) -> Self {
+    #[must_use]
+    pub fn with_deal(self, deal: u16) -> Self {
         let mut bytes = *self.as_bytes();
         bytes[14..].copy_from_slice(&deal.to_be_bytes());
         Self(Uuid::from_bytes(bytes))

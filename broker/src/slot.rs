@@ -69,7 +69,12 @@ mod tests {
     fn the_vectors_of_the_protocol_hold() {
         assert_eq!(
             tags("default", 4),
-            ["default/0", "default/1-49", "default/2-113", "default/3-202"]
+            [
+                "default/0",
+                "default/1-49",
+                "default/2-113",
+                "default/3-202"
+            ]
         );
     }
 

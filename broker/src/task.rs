@@ -151,6 +151,14 @@ fn is_zero_u32(n: &u32) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(pub(crate) u16);
 
+impl Key {
+    /// The number, which is the [deal](TaskId::with_deal) of the ids.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        self.0
+    }
+}
+
 /// A task as it is submitted. In Python's multiprocessing it is what `Pool.apply_async` sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {

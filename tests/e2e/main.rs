@@ -51,6 +51,7 @@ mod rlock;
 mod run;
 mod run_unread;
 mod runners;
+mod shards;
 mod shutdown;
 mod status;
 mod submit;

@@ -154,7 +154,7 @@ impl Stand {
         while let Some(i) = self.rotation.next(Instant::now()) {
             self.confirm_all_but(i).await;
             let items = self.takers[i].take(n).await?;
-            if items.len() < n {
+            if items.is_empty() || items.len() < n {
                 self.rotation.dry(i);
             }
             if !items.is_empty() {
