@@ -25,6 +25,28 @@ register("open", { "allow-oom" }, function(keys, args)
   return new
 end)
 
+-- wake: tell workers of the whole queue that a shard has ready tasks. For a Redis Cluster, where nobody can wait on the
+-- lists of several slots at once: there this is called after what made tasks ready, and each token is a shard's number.
+--
+-- KEYS[1]   wake.all  LIST  tokens; it is in the slot of the queue's first shard
+-- KEYS[2]   absent, which never exists
+-- ARGV[1]   number of the shard
+-- ARGV[2]   how many tasks are ready
+-- Returns   how many tokens it has added: as many of the shard's as there are tasks, 256 of all shards, but one of each
+
+register("wake", { "allow-oom" }, function(keys, args)
+  local have = #redis.call("LPOS", keys[1], args[1], "COUNT", "0")
+  local room = math.max(WAKE_MAX - redis.call("LLEN", keys[1]), have == 0 and 1 or 0)
+  local tokens = {}
+  for i = 1, math.min(tonumber(args[2]) - have, room) do
+    tokens[i] = args[1]
+  end
+  if tokens[1] then
+    redis.call("RPUSH", keys[1], unpack(tokens))
+  end
+  return #tokens
+end)
+
 -- configure: write settings of the queue; pause and resume are `paused`.
 --
 -- KEYS      the shard's fixed keys (lib)

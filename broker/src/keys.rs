@@ -89,6 +89,12 @@ impl ShardKeys {
         self.part("wake")
     }
 
+    /// The list of wake tokens of the whole queue, as its function `wake` gets it; shard 0 has it, on a Redis Cluster.
+    #[must_use]
+    pub fn wake_all(&self) -> [String; 2] {
+        [self.part("wake.all"), self.part(ABSENT)]
+    }
+
     /// The list of wake tokens for producers that wait for room.
     #[must_use]
     pub fn room(&self) -> String {

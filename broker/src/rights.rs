@@ -60,8 +60,10 @@ const INNER: &[(&str, &[&str])] = &[
     ("ZREMRANGEBYRANK", &["0", "0"]),
     ("ZSCORE", &["v"]),
     ("BLPOP", &["1"]),
+    ("LPOS", &["v"]),
 ];
-const FUNCTIONS: [&str; 11] = [
+const FUNCTIONS: [&str; 12] = [
+    "wake",
     "open",
     "submit",
     "claim",

@@ -109,7 +109,8 @@ fn a_header_names_every_argument_that_its_function_reads() {
 #[test]
 fn every_verb_has_a_scenario_and_a_file_of_tests() {
     let mut tested: BTreeSet<String> = SCENARIOS.iter().map(|s| s.verb.to_owned()).collect();
-    tested.extend(["present", "fleet"].map(str::to_owned)); // they have keys of their own, and tests in fleet.rs
+    // They have keys of their own, and tests in fleet.rs and wake.rs.
+    tested.extend(["present", "fleet", "wake"].map(str::to_owned));
     tested.extend(
         registered()
             .into_iter()

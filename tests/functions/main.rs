@@ -36,5 +36,6 @@ mod start;
 mod submit;
 mod take;
 mod typed;
+mod wake;
 mod walk;
 mod watch_clock;

@@ -182,7 +182,11 @@ impl ClaimLoop {
             tracing::warn!(target: "pmq", "the broker is back");
             self.turns.rouse();
         }
-        self.woken.take_if(|woken| *woken == i);
+        let was_woken = self.woken.take_if(|woken| *woken == i).is_some();
+        if was_woken && claimed.wait == Some(Duration::ZERO) {
+            // What is left is for the next who waits.
+            tokio::spawn(async move { line.shard.announce(1).await });
+        }
         Ok(Some(claimed))
     }
 
@@ -288,7 +292,7 @@ impl ClaimLoop {
     /// How long to wait where no news comes, with jitter.
     fn longest_wait(&self) -> Duration {
         let longest = LONGEST_WAIT.min(self.lease / 3);
-        let longest = longest - longest.mul_f64(fastrand::f64() * 0.2);
+        let longest = longest.mul_f64(1.0 - fastrand::f64() * 0.2);
         until(self.turns.deadline(), longest)
     }
 

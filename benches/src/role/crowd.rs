@@ -64,7 +64,7 @@ pub(super) fn idle(stage: Stage, config: &Config, workers: usize) -> Result<()> 
         let queue = queue.clone();
         all.spawn_on(
             async move {
-                let waiter = Waiter::for_tasks([queue.first()], LONGEST);
+                let mut waiter = Waiter::for_tasks([queue.first()], LONGEST);
                 let mut claimer = claimer(&queue);
                 loop {
                     let (_, waits) = work_some(&mut claimer, 1).await?;

@@ -242,6 +242,7 @@ impl Link {
     }
 
     /// Whether the server is one of a Redis Cluster.
+    #[expect(clippy::unused_self, reason = "no link leads to one yet")]
     pub(crate) fn is_cluster(&self) -> bool {
         false
     }

@@ -143,12 +143,17 @@ impl TaskQueue {
 
 impl Shard {
     async fn configure(&self, settings: Vec<(&'static str, String)>) -> Result<()> {
+        let resumes = settings.contains(&("paused", String::new()));
         let call = settings
             .into_iter()
             .fold(self.call("configure"), |call, (name, value)| {
                 call.arg(name).arg(value)
             });
-        self.broker.control().call(&call, PATIENCE).await.map(drop)
+        self.broker.control().call(&call, PATIENCE).await?;
+        if resumes {
+            self.announce(usize::MAX).await;
+        }
+        Ok(())
     }
 
     async fn purge_some(&self) -> Result<(u64, bool)> {
@@ -196,7 +201,11 @@ impl Shard {
                 call.arg(id.as_bytes().as_slice())
             }),
         };
-        reply::number(self.broker.control().call(&call, PATIENCE).await?, verb)
+        let count = reply::number(self.broker.control().call(&call, PATIENCE).await?, verb)?;
+        if verb == "requeue" {
+            self.announce(count as usize).await;
+        }
+        Ok(count)
     }
 }
 

@@ -118,7 +118,12 @@ impl Shard {
             self.broker.control()
         };
         let letters = reply::bytes(link.call(&call, PATIENCE).await?, "finish")?;
-        letters.iter().map(|letter| finished(*letter)).collect()
+        let finished = letters.iter().map(|letter| finished(*letter));
+        let finished: Vec<Finished> = finished.collect::<Result<_>>()?;
+        // One who watches the clock must learn of what is due next.
+        self.announce(usize::from(finished.contains(&Finished::Retried)))
+            .await;
+        Ok(finished)
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use super::{Heartbeat, Shard};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::ids::Incarnation;
 
 /// Renews a lease on some shards in the background until it is dropped.
@@ -24,18 +24,29 @@ impl Renewal {
             };
             loop {
                 tokio::time::sleep(lease / 5).await;
-                for beaten in join_all(shards.iter().map(|shard| shard.heartbeat(&beat))).await {
-                    match beaten {
-                        Err(Error::LeaseLost { .. }) => return,
-                        Err(error) => {
-                            tracing::debug!(target: "pmq", %error, "could not renew the lease");
-                        }
-                        Ok(_) => {}
+                match renew(&shards, &beat).await {
+                    Err(Error::LeaseLost { .. }) => return,
+                    Err(error) => {
+                        tracing::debug!(target: "pmq", %error, "could not renew the lease");
                     }
+                    Ok(()) => {}
                 }
             }
         }))
     }
+}
+
+/// Renews a lease on all these shards. That it is lost on one counts for more than that another does not answer.
+pub(super) async fn renew(shards: &[Shard], beat: &Heartbeat) -> Result<()> {
+    let mut renewed = Ok(());
+    for beaten in join_all(shards.iter().map(|shard| shard.heartbeat(beat))).await {
+        match beaten {
+            Err(lost @ Error::LeaseLost { .. }) => return Err(lost),
+            Err(error) => renewed = Err(error),
+            Ok(_) => {}
+        }
+    }
+    renewed
 }
 
 impl Renewal {

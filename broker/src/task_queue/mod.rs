@@ -7,6 +7,7 @@ mod completions;
 mod desk;
 mod find;
 mod finish;
+mod hatch;
 mod heartbeat;
 mod lease;
 mod owner;

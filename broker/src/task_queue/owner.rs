@@ -1,6 +1,6 @@
 //! Owners: clients whose tasks end with them.
 
-use super::lease::Renewal;
+use super::lease::{Renewal, renew};
 use super::shards::all;
 use super::{DEFAULT_LEASE, Heartbeat, Shard, TaskQueue};
 use crate::broker::PATIENCE;
@@ -42,10 +42,7 @@ impl TaskQueue {
 
     /// Renews a client's lease on all shards, once. [`Error::LeaseLost`] says that it is too late on one of them.
     pub async fn renew(&self, beat: &Heartbeat) -> Result<()> {
-        let shards = self.shards().await?.iter();
-        all(shards.map(|shard| shard.heartbeat(beat)))
-            .await
-            .map(drop)
+        renew(self.shards().await?, beat).await
     }
 
     /// Whether this client's lease goes on, by the server's clock; on the first shard, as on the others.

@@ -70,8 +70,10 @@ impl Shard {
                 grace,
             });
         }
+        let tasks = answer.number()?;
+        self.announce(tasks as usize).await;
         Ok(Reclaimed {
-            tasks: answer.number()?,
+            tasks,
             more: answer.text()? == "1",
             grace: Duration::ZERO,
         })

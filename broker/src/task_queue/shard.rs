@@ -16,6 +16,8 @@ pub struct Shard {
     pub(super) queue: Name,
     number: usize,
     keys: Arc<ShardKeys>,
+    /// What workers wait on where they can't wait on the lists of all shards at once.
+    wake_all: Option<Arc<[String; 2]>>,
     pub(super) desk: Arc<Desk>,
 }
 
@@ -26,6 +28,7 @@ impl Shard {
             queue,
             number,
             keys,
+            wake_all: None,
             desk: Arc::default(),
         }
     }
@@ -52,6 +55,19 @@ impl Shard {
     #[must_use]
     pub fn keys(&self) -> &ShardKeys {
         &self.keys
+    }
+
+    /// The same shard, of a queue whose workers wait on this list.
+    pub(super) fn with_wake_all(self, keys: Option<Arc<[String; 2]>>) -> Self {
+        Self {
+            wake_all: keys,
+            ..self
+        }
+    }
+
+    /// The keys of the list that workers wait on, where it is that of the whole queue.
+    pub(super) fn wake_all(&self) -> Option<&[String; 2]> {
+        self.wake_all.as_deref()
     }
 
     pub(crate) fn call(&self, verb: &'static str) -> Call {

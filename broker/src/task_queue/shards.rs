@@ -143,10 +143,14 @@ impl TaskQueue {
     }
 
     fn shards_of(&self, keys: KeysOfShards) -> Vec<Shard> {
+        let several = self.broker().is_cluster() && keys.len() > 1;
+        let wake_all = several.then(|| Arc::new(self.first().keys().wake_all()));
         let rest = (1..).zip(keys.into_iter().skip(1));
         let rest =
             rest.map(|(s, keys)| Shard::new(self.broker().clone(), self.name().clone(), s, keys));
-        std::iter::once(self.first().clone()).chain(rest).collect()
+        let all = std::iter::once(self.first().clone()).chain(rest);
+        all.map(|shard| shard.with_wake_all(wake_all.clone()))
+            .collect()
     }
 
     /// The shard of a task.

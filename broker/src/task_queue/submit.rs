@@ -15,6 +15,8 @@ use crate::ids::TaskId;
 use crate::reply::{self, odd};
 use crate::task::{Due, Task};
 
+/// The letter of a task that was not there before.
+const NEW: u8 = b'n';
 /// To how many shards tasks go at the same time.
 const AT_ONCE: usize = 4;
 
@@ -101,11 +103,8 @@ impl TaskQueue {
 
     /// Waits until a claim makes room in a queue that was [`Error::Full`], or `timeout` passes.
     pub async fn wait_for_room(&self, timeout: Duration) -> Result<()> {
-        let shards = self.shards().await?;
-        Waiter::for_room(shards, timeout)
-            .wait(timeout)
-            .await
-            .map(drop)
+        let mut waiter = Waiter::for_room(self.shards().await?, timeout);
+        waiter.wait(timeout).await.map(drop)
     }
 }
 
@@ -194,7 +193,12 @@ impl Shard {
         };
         let mut answer = reply::tagged(link.call(call, PATIENCE).await?, "submit")?;
         match answer.tag.as_str() {
-            "ok" => answer.text()?.bytes().map(submitted).collect(),
+            "ok" => {
+                let letters = answer.text()?;
+                let new = letters.bytes().filter(|letter| *letter == NEW).count();
+                self.announce(new).await;
+                letters.bytes().map(submitted).collect()
+            }
             "conflict" => {
                 let index = answer.number()? as usize;
                 Err(index
@@ -214,7 +218,7 @@ impl Shard {
 
 fn submitted(letter: u8) -> Result<Submitted> {
     match letter {
-        b'n' => Ok(Submitted::New),
+        NEW => Ok(Submitted::New),
         b'e' => Ok(Submitted::Exists),
         b'd' => Ok(Submitted::Ended),
         _ => Err(odd("submit")),
