@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pmq_broker::connection::local::LocalBroker;
 use pmq_broker::keys::FleetKeys;
-use pmq_broker::task_queue::{Ask, Finish, How, Settings};
+use pmq_broker::task_queue::{Ask, Claim, Finish, How, Settings, Shard};
 use pmq_broker::{Broker, Completion, Config, Incarnation, Name, Outcome, Task, TaskId, TaskQueue};
 use redis::Connection;
 
@@ -129,10 +129,16 @@ async fn run_one(queue: &TaskQueue) -> Result<()> {
     };
     let claim = claimer.get_nowait(ask).await?.tasks.pop();
     let claim = claim.context("a task that was just submitted is not there")?;
-    let completion = completion(claim.id);
-    let finish = Finish::new(claim.run, How::Ok, &completion);
-    queue.first().finish(&[finish]).await?;
+    queue
+        .first()
+        .finish(&[finish(&claim, queue.first())])
+        .await?;
     Ok(())
+}
+
+/// The end of a task that does nothing.
+pub(crate) fn finish(claim: &Claim, shard: &Shard) -> Finish {
+    Finish::new(claim, How::Ok, &completion(claim.id), shard.sealing())
 }
 
 /// The completion of a task that does nothing, as a worker of the run writes it.

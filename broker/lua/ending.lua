@@ -161,11 +161,11 @@ end
 
 -- What the records of these tasks say, as pairs of id and record.
 local function records_of(place)
-  local records, sub = {}, string.sub
+  local records, sub, byte = {}, string.sub, string.byte
   for i = 1, place.n do
     local completion = place.completions[i]
     records[2 * i - 1] = place.ids[i]
-    records[2 * i] = place.whole and completion or sub(completion, 1, VERDICT)
+    records[2 * i] = place.whole and completion or sub(completion, 1, byte(completion) == 1 and VERDICT or SIGNED_VERDICT)
   end
   return records
 end

@@ -18,7 +18,7 @@ local SUSPECT_CRASHES = 2
 local CONTROL = 27 -- bytes of an envelope before its optional fields
 local HAS_EXPIRY, HAS_OWNER, HAS_COMPLETIONS, DISCARD, PROCESS, SUSPECT, ORPHAN = 1, 2, 4, 8, 16, 16384, 32768
 local PLAIN = "\0\0\5\4\0\3\232\3\0\0\192\39\9\0" -- bytes 2 to 15 of an envelope whose options are the defaults
-local VERDICT = 22 -- bytes of a completion that its record always keeps
+local VERDICT, SIGNED_VERDICT = 22, 58 -- bytes of a completion that its record always keeps; with a signature, of a version above 1
 local NO_EXIT = -2147483648
 
 local function register(verb, flags, callback)

@@ -12,8 +12,9 @@ local function server_run()
   return string.match(redis.call("INFO", "server"), "run_id:(%x+)") or ""
 end
 
--- Sorts the ended rows: clients and idle workers go at once; workers with tasks and owners are marked with a
--- negative score, the turn of the walk after which nothing of theirs is left.
+-- Sorts the ended rows: consumers go at once; workers and owners are marked with a negative score, the turn of the walk
+-- after which nothing of theirs is left. A worker that said it holds nothing may be wrong: a failover can lose its
+-- last finish, and a very late copy of its claim can bring what it never learns of.
 local function sort_rows(keys, ms, turn, fresh)
   local rows = redis.call("ZRANGEBYSCORE", keys[WORKERS], "-inf", whole(ms), "WITHSCORES", "LIMIT", "0", "100")
   local r = { marked = {}, marks = {}, gone = {}, ends = {} }
@@ -23,15 +24,13 @@ local function sort_rows(keys, ms, turn, fresh)
     local kind = log and string.sub(log, 5, 5) or "i"
     if score < 0 then
       r.marked[who] = -score
-    elseif kind == "w" or kind == "o" then
+    elseif kind == "c" then
+      r.gone[#r.gone + 1] = who
+      r.ends[#r.ends + 1] = end_client(keys, who, log, false)
+    else
       r.marked[who] = fresh and turn or turn + 1
       r.marks[#r.marks + 1] = -r.marked[who]
       r.marks[#r.marks + 1] = who
-    else
-      r.gone[#r.gone + 1] = who
-      if kind == "c" then
-        r.ends[#r.ends + 1] = end_client(keys, who, log, false)
-      end
     end
   end
   return r

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use crate::authkey::Authkey;
 use crate::config::Config;
 use crate::connection::ServerReport;
-use crate::connection::address;
+use crate::connection::address::Place;
 use crate::connection::blocking::in_a_thread;
-use crate::connection::link::{Link, Server};
+use crate::connection::lane::Lane;
 use crate::connection::local::LocalBroker;
 use crate::error::{Error, Result};
 use crate::functions::Call;
@@ -19,6 +20,7 @@ use crate::keys::FleetKeys;
 use crate::object::Client;
 use crate::process::Children;
 use crate::reply;
+use crate::sealing::Sealing;
 use crate::task_queue::{KnownQueues, TaskQueue};
 
 /// How long a call waits for a broker that is away before it gives up.
@@ -34,17 +36,48 @@ pub struct Broker {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+/// What a broker has in common with those apart from it.
+#[derive(Clone)]
+struct Common {
     namespace: Name,
-    fleet: FleetKeys,
-    control: Arc<Link>,
-    heartbeat: Link,
-    bulk: Link,
-    registered: Mutex<HashSet<Name>>,
     known: KnownQueues,
-    children: Arc<Children>,
     report: ServerReport,
+    trust: Trust,
+}
+
+struct Inner {
+    common: Common,
+    fleet: FleetKeys,
+    control: Arc<Lane>,
+    heartbeat: Lane,
+    bulk: Lane,
+    registered: Mutex<HashSet<Name>>,
+    children: Arc<Children>,
     client: OnceLock<Client>,
+}
+
+/// What tasks and completions are signed with, if they are.
+#[derive(Clone, Default)]
+struct Trust {
+    authkey: Option<Arc<Authkey>>,
+    encrypts: bool,
+}
+
+impl Trust {
+    /// On the local broker nothing is signed: nobody but its user can write to it.
+    fn of(config: &Config, is_local: bool) -> Result<Self> {
+        if is_local {
+            return Ok(Self::default());
+        }
+        let authkey = config.authkey.read()?.map(Arc::new);
+        if config.encrypt && authkey.is_none() {
+            return Err(Error::BadOption("to encrypt needs an authkey".into()));
+        }
+        Ok(Self {
+            authkey,
+            encrypts: config.encrypt,
+        })
+    }
 }
 
 impl Broker {
@@ -65,28 +98,29 @@ impl Broker {
             let local = open_local(config).await?;
             (local.url(), Some(local))
         };
-        let (client, at) = address::client(config, &url)?;
-        let at: Arc<str> = at.into();
-        let server = Arc::new(Server { client, at, local });
-        let control = Link::new(server, CONTROL_RESPONSE);
+        let trust = Trust::of(config, local.is_some())?;
+        let control = Place::new(config, &url)?.lane(local, CONTROL_RESPONSE)?;
         let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
-        let known = KnownQueues::default();
-        Ok(Self::over(control, &config.namespace, report, known))
+        let common = Common {
+            namespace: config.namespace.clone(),
+            known: KnownQueues::default(),
+            report,
+            trust,
+        };
+        Ok(Self::over(control, common))
     }
 
-    fn over(control: Link, namespace: &Name, report: ServerReport, known: KnownQueues) -> Self {
+    fn over(control: Lane, common: Common) -> Self {
         Self {
             inner: Arc::new(Inner {
-                namespace: namespace.clone(),
-                fleet: FleetKeys::new(namespace),
+                fleet: FleetKeys::new(&common.namespace),
                 heartbeat: control.sibling(HEARTBEAT_RESPONSE),
                 bulk: control.sibling(BULK_RESPONSE),
                 control: Arc::new(control),
                 registered: Mutex::default(),
-                known,
                 children: Arc::default(),
-                report,
                 client: OnceLock::new(),
+                common,
             }),
         }
     }
@@ -95,12 +129,8 @@ impl Broker {
     #[must_use]
     pub fn apart(&self) -> Self {
         let inner = &self.inner;
-        Self::over(
-            inner.control.sibling(CONTROL_RESPONSE),
-            &inner.namespace,
-            inner.report.clone(),
-            inner.known.clone(),
-        )
+        let control = inner.control.sibling(CONTROL_RESPONSE);
+        Self::over(control, inner.common.clone())
     }
 
     /// A task queue. It exists as soon as something is put into it.
@@ -112,7 +142,7 @@ impl Broker {
     /// What the server said about itself when this process connected.
     #[must_use]
     pub fn server(&self) -> &ServerReport {
-        &self.inner.report
+        &self.inner.common.report
     }
 
     /// The server's address, without secrets.
@@ -127,7 +157,7 @@ impl Broker {
         self.inner.control.is_local()
     }
 
-    /// Whether it is a Redis Cluster, on which each queue is spread over several primaries.
+    /// Whether this is a Redis Cluster, whose primaries share the slots.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         self.inner.control.is_cluster()
@@ -233,7 +263,7 @@ impl Broker {
         if let Ok(mut set) = self.inner.registered.lock() {
             set.remove(queue);
         }
-        self.inner.known.forget(queue);
+        self.inner.common.known.forget(queue);
         Ok(())
     }
 
@@ -270,17 +300,36 @@ impl Broker {
             return Ok(client);
         }
         let link = inner.control.sibling(HEARTBEAT_RESPONSE);
-        let started = Client::start(&inner.namespace, link)?;
+        let started = Client::start(&inner.common.namespace, link)?;
         Ok(inner.client.get_or_init(|| started))
     }
 
     /// The shards of the queues that this process has met.
     pub(crate) fn known_queues(&self) -> &KnownQueues {
-        &self.inner.known
+        &self.inner.common.known
+    }
+
+    /// How what is on this queue is signed and verified.
+    pub(crate) fn sealing(&self, queue: &Name) -> Sealing {
+        let Trust { authkey, encrypts } = &self.inner.common.trust;
+        authkey.as_ref().map_or_else(Sealing::default, |authkey| {
+            Sealing::new(
+                authkey.clone(),
+                *encrypts,
+                &self.inner.common.namespace,
+                queue,
+            )
+        })
+    }
+
+    /// Whether tasks and completions are signed and verified.
+    #[must_use]
+    pub fn has_authkey(&self) -> bool {
+        self.inner.common.trust.authkey.is_some()
     }
 
     pub(crate) fn namespace(&self) -> &Name {
-        &self.inner.namespace
+        &self.inner.common.namespace
     }
 
     /// The processes that this one has started.
@@ -288,21 +337,21 @@ impl Broker {
         &self.inner.children
     }
 
-    pub(crate) fn control(&self) -> &Arc<Link> {
+    pub(crate) fn control(&self) -> &Arc<Lane> {
         &self.inner.control
     }
 
-    pub(crate) fn heartbeat(&self) -> &Link {
+    pub(crate) fn heartbeat(&self) -> &Lane {
         &self.inner.heartbeat
     }
 
-    pub(crate) fn bulk(&self) -> &Link {
+    pub(crate) fn bulk(&self) -> &Lane {
         &self.inner.bulk
     }
 
     /// A connection of its own for a call that blocks up to `block` on the server.
-    pub(crate) fn waiting(&self, block: Duration) -> Link {
-        self.inner.control.sibling(block + CONTROL_RESPONSE)
+    pub(crate) fn waiting(&self, block: Duration) -> Lane {
+        self.inner.control.waiting(block)
     }
 }
 

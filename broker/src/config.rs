@@ -3,18 +3,30 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::authkey::AuthkeySource;
 use crate::error::{Error, Result};
 use crate::ids::Name;
 
 /// Where the broker is. Without a URL it is the local broker. `Debug` shows no secret.
 #[derive(Clone)]
 pub struct Config {
-    /// `redis://`, `rediss://` or `redis+unix://`; `None` for the local broker.
+    /// `redis://`, `rediss://` or `redis+unix://`; `redis+cluster://h1:7000,h2:7000` for a Redis Cluster, by way of any of
+    /// its nodes; `redis+sentinel://h1:26379,h2:26379/NAME[/DATABASE]` for whichever server the sentinels call the primary
+    /// of this name; both with `rediss` for TLS. `None` for the local broker.
     pub url: Option<String>,
     /// The user, where the URL names none.
     pub username: Option<String>,
     /// Where the password comes from, where the URL has none.
     pub password: Password,
+    /// The user at the sentinels, which have users of their own; none unless set.
+    pub sentinel_username: Option<String>,
+    /// The password at the sentinels; none unless set.
+    pub sentinel_password: Password,
+    /// What signs tasks and completions, and lets only signed ones run; nothing unless set. On the local broker it is not
+    /// used, as nobody but its user can write there. In Python's multiprocessing this is `authkey`.
+    pub authkey: AuthkeySource,
+    /// Whether bodies and results are encrypted as well, with the authkey; false unless set.
+    pub encrypt: bool,
     /// The prefix of every key; `pmq` unless set.
     pub namespace: Name,
     /// The local broker's directory; the user's own unless set.
@@ -39,6 +51,10 @@ impl Default for Config {
             url: None,
             username: None,
             password: Password::None,
+            sentinel_username: None,
+            sentinel_password: Password::None,
+            authkey: AuthkeySource::None,
+            encrypt: false,
             namespace: Name::new("pmq").expect("it keeps to the grammar"),
             local_directory: None,
         }
@@ -56,31 +72,49 @@ impl Config {
     }
 
     /// What the environment says: `PMQ_REDIS_URL`, `PMQ_REDIS_USERNAME`, `PMQ_REDIS_PASSWORD_FILE`,
-    /// `PMQ_REDIS_PASSWORD`, `PMQ_NAMESPACE`.
+    /// `PMQ_REDIS_PASSWORD`, the last three with `PMQ_SENTINEL` for what sentinels ask for, `PMQ_AUTHKEY_FILE`, `PMQ_AUTHKEY`,
+    /// `PMQ_ENCRYPT`, `PMQ_NAMESPACE`.
     pub fn from_env() -> Result<Self> {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let mut config = Self {
             url: variable("PMQ_REDIS_URL"),
             username: variable("PMQ_REDIS_USERNAME"),
+            password: Password::from_env("PMQ_REDIS"),
+            sentinel_username: variable("PMQ_SENTINEL_USERNAME"),
+            sentinel_password: Password::from_env("PMQ_SENTINEL"),
             ..Self::default()
         };
-        if let Some(file) = variable("PMQ_REDIS_PASSWORD_FILE") {
-            config.password = Password::File(file.into());
-        } else if let Some(password) = variable("PMQ_REDIS_PASSWORD") {
-            config.password = Password::Plain(password);
+        if let Some(file) = variable("PMQ_AUTHKEY_FILE") {
+            config.authkey = AuthkeySource::File(file.into());
+        } else if let Some(text) = variable("PMQ_AUTHKEY") {
+            config.authkey = AuthkeySource::Text(text);
         }
+        config.encrypt = variable("PMQ_ENCRYPT").is_some_and(|word| word != "0");
         if let Some(namespace) = variable("PMQ_NAMESPACE") {
             config.namespace = Name::new(namespace)?;
         }
         Ok(config)
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl Password {
+    fn from_env(prefix: &str) -> Self {
+        if let Some(file) = variable(&format!("{prefix}_PASSWORD_FILE")) {
+            Self::File(file.into())
+        } else {
+            variable(&format!("{prefix}_PASSWORD")).map_or(Self::None, Self::Plain)
+        }
+    }
 
     /// The password. Its file is read once, when the process connects.
-    pub(crate) fn password(&self) -> Result<Option<String>> {
-        match &self.password {
-            Password::None => Ok(None),
-            Password::Plain(password) => Ok(Some(password.clone())),
-            Password::File(path) => {
+    pub(crate) fn read(&self) -> Result<Option<String>> {
+        match self {
+            Self::None => Ok(None),
+            Self::Plain(password) => Ok(Some(password.clone())),
+            Self::File(path) => {
                 let text = std::fs::read_to_string(path).map_err(|e| {
                     Error::BadOption(format!(
                         "could not read the password file {}: {e}",

@@ -1,83 +1,36 @@
 //! How a task stands in Redis: a control part that Lua reads, a JSON header, the raw body.
 
+mod header;
+
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::authkey::{KEY_ID, KeyId, MAC};
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, Name, TaskId};
 use crate::task::{BODY_LIMIT, Details, Due, HEADER_LIMIT, Key, Retry, Task, Work};
+use header::name_alone;
 
 /// The version that this program writes, and the newest that it reads.
 pub const VERSION: u8 = 1;
 /// Bytes of the control part before its optional fields.
 const CONTROL: usize = 27;
+/// Where the digest stands.
+const DIGEST: Range<usize> = 15..23;
 const HAS_EXPIRY: u16 = 1;
 const HAS_OWNER: u16 = 2;
 const HAS_COMPLETIONS: u16 = 4;
 const DISCARD: u16 = 8;
 const PROCESS: u16 = 16;
-
-/// The header's JSON: what the worker runs. An argument that is not UTF-8 is an array of its bytes.
-#[derive(Serialize, Deserialize)]
-struct Header {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    argv: Option<Vec<Argument>>,
-    #[serde(flatten)]
-    details: Details,
-}
-
-impl Header {
-    fn parts(self) -> Result<(Work, Details)> {
-        let work = match (self.name, self.argv) {
-            (Some(name), None) => Work::Handler(name),
-            (None, Some(argv)) => Work::Command(argv.into_iter().map(Into::into).collect()),
-            _ => {
-                return Err(unreadable(
-                    "its header names neither one task nor one command",
-                ));
-            }
-        };
-        Ok((work, self.details))
-    }
-}
-
-/// The usual header, which is read and written several times as fast as one that may have more.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NameOnly<'a> {
-    #[serde(borrow)]
-    name: &'a str,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Argument {
-    Text(String),
-    Bytes(Vec<u8>),
-}
-
-impl From<&[u8]> for Argument {
-    fn from(bytes: &[u8]) -> Self {
-        std::str::from_utf8(bytes).map_or_else(
-            |_| Self::Bytes(bytes.to_vec()),
-            |text| Self::Text(text.to_owned()),
-        )
-    }
-}
-
-impl From<Argument> for Vec<u8> {
-    fn from(argument: Argument) -> Self {
-        match argument {
-            Argument::Text(text) => text.into_bytes(),
-            Argument::Bytes(bytes) => bytes,
-        }
-    }
-}
+/// It ends with the id of a key, and a MAC.
+pub(crate) const SIGNED: u16 = 32;
+/// Its body is encrypted.
+pub(crate) const ENCRYPTED: u16 = 64;
+/// Bytes of the trailer of one that is signed.
+const TRAILER: usize = KEY_ID + MAC;
 
 /// What tells two tasks of one id apart: the first 8 bytes of a SHA-256 over name or argv, content type and body.
 ///
@@ -107,11 +60,16 @@ pub fn digest(work: &Work, content_type: &str, body: &[u8]) -> [u8; 8] {
 
 /// Encodes a task, after checking every limit.
 pub fn encode(task: &Task) -> Result<Bytes> {
+    write(task, task.expires_ms).map(BytesMut::freeze)
+}
+
+/// Likewise with this expiry in place of its own, as bytes that can be added to.
+pub(crate) fn write(task: &Task, expires_ms: Option<u64>) -> Result<BytesMut> {
     check_options(task)?;
-    let header = header_json(task)?;
-    let mut out = BytesMut::with_capacity(CONTROL + header.len() + task.body.len() + 96);
+    let header = header::write(task)?;
+    let mut out = BytesMut::with_capacity(CONTROL + header.len() + task.body.len() + 160);
     out.put_u8(VERSION);
-    out.put_u16_le(flags(task));
+    out.put_u16_le(flags(task, expires_ms));
     out.put_u8(task.priority);
     out.put_u16_le(task.retry.attempts);
     out.put_u8(task.retry.crashes);
@@ -119,7 +77,7 @@ pub fn encode(task: &Task) -> Result<Bytes> {
     out.put_u32_le(millis(task.retry.cap));
     out.put_slice(&digest(&task.work, &task.details.content_type, &task.body));
     out.put_u32_le(header.len() as u32);
-    if let Some(expires) = task.expires_ms {
+    if let Some(expires) = expires_ms {
         out.put_u64_le(expires);
     }
     if let Some(owner) = &task.owner {
@@ -131,16 +89,46 @@ pub fn encode(task: &Task) -> Result<Bytes> {
     }
     out.put_slice(&header);
     out.put_slice(&task.body);
-    Ok(out.freeze())
+    Ok(out)
 }
 
-fn flags(task: &Task) -> u16 {
+fn flags(task: &Task, expires_ms: Option<u64>) -> u16 {
     let flag = |set: bool, bit: u16| if set { bit } else { 0 };
-    flag(task.expires_ms.is_some(), HAS_EXPIRY)
+    flag(expires_ms.is_some(), HAS_EXPIRY)
         | flag(task.owner.is_some(), HAS_OWNER)
         | flag(task.completions.is_some(), HAS_COMPLETIONS)
         | flag(!task.keep, DISCARD)
         | flag(task.process, PROCESS)
+}
+
+/// Sets a flag of an envelope.
+pub(crate) fn set_flag(envelope: &mut [u8], flag: u16) {
+    let [low, high] = flag.to_le_bytes();
+    envelope[1] |= low;
+    envelope[2] |= high;
+}
+
+/// Puts another digest into an envelope.
+pub(crate) fn set_digest(envelope: &mut [u8], digest: [u8; 8]) {
+    envelope[DIGEST].copy_from_slice(&digest);
+}
+
+/// What a signature stands for: the id of its key, and the MAC, each behind what it covers.
+pub(crate) struct Signature<'a> {
+    pub(crate) key: KeyId,
+    /// All that stands before the MAC.
+    pub(crate) signed: &'a [u8],
+    pub(crate) mac: &'a [u8],
+}
+
+/// The signature of an envelope, where it says that it has one.
+pub(crate) fn signature(envelope: &[u8]) -> Option<Signature<'_>> {
+    if flags_of(envelope) & SIGNED == 0 || envelope.len() < CONTROL + TRAILER {
+        return None;
+    }
+    let (signed, mac) = envelope.split_at(envelope.len() - MAC);
+    let key = KeyId::from_slice(&signed[signed.len() - KEY_ID..])?;
+    Some(Signature { key, signed, mac })
 }
 
 /// Checks every limit.
@@ -149,22 +137,7 @@ pub fn check(task: &Task) -> Result<()> {
     if name_alone(task).is_some_and(|name| name.len() < HEADER_LIMIT / 8) {
         return Ok(()); // short enough, however it is escaped
     }
-    header_json(task).map(drop)
-}
-
-/// The name of the handler, where the header says nothing else.
-fn name_alone(task: &Task) -> Option<&str> {
-    match &task.work {
-        Work::Handler(name) if !needs_time(task) && task.details == Details::default() => {
-            Some(name)
-        }
-        _ => None,
-    }
-}
-
-/// Whether the id does not tell when it was submitted.
-fn needs_time(task: &Task) -> bool {
-    task.given_id && task.id.made_ms().is_none()
+    header::write(task).map(drop)
 }
 
 fn check_options(task: &Task) -> Result<()> {
@@ -200,39 +173,6 @@ fn check_options(task: &Task) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn header_json(task: &Task) -> Result<Vec<u8>> {
-    if let Some(name) = name_alone(task) {
-        return limited(serde_json::to_vec(&NameOnly { name }));
-    }
-    let mut header = Header {
-        name: None,
-        argv: None,
-        details: task.details.clone(),
-    };
-    match &task.work {
-        Work::Handler(name) => header.name = Some(name.clone()),
-        Work::Command(argv) => {
-            header.argv = Some(argv.iter().map(|a| Argument::from(a.as_slice())).collect());
-        }
-    }
-    if needs_time(task) && header.details.queued_ms == 0 {
-        header.details.queued_ms = crate::wall_clock_ms();
-    }
-    limited(serde_json::to_vec(&header))
-}
-
-fn limited(json: serde_json::Result<Vec<u8>>) -> Result<Vec<u8>> {
-    let json = json.map_err(|e| Error::BadOption(e.to_string()))?;
-    if json.len() > HEADER_LIMIT {
-        return Err(Error::TooLarge {
-            what: "the header (name or argv, environment, labels)",
-            size: json.len(),
-            limit: HEADER_LIMIT,
-        });
-    }
-    Ok(json)
 }
 
 fn millis(duration: Duration) -> u32 {
@@ -322,35 +262,98 @@ fn read_control(reader: &mut Reader<'_>) -> Result<Control> {
     })
 }
 
-/// Decodes a task. The body is a slice of `envelope`, not a copy.
-pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
-    let mut reader = Reader(envelope);
-    let [version] = reader.array()?;
-    if version == 0 || version > VERSION {
-        return Err(unreadable(format!("version {version} is not known here")));
+/// An envelope that is cut into its parts.
+pub(crate) struct Parts<'a> {
+    envelope: &'a Bytes,
+    control: Control,
+    header: Range<usize>,
+    body: Range<usize>,
+}
+
+impl<'a> Parts<'a> {
+    /// Reads the control part, and nothing else.
+    pub(crate) fn of(envelope: &'a Bytes) -> Result<Self> {
+        let mut reader = Reader(envelope);
+        let [version] = reader.array()?;
+        if version == 0 || version > VERSION {
+            return Err(unreadable(format!("version {version} is not known here")));
+        }
+        let control = read_control(&mut reader)?;
+        let start = envelope.len() - reader.0.len();
+        reader.take(control.header)?;
+        let body = start + control.header;
+        let is_signed = control.flags & SIGNED != 0;
+        let end = envelope.len()
+            - if is_signed {
+                TRAILER.min(envelope.len())
+            } else {
+                0
+            };
+        if end < body {
+            return Err(unreadable("it ends too early"));
+        }
+        Ok(Self {
+            envelope,
+            control,
+            header: start..body,
+            body: body..end,
+        })
     }
-    let control = read_control(&mut reader)?;
-    let (work, details) = read_header(reader.take(control.header)?)?;
-    let body = envelope.slice(envelope.len() - reader.0.len()..);
-    if digest(&work, &details.content_type, &body) != control.digest {
+
+    /// When it is not worth running any more, in ms since the epoch.
+    pub(crate) fn expires_ms(&self) -> Option<u64> {
+        self.control.expires_ms
+    }
+
+    /// Whether its body is encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.control.flags & ENCRYPTED != 0
+    }
+
+    /// All that stands before the body.
+    pub(crate) fn head(&self) -> &'a [u8] {
+        &self.envelope[..self.body.start]
+    }
+
+    /// The body as it stands there. It is a slice of the envelope, not a copy.
+    pub(crate) fn body(&self) -> Bytes {
+        self.envelope.slice(self.body.clone())
+    }
+
+    /// The task, with this body.
+    pub(crate) fn task(&self, id: TaskId, body: Bytes) -> Result<Task> {
+        let (work, details) = header::read(&self.envelope[self.header.clone()])?;
+        let control = &self.control;
+        Ok(Task {
+            id,
+            given_id: false,
+            key: None,
+            work,
+            body,
+            priority: control.priority,
+            due: Due::Now,
+            retry: control.retry,
+            expires_ms: control.expires_ms,
+            owner: control.owner,
+            completions: control.completions.clone(),
+            keep: control.flags & DISCARD == 0,
+            process: control.flags & PROCESS != 0,
+            details,
+        })
+    }
+}
+
+/// Decodes a task; a signature is not verified. The body is a slice of `envelope`, not a copy.
+pub fn decode(id: TaskId, envelope: &Bytes) -> Result<Task> {
+    let parts = Parts::of(envelope)?;
+    if parts.is_encrypted() {
+        return Err(Error::Encrypted { what: "task" });
+    }
+    let task = parts.task(id, parts.body())?;
+    if digest(&task.work, &task.details.content_type, &task.body) != parts.control.digest {
         return Err(unreadable("its digest does not fit its content"));
     }
-    Ok(Task {
-        id,
-        given_id: false,
-        key: None,
-        work,
-        body,
-        priority: control.priority,
-        due: Due::Now,
-        retry: control.retry,
-        expires_ms: control.expires_ms,
-        owner: control.owner,
-        completions: control.completions,
-        keep: control.flags & DISCARD == 0,
-        process: control.flags & PROCESS != 0,
-        details,
-    })
+    Ok(task)
 }
 
 /// What an envelope says that it runs, and how; its body may be missing.
@@ -358,7 +361,7 @@ pub fn decode_head(envelope: &Bytes) -> Result<(Work, Details)> {
     let mut reader = Reader(envelope);
     reader.take(1)?;
     let control = read_control(&mut reader)?;
-    read_header(reader.take(control.header)?)
+    header::read(reader.take(control.header)?)
 }
 
 /// Whether the envelope is of a version newer than this program, which another worker may know. Bytes without a
@@ -370,22 +373,23 @@ pub fn is_newer(envelope: &[u8]) -> bool {
     })
 }
 
+/// Whether the envelope says that its body is encrypted.
+pub(crate) fn is_encrypted(envelope: &[u8]) -> bool {
+    flags_of(envelope) & ENCRYPTED != 0
+}
+
+fn flags_of(envelope: &[u8]) -> u16 {
+    let flags = envelope.get(1..3).and_then(|f| f.try_into().ok());
+    flags.map_or(0, u16::from_le_bytes)
+}
+
 /// The digest in an envelope's control part; zeros where it has none.
 #[must_use]
 pub fn digest_of(envelope: &[u8]) -> [u8; 8] {
     envelope
-        .get(15..23)
+        .get(DIGEST)
         .and_then(|d| d.try_into().ok())
         .unwrap_or_default()
-}
-
-fn read_header(json: &[u8]) -> Result<(Work, Details)> {
-    if let Ok(NameOnly { name }) = serde_json::from_slice(json) {
-        return Ok((Work::Handler(name.to_owned()), Details::default()));
-    }
-    let header: Header =
-        serde_json::from_slice(json).map_err(|e| unreadable(format!("its header: {e}")))?;
-    header.parts()
 }
 
 fn read_name(reader: &mut Reader<'_>) -> Result<Name> {

@@ -1,6 +1,7 @@
 //! What can go wrong, and what to do about it.
 
 use crate::ids::{Name, TaskId};
+use crate::sealing::Distrust;
 
 /// Why a call to the broker failed. [`Error::hint`] says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,22 @@ pub enum Error {
         what: &'static str,
         /// What is wrong with it.
         why: String,
+    },
+
+    /// A task or completion that nobody with an accepted authkey has made as it is. It was not read any further.
+    #[error("untrusted {what}: {why}")]
+    Untrusted {
+        /// Task or completion.
+        what: &'static str,
+        /// What is wrong with its signature.
+        why: Distrust,
+    },
+
+    /// An encrypted body, and no authkey here.
+    #[error("the {what} is encrypted, and there is no authkey here")]
+    Encrypted {
+        /// Task or completion.
+        what: &'static str,
     },
 
     /// The id is taken by a task with another name, argv or body.
@@ -364,6 +381,10 @@ impl Error {
                 "raise the limit of processes, files or memory of this user or container, or start fewer threads"
             }
             Self::BadUrl(_) => "write it as redis://[user@]host[:port][/db], or rediss:// for TLS",
+            Self::Untrusted { .. } => {
+                "give all programs of the fleet the same authkey; where they have it, somebody else writes to this Redis"
+            }
+            Self::Encrypted { .. } => "name the authkey in PMQ_AUTHKEY_FILE",
             Self::Unreadable { .. } => {
                 "something else wrote it, or with other types; both sides must agree on them"
             }

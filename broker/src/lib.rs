@@ -18,7 +18,9 @@
 //! [`event`], [`barrier`]; [`queue`] and [`pipe`]; [`manager`] for what is shared; [`process`] and [`pool`] for what runs;
 //! [`lending`], by which who waits for others makes room for them.
 
+pub mod acl;
 mod ambient;
+pub mod authkey;
 pub mod barrier;
 pub mod broker;
 pub mod completion;
@@ -47,12 +49,14 @@ pub mod queue;
 mod reply;
 pub mod rights;
 pub mod rlock;
+pub mod sealing;
 pub mod semaphore;
 pub mod slot;
 pub mod task;
 pub mod task_queue;
 pub mod typed;
 
+pub use authkey::{Authkey, AuthkeySource};
 pub use barrier::Barrier;
 pub use broker::{Broker, PATIENCE};
 pub use completion::{Completion, Outcome, Report};
@@ -68,6 +72,7 @@ pub use pool::{AsyncResult, Pool, PoolError};
 pub use process::{Process, ProcessError};
 pub use queue::{GetError, JoinableQueue, PutError, Queue, RawQueue, SimpleQueue};
 pub use rlock::{RLock, RLockGuard};
+pub use sealing::{Distrust, Sealing};
 pub use semaphore::{Permit, Semaphore};
 pub use task::{Details, Due, Retry, Task, Work};
 pub use task_queue::TaskQueue;

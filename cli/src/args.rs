@@ -12,7 +12,7 @@ const AFTER_HELP: &str = "\
 Without a URL pmq uses a private Redis of your own, which it starts and stops by itself.
 
 Precedence: flags, then PMQ_REDIS_URL (PMQ_REDIS_USERNAME, PMQ_REDIS_PASSWORD_FILE, PMQ_REDIS_PASSWORD, \
-PMQ_NAMESPACE), then the configuration file (--config, $PMQ_CONFIG, or pmq/pmq.toml in $XDG_CONFIG_HOME or \
+PMQ_AUTHKEY_FILE, PMQ_AUTHKEY, PMQ_ENCRYPT, PMQ_NAMESPACE), then the configuration file (--config, $PMQ_CONFIG, or pmq/pmq.toml in $XDG_CONFIG_HOME or \
 ~/.config), then the local broker.
 
 Exit codes: 0 ok; 1 failed; 2 usage; 69 no broker or no worker; 75 empty, full or busy: try again; 76 a lock was lost; \
@@ -42,6 +42,14 @@ pub struct Globals {
     /// The broker: redis://, rediss:// or redis+unix:// [default: the local broker]
     #[arg(long, global = true, value_name = "URL")]
     pub redis: Option<String>,
+
+    /// The file of the authkey: sign tasks, and trust only signed ones [default: neither]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub authkey_file: Option<PathBuf>,
+
+    /// Encrypt bodies and results with the authkey as well
+    #[arg(long, global = true)]
+    pub encrypt: bool,
 
     /// The prefix of every key in Redis [default: pmq]
     #[arg(long, global = true, value_name = "NAME")]

@@ -37,6 +37,10 @@ use crate::task_template::TaskTemplate;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConfigFile {
+    /// The file of the authkey.
+    pub authkey_file: Option<PathBuf>,
+    /// Whether bodies and results are encrypted.
+    pub encrypt: bool,
     /// The prefix of every key in Redis.
     pub namespace: Option<Name>,
     /// Which broker.

@@ -2,7 +2,7 @@
 
 use std::env;
 
-use pmq_broker::{Broker, Config, Error};
+use pmq_broker::{AuthkeySource, Broker, Config, Error};
 
 use crate::args::Globals;
 use crate::config_file::{ConfigFile, RedisTable};
@@ -27,10 +27,14 @@ impl Context {
     pub fn new(globals: &Globals) -> anyhow::Result<Self> {
         let file = ConfigFile::load(globals.config.as_deref())?;
         let mut config = Config::from_env()?;
-        fill(&mut config, &file.redis);
+        fill(&mut config, &file);
         if let Some(url) = &globals.redis {
             config.url = Some(url.clone());
         }
+        if let Some(path) = &globals.authkey_file {
+            config.authkey = AuthkeySource::File(path.clone());
+        }
+        config.encrypt |= globals.encrypt;
         let env_has_namespace = env::var_os("PMQ_NAMESPACE").is_some_and(|name| !name.is_empty());
         let from_file = file.namespace.as_ref().filter(|_| !env_has_namespace);
         if let Some(namespace) = globals.namespace.as_ref().or(from_file) {
@@ -70,7 +74,15 @@ impl Context {
 }
 
 /// Takes from the file what the environment leaves open.
-fn fill(config: &mut Config, file: &RedisTable) {
+fn fill(config: &mut Config, file: &ConfigFile) {
+    fill_redis(config, &file.redis);
+    if let (AuthkeySource::None, Some(path)) = (&config.authkey, &file.authkey_file) {
+        config.authkey = AuthkeySource::File(path.clone());
+    }
+    config.encrypt |= file.encrypt;
+}
+
+fn fill_redis(config: &mut Config, file: &RedisTable) {
     if config.url.is_none() {
         config.url.clone_from(&file.url);
     }
@@ -100,7 +112,7 @@ mod tests {
             password: Password::Plain("env".into()),
             ..Config::default()
         };
-        fill(&mut config, &file);
+        fill_redis(&mut config, &file);
         assert_eq!(config.url.as_deref(), Some("redis://file"));
         assert_eq!(config.username.as_deref(), Some("env"));
         assert!(matches!(config.password, Password::Plain(_)));

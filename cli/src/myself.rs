@@ -3,7 +3,7 @@
 use std::env;
 use std::process::Stdio;
 
-use pmq_broker::{Config, Password};
+use pmq_broker::{AuthkeySource, Config, Password};
 use tokio::process::Command;
 
 use crate::context::Context;
@@ -23,6 +23,12 @@ pub(crate) fn on(config: &Config, arguments: &[&str]) -> anyhow::Result<Command>
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true);
+    if config.url.is_none() {
+        // The local broker asks for no secret.
+        command
+            .env_remove("PMQ_REDIS_PASSWORD")
+            .env_remove("PMQ_AUTHKEY");
+    }
     command.env("PMQ_NAMESPACE", config.namespace.as_str());
     if let Some(url) = &config.url {
         command.env("PMQ_REDIS_URL", url);
@@ -38,6 +44,13 @@ pub(crate) fn on(config: &Config, arguments: &[&str]) -> anyhow::Result<Command>
         Password::File(path) => {
             command.env("PMQ_REDIS_PASSWORD_FILE", path);
         }
+    }
+    // One that is in this process's own environment is in the child's as well.
+    if let AuthkeySource::File(path) = &config.authkey {
+        command.env("PMQ_AUTHKEY_FILE", path);
+    }
+    if config.encrypt {
+        command.env("PMQ_ENCRYPT", "1");
     }
     Ok(command)
 }

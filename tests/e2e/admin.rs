@@ -366,7 +366,7 @@ fn completions_and_man_pages_are_generated() {
 #[test]
 fn flags_go_before_the_environment_and_that_before_the_file() {
     let site = Site::new();
-    let url = pmq_tests::RedisServer::shared().url();
+    let url = pmq_tests::Redis::url(pmq_tests::shared());
     let nowhere = "redis+unix:///nowhere/s";
     let home = bare();
     let write = |url: &str| {

@@ -2,24 +2,24 @@
 
 use pmq_broker::manager::Share;
 use pmq_broker::{Broker, Config, Error, Event, List, Manager, Name, Queue, Shared};
-use pmq_tests::{RedisServer, eventually, eventually_async};
-use redis::Connection;
+use pmq_tests::shared::Raw;
+use pmq_tests::{Redis, eventually, eventually_async, shared};
 
 use crate::fleet::SOON;
 
 async fn broker() -> Broker {
-    let config = Config::url(RedisServer::shared().url());
+    let config = Config::url(shared().url());
     Broker::connect(&config).await.unwrap()
 }
 
-fn keys(connection: &mut Connection, name: &Name) -> Vec<String> {
+fn keys(connection: &mut Raw, name: &Name) -> Vec<String> {
     let pattern = format!("pmq:*:{{{name}}}:*");
     redis::cmd("KEYS").arg(pattern).query(connection).unwrap()
 }
 
 /// Cuts the time to live of its keys to 20 s, and waits until somebody prolongs it.
 fn wait_until_renewed(name: &Name) {
-    let mut connection = RedisServer::shared().connection();
+    let mut connection = shared().raw();
     let keys = keys(&mut connection, name);
     let meta = keys.iter().find(|key| key.ends_with(":meta")).unwrap();
     for key in &keys {
@@ -63,7 +63,7 @@ async fn an_event_and_a_queue_live_as_long_as_the_list_that_refers_to_them() {
 async fn a_handle_of_what_was_removed_is_told_so() {
     let event = broker().await.anonymous_event();
     event.set().await.unwrap();
-    let mut connection = RedisServer::shared().connection();
+    let mut connection = shared().raw();
     let keys = keys(&mut connection, event.name());
     redis::cmd("DEL").arg(keys).exec(&mut connection).unwrap();
     eventually_async("the hold is lost", SOON, async || {

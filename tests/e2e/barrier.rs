@@ -6,8 +6,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use pmq_broker::{Barrier, Error};
-use pmq_tests::RedisServer;
 use pmq_tests::program::Running;
+use pmq_tests::shared;
 
 use crate::fleet::Fleet;
 use crate::keys::Keys;
@@ -27,7 +27,7 @@ struct Stage {
 impl Stage {
     async fn new() -> Self {
         let fleet = Fleet::new().await;
-        let keys = Keys::new(RedisServer::shared(), "barrier", fleet.queue.name());
+        let keys = Keys::new(shared(), "barrier", fleet.queue.name());
         Self { fleet, keys }
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pmq_broker::{Condition, Error};
-use pmq_tests::RedisServer;
 use pmq_tests::program::Running;
+use pmq_tests::shared;
 
 use crate::fleet::{Fleet, SOON, name};
 use crate::keys::Keys;
@@ -24,7 +24,7 @@ impl Stage {
         let name = fleet.queue.name();
         Self {
             condition: fleet.queue.broker().condition(name),
-            keys: Keys::new(RedisServer::shared(), "lock", name),
+            keys: Keys::new(shared(), "lock", name),
             sleepers: format!("sleepers:{name}"),
             fleet,
         }

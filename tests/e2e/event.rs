@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pmq_broker::Event;
 use pmq_tests::program::Running;
-use pmq_tests::{RedisServer, eventually};
+use pmq_tests::{Redis, RedisServer, eventually, shared};
 
 use crate::fleet::{Fleet, SOON};
 use crate::keys::Keys;
@@ -19,10 +19,10 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
-        Self::on(RedisServer::shared()).await
+        Self::on(shared()).await
     }
 
-    async fn on(server: &RedisServer) -> Self {
+    async fn on(server: &impl Redis) -> Self {
         let fleet = Fleet::at(server.url()).await;
         let name = fleet.queue.name();
         Self {
@@ -147,7 +147,7 @@ async fn an_anonymous_event_lives_only_as_long_as_somebody_holds_it() {
     event.set().await.unwrap();
     let other = fleet.queue.broker().apart();
     assert!(other.event(event.name()).is_set().await.unwrap());
-    let keys = Keys::new(RedisServer::shared(), "event", event.name());
+    let keys = Keys::new(shared(), "event", event.name());
     assert!(!keys.stays("meta") && !keys.stays("members"));
 }
 
@@ -155,7 +155,7 @@ async fn an_anonymous_event_lives_only_as_long_as_somebody_holds_it() {
 async fn an_event_stays_while_it_is_set_and_what_is_idle_expires() {
     let stage = Stage::new().await;
     let event = &stage.event;
-    let mut connection = RedisServer::shared().connection();
+    let mut connection = shared().raw();
     let mut expires = |part: &str| {
         let key = format!("pmq:event:{{{}}}:{part}", event.name());
         let ttl: i64 = redis::cmd("TTL").arg(key).query(&mut connection).unwrap();

@@ -11,7 +11,7 @@ use pmq_broker::task_queue::DEFAULT_LEASE;
 use pmq_broker::typed::Task;
 use pmq_broker::{Process, ProcessError};
 use pmq_tests::program::Running;
-use pmq_tests::{RedisServer, eventually, eventually_async};
+use pmq_tests::{Redis, RedisServer, eventually, eventually_async, shared};
 
 use crate::fleet::{Fleet, LONG, SOON, is_alive, sh};
 use crate::process::{FOREVER, SQUARE};
@@ -25,7 +25,7 @@ pub(crate) const LEAVE: Task<(), String> = Task::new("leave");
 impl Fleet {
     /// As if the retention time of all results were over.
     fn forget_results(&self) {
-        let mut connection = RedisServer::shared().connection();
+        let mut connection = shared().raw();
         let pattern = format!("pmq:{{{}/0}}:results:*", self.queue.name());
         let keys: Vec<String> = redis::cmd("KEYS")
             .arg(pattern)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pmq_broker::task_queue::{Consumer, DeadLetter};
 use pmq_broker::{Broker, Completion, Config, Name, Task, TaskId, TaskQueue};
 use pmq_tests::program::Running;
-use pmq_tests::{Program, RedisServer, Scratch, eventually};
+use pmq_tests::{Program, Redis, Scratch, eventually, shared};
 
 /// Bounds every wait for something that should come soon, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -39,16 +39,26 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// A queue of its own on the server that tests share.
     pub(crate) async fn new() -> Self {
-        Self::at(RedisServer::shared().url()).await
+        Self::at(shared().url()).await
     }
 
     /// A queue of its own on a server of its own.
     pub(crate) async fn at(url: impl Into<String>) -> Self {
-        let url = url.into();
-        let broker = Broker::connect(&Config::url(&url)).await.unwrap();
+        Self::of(Config::url(url)).await
+    }
+
+    /// A queue of its own on the server of this configuration.
+    pub(crate) async fn of(config: Config) -> Self {
         let number = FLEETS.fetch_add(1, Ordering::Relaxed);
+        Self::serving(config, &name(&format!("q{number}"))).await
+    }
+
+    /// This queue on the server of this configuration.
+    pub(crate) async fn serving(config: Config, queue: &Name) -> Self {
+        let broker = Broker::connect(&config).await.unwrap();
+        let url = config.url.unwrap();
         Self {
-            queue: broker.task_queue(&name(&format!("q{number}"))),
+            queue: broker.task_queue(queue),
             url,
             files: Scratch::new(),
         }

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use pmq_broker::task_queue::How;
-use pmq_tests::{RedisServer, eventually_async};
+use pmq_tests::{Redis, eventually_async, shared};
 use serde_json::{Value, json};
 
 use crate::site::{End, LIMIT, Site};
@@ -121,7 +121,7 @@ async fn what_nobody_read_was_not_confirmed_and_comes_again() {
     drop(reader);
     let deaf = Command::new(env!("CARGO_BIN_EXE_pmq-under-test"))
         .args(["get", "q/done", "-n", "3", "--namespace", site.namespace()])
-        .args(["--redis", &RedisServer::shared().url()])
+        .args(["--redis", &shared().url()])
         .env("XDG_CONFIG_HOME", site.pmq.home())
         .stdout(writer)
         .output()
@@ -201,7 +201,7 @@ async fn wait_ends_with_the_task_or_with_its_time() {
     let queue = site.queue("q").await;
     let watched = queue.first().keys().fixed()[10].clone();
     eventually_async("somebody waits", LIMIT, async || {
-        let mut redis = RedisServer::shared().connection();
+        let mut redis = shared().raw();
         redis::cmd("SCARD")
             .arg(&watched)
             .query::<u64>(&mut redis)

@@ -3,8 +3,9 @@
 use std::sync::Mutex;
 
 use pmq_broker::Name;
-use pmq_tests::{RedisServer, eventually_async};
-use redis::{Connection, FromRedisValue, cmd};
+use pmq_tests::shared::Raw;
+use pmq_tests::{Redis, eventually_async};
+use redis::{FromRedisValue, cmd};
 
 use crate::fleet::SOON;
 
@@ -15,7 +16,7 @@ local function begins(member)
 end
 local lone = redis.call("HGET", KEYS[1], "lone")
 if lone and lone ~= "" and begins(lone) then
-  redis.call("HSET", KEYS[1], "lone", string.sub(lone, 1, 16) .. "1")
+  redis.call("HSET", KEYS[1], "lone", string.sub(lone, 1, 16) .. "0")
 end
 for _, member in ipairs(redis.call("ZRANGE", KEYS[2], 0, -1)) do
   if begins(member) then
@@ -26,15 +27,15 @@ end
 
 /// The keys of one object.
 pub(crate) struct Keys {
-    connection: Mutex<Connection>,
+    connection: Mutex<Raw>,
     prefix: String,
 }
 
 impl Keys {
     /// The keys of the object of this kind and name.
-    pub(crate) fn new(server: &RedisServer, kind: &str, name: &Name) -> Self {
+    pub(crate) fn new(server: &impl Redis, kind: &str, name: &Name) -> Self {
         Self {
-            connection: Mutex::new(server.connection()),
+            connection: Mutex::new(server.raw()),
             prefix: format!("pmq:{kind}:{{{name}}}:"),
         }
     }

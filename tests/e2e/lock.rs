@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use pmq_broker::{Broker, Config, Error, Lock, Permit, Semaphore};
-use pmq_tests::{Proxy, RedisServer, eventually, eventually_async};
+use pmq_tests::{Proxy, Redis, RedisServer, eventually, eventually_async, shared};
 
 use crate::fleet::{Fleet, SOON, name};
 use crate::keys::Keys;
@@ -75,7 +75,7 @@ async fn who_waits_first_is_served_first() {
 async fn old_news_of_a_grant_is_not_believed() {
     let fleet = Fleet::new().await;
     let lock = fleet.queue.broker().lock(fleet.queue.name());
-    let keys = Keys::new(RedisServer::shared(), "lock", lock.name());
+    let keys = Keys::new(shared(), "lock", lock.name());
     let held = take(&lock).await;
     let waiter = tokio::spawn({
         let lock = lock.clone();
@@ -85,14 +85,19 @@ async fn old_news_of_a_grant_is_not_believed() {
     let member = keys.line("waiters").remove(0);
     let channel = [b"pmq:client:", &member[..10]].concat();
     let news = [&member[..], held.fence().to_string().as_bytes()].concat();
-    let mut connection = RedisServer::shared().connection();
+    let mut connection = shared().raw();
     let mut leases = HashSet::new();
     // Whenever it hears something that it does not believe, it asks again, which renews its lease.
     eventually_async("it has heard the news", SOON, async || {
-        let mut commands = redis::pipe();
-        commands.cmd("PUBLISH").arg(&channel).arg(&news).ignore();
-        commands.zscore(keys.key("members"), &member);
-        let [lease]: [u64; 1] = commands.query(&mut connection).unwrap();
+        let mut publish = redis::cmd("PUBLISH");
+        publish
+            .arg(&channel)
+            .arg(&news)
+            .exec(&mut connection)
+            .unwrap();
+        let mut score = redis::cmd("ZSCORE");
+        score.arg(keys.key("members")).arg(&member);
+        let lease: u64 = score.query(&mut connection).unwrap();
         leases.insert(lease);
         (leases.len() > 5 || waiter.is_finished()).then_some(())
     })
@@ -438,5 +443,5 @@ async fn a_mark_of_a_dead_holder_waits_for_one_who_sees_it() {
 
 /// Ends every lease of a lock.
 fn expire(lock: &Lock) {
-    Keys::new(RedisServer::shared(), "lock", lock.name()).end_leases(b"");
+    Keys::new(shared(), "lock", lock.name()).end_leases(b"");
 }

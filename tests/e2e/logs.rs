@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pmq_broker::process::{Log, Piece, Stream};
 use pmq_broker::task_queue::{Settings, Signal};
 use pmq_broker::{Outcome, Task, TaskId};
-use pmq_tests::{Proxy, RedisServer, eventually};
+use pmq_tests::{Proxy, Redis, RedisServer, eventually, shared};
 use tokio::time::timeout;
 
 use crate::fleet::{Fleet, LONG, SOON, name, pass, pmq_at};
@@ -336,7 +336,7 @@ async fn a_log_goes_with_the_retention_but_not_while_its_process_runs() {
     assert_eq!(read(fleet.queue.log(id)).await.out, "here\n");
     fleet.queue.cancel(&[id], Signal::Terminate).await.unwrap();
     assert_eq!(read(log).await, Got::default());
-    let mut connection = RedisServer::shared().connection();
+    let mut connection = shared().raw();
     eventually(
         "the log and all that tells of it have expired",
         SOON,

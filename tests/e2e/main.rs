@@ -5,13 +5,16 @@
     reason = "a test fails by it, also in what tests share"
 )]
 
+mod everyday;
 mod fleet;
 mod keys;
+mod load;
 mod model;
 mod roles;
 mod site;
 mod store;
 
+mod acl;
 mod admin;
 mod anonymous;
 mod arguments;
@@ -21,11 +24,13 @@ mod bad_input;
 mod barrier;
 mod bench;
 mod cancel;
+mod cluster;
 mod commands;
 mod condition;
 mod consumers;
 mod delays;
 mod event;
+mod failover;
 mod family;
 mod faults;
 mod get;
@@ -51,8 +56,10 @@ mod rlock;
 mod run;
 mod run_unread;
 mod runners;
+mod sentinel;
 mod shards;
 mod shutdown;
+mod signed;
 mod status;
 mod submit;
 mod threads;

@@ -10,12 +10,12 @@ use pmq_broker::{
     Broker, Config, Error, List, Lock, Manager, Name, Namespace, Shared, Slice, TaskId, Value,
 };
 use pmq_tests::program::Running;
-use pmq_tests::{Program, Proxy, RedisServer, eventually};
+use pmq_tests::{Program, Proxy, Redis, RedisServer, eventually, shared};
 
 use crate::fleet::{SOON, name};
 
 async fn broker() -> Broker {
-    let config = Config::url(RedisServer::shared().url());
+    let config = Config::url(shared().url());
     Broker::connect(&config).await.unwrap()
 }
 
@@ -25,7 +25,7 @@ fn fresh(text: &str) -> Name {
 
 /// The keys of an object, each with its time to live (ms), -1 where it has none.
 fn keys(name: &Name) -> BTreeMap<String, i64> {
-    let mut connection = RedisServer::shared().connection();
+    let mut connection = shared().raw();
     let pattern = format!("pmq:*:{{{name}}}:*");
     let keys: Vec<String> = redis::cmd("KEYS")
         .arg(pattern)
@@ -38,7 +38,7 @@ fn keys(name: &Name) -> BTreeMap<String, i64> {
 
 /// Sets how long the keys of an object live unless somebody renews it.
 fn expire(name: &Name, ttl: Duration) {
-    let mut connection = RedisServer::shared().connection();
+    let mut connection = shared().raw();
     for key in keys(name).keys() {
         let mut expire = redis::cmd("PEXPIRE");
         expire.arg(key).arg(ttl.as_millis() as u64);
@@ -290,7 +290,7 @@ async fn a_step_that_is_sent_twice_takes_effect_once() {
         .arg(1)
         .arg(60_000)
         .arg(0);
-    let mut connection = RedisServer::shared().connection();
+    let mut connection = shared().raw();
     let answers = [(); 2].map(|()| pop.query::<Vec<String>>(&mut connection).unwrap());
     assert_eq!(answers, [["ok", "1"], ["ok", "1"]]);
     assert_eq!(list.to_vec().await.unwrap(), [2, 3]);
@@ -379,7 +379,7 @@ async fn what_is_referred_to_is_counted_and_forgotten() {
     let outer = manager.list::<Vec<Shared<Value<u8>>>>([]).await.unwrap();
     let inner = manager.value(&1_u8).await.unwrap();
     let refs = || {
-        let mut connection = RedisServer::shared().connection();
+        let mut connection = shared().raw();
         let key = format!("pmq:list:{{{}}}:refs", outer.name());
         let refs: BTreeMap<String, u64> = redis::cmd("HGETALL")
             .arg(key)
@@ -423,7 +423,7 @@ const NAME: &str = "PMQ_TEST_NAME";
 /// Starts a process that holds an anonymous list, and one of this name.
 fn holder(name: &Name) -> (Running, Name) {
     let program = Program::new(env::current_exe().unwrap())
-        .env("PMQ_REDIS_URL", RedisServer::shared().url())
+        .env("PMQ_REDIS_URL", shared().url())
         .env(NAME, name.as_str());
     let running = program.spawn([
         "--exact",

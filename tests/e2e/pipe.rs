@@ -8,7 +8,8 @@ use pmq_broker::{
     Broker, Config, Connection, Error, PipeOptions, Receiver, RecvError, SendError, Sender, Ticket,
 };
 use pmq_tests::program::Running;
-use pmq_tests::{Proxy, RedisServer, eventually_async};
+use pmq_tests::shared::Raw;
+use pmq_tests::{Proxy, Redis, RedisServer, eventually_async, shared};
 
 use crate::fleet::{Fleet, LONG, SOON};
 use crate::roles::{as_test, broker};
@@ -79,7 +80,7 @@ async fn write(end: Sender<u64>) {
     println!("stopped at {n}: {error}");
 }
 
-fn bytes_of(fleet: &mut redis::Connection, name: &str) -> usize {
+fn bytes_of(fleet: &mut Raw, name: &str) -> usize {
     let mut unread = redis::cmd("HGET");
     unread.arg(format!("pmq:pipe:{{{name}}}:meta")).arg("bytes");
     let unread: Option<usize> = unread.query(fleet).unwrap();
@@ -89,7 +90,7 @@ fn bytes_of(fleet: &mut redis::Connection, name: &str) -> usize {
 fn keys_of(name: &str) -> Vec<String> {
     let mut keys = redis::cmd("KEYS");
     keys.arg(format!("pmq:pipe:{{{name}}}:*"));
-    keys.query(&mut RedisServer::shared().connection()).unwrap()
+    keys.query(&mut shared().raw()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +131,7 @@ async fn a_full_pipe_has_its_writer_wait_for_its_reader() {
         .channel_with::<u64>(SHORT)
         .await
         .unwrap();
-    let mut redis = RedisServer::shared().connection();
+    let mut redis = shared().raw();
     let process = peer(&fleet, "write", &writer).await;
     writer.close().await.unwrap();
     let name = reader.name().to_string();
@@ -201,13 +202,7 @@ async fn a_writer_that_waits_for_room_hears_that_the_last_reader_was_killed() {
     process.kill();
     let end = tokio::time::timeout(SOON, waits).await.unwrap();
     assert!(matches!(end, Err(SendError::Closed)), "{end:?}");
-    assert_eq!(
-        bytes_of(
-            &mut RedisServer::shared().connection(),
-            writer.name().as_str()
-        ),
-        0
-    );
+    assert_eq!(bytes_of(&mut shared().raw(), writer.name().as_str()), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -366,7 +361,7 @@ async fn a_ticket_holds_the_end_until_it_is_opened_or_its_time_is_over() {
         !reader.poll(Duration::ZERO).await.unwrap(),
         "no end of file yet"
     );
-    let mut redis = RedisServer::shared().connection();
+    let mut redis = shared().raw();
     let key = |part: &str| format!("pmq:pipe:{{{}}}:{part}", reader.name());
     let holder: Vec<u8> = redis::cmd("SRANDMEMBER")
         .arg(key("writers"))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pmq_tests::{RedisServer, eventually};
+use pmq_tests::{Redis, eventually, shared};
 use serde_json::json;
 
 use crate::fleet::SOON;
@@ -12,7 +12,7 @@ impl Site {
     /// Waits until `n` stand in a line of the queue `q`.
     fn wait_for_line(&self, line: &str, n: u64) {
         let key = format!("{}:queue:{{q}}:{line}", self.namespace());
-        let mut redis = RedisServer::shared().connection();
+        let mut redis = shared().raw();
         eventually(&format!("{n} in the line of {line}"), SOON, || {
             let length: u64 = redis::cmd("ZCARD").arg(&key).query(&mut redis).unwrap();
             (length == n).then_some(())

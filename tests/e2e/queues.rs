@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pmq_broker::queue::ITEM_LIMIT;
 use pmq_broker::{Broker, Config, Error, GetError, PutError, Queue};
-use pmq_tests::{Proxy, RedisServer, eventually, eventually_async};
+use pmq_tests::{Proxy, Redis, RedisServer, eventually, eventually_async, shared};
 use tokio::time::timeout;
 
 use crate::fleet::{LONG, SOON, name};
@@ -14,13 +14,13 @@ use crate::fleet::{LONG, SOON, name};
 const BRIEF: Duration = Duration::from_millis(20);
 
 async fn broker() -> Broker {
-    let config = Config::url(RedisServer::shared().url());
+    let config = Config::url(shared().url());
     Broker::connect(&config).await.unwrap()
 }
 
 /// The keys of the queue of this name.
 fn keys(queue: &str) -> Vec<String> {
-    let mut redis = RedisServer::shared().connection();
+    let mut redis = shared().raw();
     let pattern = format!("pmq:queue:{{{queue}}}:*");
     redis::cmd("KEYS").arg(pattern).query(&mut redis).unwrap()
 }
@@ -97,7 +97,7 @@ async fn join_thread_waits_for_the_puts_under_way() {
 /// Waits until `n` stand in a line of a queue.
 async fn in_line(queue: &str, line: &str, n: u64) {
     let key = format!("pmq:queue:{{{queue}}}:{line}");
-    let mut redis = RedisServer::shared().connection();
+    let mut redis = shared().raw();
     eventually_async("they stand in line", SOON, async || {
         let length: u64 = redis::cmd("ZCARD").arg(&key).query(&mut redis).unwrap();
         (length == n).then_some(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pmq_broker::task_queue::State;
 use pmq_tests::program::Running;
-use pmq_tests::{Program, RedisServer, eventually};
+use pmq_tests::{Program, Redis, eventually, shared};
 
 use crate::fleet::{Fleet, LONG, SOON, is_alive, pass};
 
@@ -44,7 +44,7 @@ impl Fleet {
     /// Waits until the logs hold so much that a reader is far behind.
     fn wait_for_flood(&self) {
         let sizes = self.queue.first().keys().fixed()[17].clone();
-        let mut redis = RedisServer::shared().connection();
+        let mut redis = shared().raw();
         eventually("the log is half full", SOON, || {
             let read = redis::cmd("HGET").arg(&sizes).arg("all").query(&mut redis);
             read.ok().filter(|bytes: &u64| *bytes > 2_000_000)

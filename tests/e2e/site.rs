@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pmq_broker::envelope::digest_of;
 use pmq_broker::task_queue::{Ask, Claim, DEFAULT_LEASE, Finish, How};
 use pmq_broker::{Broker, Completion, Config, Incarnation, Name, Report, TaskId, TaskQueue};
-use pmq_tests::{Program, RedisServer, eventually_async};
+use pmq_tests::{Program, Redis, eventually_async, shared};
 
 /// How long anything may take on a loaded machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ impl Site {
     pub(crate) fn new() -> Self {
         let id = TaskId::new().to_string();
         let namespace = format!("t-{}", &id[id.len() - 12..]);
-        let url = RedisServer::shared().url();
+        let url = shared().url();
         Self {
             pmq: bare().redis(&url).env("PMQ_NAMESPACE", &namespace),
             config: Config {
@@ -126,7 +126,7 @@ impl Site {
             report,
             body: Bytes::from(body),
         };
-        let finish = Finish::new(claim.run, end.how, &completion);
+        let finish = Finish::new(&claim, end.how, &completion, queue.sealing());
         queue.first().finish(&[finish]).await.unwrap();
         completion.id
     }

@@ -1,29 +1,39 @@
 //! A queue's keys as a stranger with redis-cli sees and changes them.
 
 use pmq_broker::TaskId;
-use pmq_tests::RedisServer;
-use redis::{Connection, cmd};
+use pmq_tests::shared::Raw;
+use pmq_tests::{Redis, shared};
+use redis::cmd;
 
 use crate::fleet::Fleet;
 
 /// The keys of one queue.
 pub(crate) struct Store {
-    connection: Connection,
+    connection: Raw,
     prefix: String,
 }
 
 impl Store {
     /// The keys of a fleet's queue on the shared server.
     pub(crate) fn of(fleet: &Fleet) -> Self {
-        Self::on(RedisServer::shared(), fleet)
+        Self::on(shared(), fleet)
     }
 
     /// The keys of a fleet's queue on this server.
-    pub(crate) fn on(server: &RedisServer, fleet: &Fleet) -> Self {
+    pub(crate) fn on(server: &impl Redis, fleet: &Fleet) -> Self {
         Self {
-            connection: server.connection(),
+            connection: server.raw(),
             prefix: format!("pmq:{{{}/0}}:", fleet.queue.name()),
         }
+    }
+
+    /// Goes on as another user of the server.
+    pub(crate) fn log_in(&mut self, user: &str, password: &str) {
+        let answer = cmd("AUTH")
+            .arg(user)
+            .arg(password)
+            .exec(&mut self.connection);
+        answer.unwrap();
     }
 
     fn key(&self, part: &str) -> String {
@@ -33,7 +43,13 @@ impl Store {
     /// Makes a ready task of any bytes.
     pub(crate) fn push(&mut self, envelope: &[u8]) -> TaskId {
         let id = TaskId::new();
-        let (tasks, ready) = (self.key("tasks"), self.key("ready:5"));
+        self.push_as(id, envelope);
+        id
+    }
+
+    /// Makes a ready task of this id of any bytes, or replaces one, and wakes a worker.
+    pub(crate) fn push_as(&mut self, id: TaskId, envelope: &[u8]) {
+        let (tasks, ready, wake) = (self.key("tasks"), self.key("ready:5"), self.key("wake"));
         cmd("HSET")
             .arg(tasks)
             .arg(id.as_bytes())
@@ -45,7 +61,61 @@ impl Store {
             .arg(id.as_bytes())
             .exec(&mut self.connection)
             .unwrap();
-        id
+        cmd("RPUSH")
+            .arg(&[&wake, "1"])
+            .exec(&mut self.connection)
+            .unwrap();
+    }
+
+    /// Puts a completion on the completion queue `done`.
+    pub(crate) fn post(&mut self, completion: &[u8]) {
+        let done = self.key("done:done");
+        cmd("RPUSH")
+            .arg(done)
+            .arg(completion)
+            .exec(&mut self.connection)
+            .unwrap();
+    }
+
+    /// What is on the completion queue `done`.
+    pub(crate) fn posted(&mut self) -> Vec<Vec<u8>> {
+        let done = self.key("done:done");
+        cmd("LRANGE")
+            .arg(&[&done, "0", "-1"])
+            .query(&mut self.connection)
+            .unwrap()
+    }
+
+    /// Puts something in place of the record of an ended task, as it changes it.
+    pub(crate) fn rewrite_record(&mut self, id: TaskId, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+        let bucket = self.newest_bucket();
+        let record: Vec<u8> = cmd("HGET")
+            .arg(&bucket)
+            .arg(id.as_bytes())
+            .query(&mut self.connection)
+            .unwrap();
+        self.put_record(id, &change(record));
+    }
+
+    /// Says that a task has ended like this.
+    pub(crate) fn put_record(&mut self, id: TaskId, record: &[u8]) {
+        let bucket = self.newest_bucket();
+        cmd("HSET")
+            .arg(bucket)
+            .arg(id.as_bytes())
+            .arg(record)
+            .exec(&mut self.connection)
+            .unwrap();
+    }
+
+    fn newest_bucket(&mut self) -> String {
+        let meta = self.key("meta");
+        let buckets: String = cmd("HGET")
+            .arg(meta)
+            .arg("buckets")
+            .query(&mut self.connection)
+            .unwrap();
+        self.key(&format!("results:{}", buckets.split(',').next().unwrap()))
     }
 
     /// A task's envelope.

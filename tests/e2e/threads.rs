@@ -3,7 +3,7 @@
 use std::fs;
 
 use pmq_broker::{Error, Manager};
-use pmq_tests::RedisServer;
+use pmq_tests::{Redis, shared};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::fleet::Fleet;
@@ -41,7 +41,7 @@ async fn process_without_threads() {
 
 #[tokio::test]
 async fn a_system_without_threads_is_an_error_and_no_panic() {
-    let fleet = Fleet::at(RedisServer::shared().url()).await;
+    let fleet = Fleet::at(shared().url()).await;
     let process = fleet
         .stand_in()
         .spawn(as_test("threads::process_without_threads"));

@@ -12,6 +12,7 @@ mod seed;
 mod shard;
 mod state;
 
+mod acl;
 mod all_or_nothing;
 mod cancel;
 mod claim;

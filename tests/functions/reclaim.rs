@@ -5,7 +5,8 @@ use pmq_tests::RedisServer;
 
 use crate::call::{items, text, texts};
 use crate::seed::{
-    LEASE, claim, finish, heartbeat, join, name, reclaim, submit, submit_with_due, take, task,
+    LEASE, claim, claimed, finish, heartbeat, join, name, reclaim, submit, submit_with_due, take,
+    task,
 };
 use crate::shard::{Shard, load, padded, who};
 
@@ -101,8 +102,53 @@ fn the_row_of_an_idle_worker_goes_at_once() {
     shard.expect(
         &reclaim(),
         "- claims w: claim 1 idle
-         - workers w: -60s",
+         - workers w: -60s
+         + meta cursor: 0
+         + meta run: run
+         + meta turn: 2",
     );
+}
+
+#[test]
+fn what_an_idle_worker_has_finished_before_a_failover_that_lost_it_goes_back() {
+    let shard = Shard::new();
+    shard.running("a", "w"); // as the replica knows it, which has not heard of the finish
+    shard.call(&heartbeat("w", "1"));
+    shard.expire("w");
+    shard.expect(
+        &reclaim(),
+        "- claims w: claim 1 idle
+         - running a: w T1
+         - workers w: -60s
+         + attempts a: failed 0 crashed 1
+         + meta cursor: 0
+         + meta run: run
+         + meta turn: 2
+         + ready:5: a
+         + wake: 1",
+    );
+}
+
+#[test]
+fn what_a_copy_of_a_claim_brings_after_its_worker_was_forgotten_goes_back() {
+    let shard = Shard::new();
+    shard.call(&submit(&[task("a")]));
+    let copied = claim("w", 1, 1);
+    let a = claimed(&shard.call(&copied)).tasks.remove(0);
+    shard.call(&finish(&[(&a, "o")]));
+    shard.call(&heartbeat("w", "1"));
+    shard.crash("w");
+    shard.call(&submit(&[task("b")]));
+    assert_eq!(
+        claimed(&shard.call(&copied)).tasks.len(),
+        1,
+        "w knows nothing of b"
+    );
+    shard.call(&heartbeat("w", "1"));
+    shard.crash("w");
+    let state = shard.state();
+    assert!(state.hash("running").is_empty());
+    assert_eq!(state.list("ready:5"), [padded("b")]);
 }
 
 #[test]

@@ -52,6 +52,11 @@ impl Shard {
         self.connection.replace(server.connection());
     }
 
+    /// Goes on as another user of the server.
+    pub(crate) fn log_in(&self, user: &str, password: &str) {
+        self.redis("AUTH", &[user, password]);
+    }
+
     /// The key of a part of the shard.
     pub(crate) fn key(&self, part: &str) -> String {
         let meta = &self.keys.fixed()[0];

@@ -7,8 +7,8 @@ use pmq_broker::task_queue::{
     Signal, State, Submitted,
 };
 use pmq_broker::{
-    Broker, Completion, Config, Due, Error, Incarnation, Name, Outcome, Report, Task, TaskId,
-    TaskQueue,
+    Broker, Completion, Config, Due, Error, Incarnation, Name, Outcome, Report, Sealing, Task,
+    TaskId, TaskQueue,
 };
 use pmq_tests::RedisServer;
 
@@ -59,7 +59,7 @@ fn ended(claim: &Claim, how: How) -> Finish {
         report: Report::default(),
         body: "49".into(),
     };
-    Finish::new(claim.run.clone(), how, &completion)
+    Finish::new(claim, how, &completion, &Sealing::default())
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A small Redis Cluster on loopback, and slots that move between its primaries.
+//! A small Redis Cluster on loopback: slots that move between its primaries, replicas that take over.
 
 use std::time::Duration;
 
@@ -7,36 +7,98 @@ use redis::Connection;
 use crate::redis_server::RedisServer;
 use crate::wait::{eventually, eventually_or};
 
-const SLOTS: usize = 16384;
+pub(crate) const SLOTS: usize = 16384;
 const FORM_LIMIT: Duration = Duration::from_secs(60);
+const VIEW_LIMIT: Duration = Duration::from_millis(500);
 const MIGRATE_LIMIT_MS: u32 = 10_000;
 
-/// Two or more primaries without replicas, which share the slots evenly.
+/// Two or more primaries, which share the slots evenly, each with a replica where asked for.
 #[derive(Debug)]
 pub struct Cluster {
+    /// First those that were primaries at the start, then their replicas in the same order.
     nodes: Vec<RedisServer>,
+    primaries: usize,
 }
 
 impl Cluster {
-    /// Starts `primaries` nodes and returns once all of them serve the whole cluster.
+    /// Starts `primaries` nodes without replicas, and returns once all of them serve the whole cluster.
     #[must_use]
     pub fn start(primaries: usize) -> Self {
-        let node = || RedisServer::builder().cluster(true).start();
-        let nodes: Vec<_> = std::iter::repeat_with(node).take(primaries).collect();
+        Self::launch(primaries, primaries)
+    }
+
+    /// Starts `primaries` nodes with a replica each, which takes over about 3 s after its primary was lost. Returns once
+    /// all serve the whole cluster and the replicas have its data. Takes 3 to 5 s.
+    #[must_use]
+    pub fn with_replicas(primaries: usize) -> Self {
+        let cluster = Self::launch(primaries, 2 * primaries);
+        for index in 0..primaries {
+            let primary = node_id(&cluster.nodes[index]);
+            let replica = &cluster.nodes[primaries + index];
+            ask::<()>(&mut replica.connection(), &format!("REPLICATE {primary}"));
+        }
+        for index in 0..cluster.nodes.len() {
+            cluster.wait_until_replicated(index);
+        }
+        cluster.wait_until_all_know(2 * primaries);
+        cluster
+    }
+
+    fn launch(primaries: usize, nodes: usize) -> Self {
+        let node = || {
+            let builder = RedisServer::builder().cluster(true);
+            // Replicas are ready at once, and take over however old their data is.
+            let builder = builder.config("repl-diskless-sync-delay", "0");
+            builder
+                .config("cluster-replica-validity-factor", "0")
+                .start()
+        };
+        let nodes: Vec<_> = std::iter::repeat_with(node).take(nodes).collect();
         for (index, node) in nodes.iter().enumerate() {
             let mut connection = node.connection();
             // Distinct epochs from the start: otherwise the nodes spend their first seconds agreeing on them.
             ask::<()>(&mut connection, &format!("SET-CONFIG-EPOCH {}", index + 1));
+            if index >= primaries {
+                continue;
+            }
             let (first, last) = (
                 index * SLOTS / primaries,
                 (index + 1) * SLOTS / primaries - 1,
             );
             ask::<()>(&mut connection, &format!("ADDSLOTSRANGE {first} {last}"));
         }
-        let cluster = Self { nodes };
+        let cluster = Self { nodes, primaries };
         cluster.introduce();
         cluster.wait_until_formed();
         cluster
+    }
+
+    /// Waits until a node has its replica, or its primary's data.
+    fn wait_until_replicated(&self, index: usize) {
+        let line = if index < self.primaries {
+            "connected_slaves:1"
+        } else {
+            "master_link_status:up"
+        };
+        let info = || replication(&self.nodes[index]);
+        eventually_or(
+            "a replica has the data",
+            FORM_LIMIT,
+            || info().lines().any(|found| found == line).then_some(()),
+            info,
+        );
+    }
+
+    /// Waits until each node knows of so many, primaries with slots and replicas of them.
+    fn wait_until_all_know(&self, nodes: usize) {
+        let known = |node: &RedisServer| {
+            let slots: Vec<Vec<redis::Value>> = ask(&mut node.connection(), "SLOTS");
+            slots.iter().map(|range| range.len() - 2).sum::<usize>()
+        };
+        eventually("all nodes know the replicas", FORM_LIMIT, || {
+            let all = self.nodes.iter().all(|node| known(node) == nodes);
+            all.then_some(())
+        });
     }
 
     /// Each node meets each other one, which is quicker than to wait for gossip.
@@ -73,21 +135,63 @@ impl Cluster {
         );
     }
 
-    /// The primaries, in the order of the slots that they had at the start.
+    /// The nodes: those that were primaries at the start, in the order of their slots, then their replicas.
     #[must_use]
     pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
     }
 
-    /// The primaries, to be killed, stopped or restarted.
+    /// The nodes, to be killed, stopped or restarted.
     pub fn nodes_mut(&mut self) -> &mut [RedisServer] {
         &mut self.nodes
     }
 
-    /// The address of each primary.
+    /// The address of each node.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(RedisServer::url).collect()
+    }
+
+    /// How pmq connects: the address of each node that was a primary at the start.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let seeds = self.nodes[..self.primaries].iter();
+        let seeds: Vec<_> = seeds
+            .map(|node| format!("127.0.0.1:{}", port(node)))
+            .collect();
+        format!("redis+cluster://{}", seeds.join(","))
+    }
+
+    /// The index in [`Cluster::nodes`] of the first primary that is not among these: somebody else's.
+    #[must_use]
+    pub fn another_than(&self, taken: &[usize]) -> usize {
+        let others = (0..self.primaries).find(|index| !taken.contains(index));
+        others.unwrap_or_else(|| panic!("all primaries are taken: {taken:?}"))
+    }
+
+    /// A text of the form `PREFIX-N` whose hash tag belongs to this node, which has slots.
+    #[must_use]
+    pub fn name_at(&self, node: usize, prefix: &str, tag: impl Fn(&str) -> String) -> String {
+        let names = (0..).map(|number| format!("{prefix}-{number}"));
+        let mut names = names.take(10_000);
+        let at_node = |name: &String| self.owner_of(self.slot_of(&tag(name))) == node;
+        names
+            .find(at_node)
+            .unwrap_or_else(|| panic!("no name belongs to node {node}"))
+    }
+
+    /// Waits until a replica has taken over from the node with this index, which was killed or stopped, and all nodes
+    /// that answer know it. Returns the index of the new primary.
+    #[expect(clippy::must_use_candidate, reason = "many only wait")]
+    pub fn wait_for_failover(&self, lost: usize) -> usize {
+        let replica = (lost + self.primaries) % self.nodes.len();
+        let successor = port(&self.nodes[replica]);
+        eventually("a replica takes over", FORM_LIMIT, || {
+            let views: Vec<_> = self.nodes.iter().filter_map(view).collect();
+            let taken = |view: &Vec<Slots>| view.iter().any(|range| range.2 == successor);
+            views.iter().all(taken).then_some(())
+        });
+        replica
     }
 
     /// The slot of `key`, as Redis says.
@@ -95,20 +199,28 @@ impl Cluster {
     pub fn slot_of(&self, key: &str) -> u16 {
         redis::cmd("CLUSTER")
             .arg(&["KEYSLOT", key])
-            .query(&mut self.nodes[0].connection())
+            .query(&mut self.answering().connection())
             .unwrap_or_else(|error| panic!("could not ask for the slot of {key}: {error}"))
     }
 
     /// The index in [`Cluster::nodes`] of the primary that owns `slot`.
     #[must_use]
     pub fn owner_of(&self, slot: u16) -> usize {
-        let owns = |node: &RedisServer| {
-            owned_slots(node).any(|(first, last)| (first..=last).contains(&slot))
-        };
-        self.nodes
+        let views = self.nodes.iter().find_map(view).unwrap_or_default();
+        let range = views
             .iter()
-            .position(owns)
-            .unwrap_or_else(|| panic!("nobody owns slot {slot}"))
+            .find(|(first, last, _)| (*first..=*last).contains(&slot));
+        let owner = range.unwrap_or_else(|| panic!("nobody owns slot {slot}")).2;
+        let owns = |node: &RedisServer| port(node) == owner;
+        let index = self.nodes.iter().position(owns);
+        index.unwrap_or_else(|| panic!("no node of ours listens on {owner}"))
+    }
+
+    /// The first node that answers.
+    fn answering(&self) -> &RedisServer {
+        let mut nodes = self.nodes.iter();
+        let first = nodes.find(|node| view(node).is_some());
+        first.expect("no node answers")
     }
 
     /// Begins to move `slot` from its owner to the next primary: from now on the owner answers ASK or TRYAGAIN
@@ -120,7 +232,7 @@ impl Cluster {
             cluster: self,
             slot,
             from,
-            to: (from + 1) % self.nodes.len(),
+            to: (from + 1) % self.primaries,
         };
         let (source, target) = (node_id(migration.source()), node_id(migration.target()));
         migration.set_slot(migration.target(), &format!("IMPORTING {source}"));
@@ -178,7 +290,8 @@ impl<'a> Migration<'a> {
         }
         let owner = format!("NODE {}", node_id(self.target()));
         self.set_slot(self.target(), &owner);
-        for node in &self.cluster.nodes {
+        // Replicas hear it from their primaries.
+        for node in &self.cluster.nodes[..self.cluster.primaries] {
             self.set_slot(node, &owner);
         }
         // A primary that takes a slot over counts the epoch up from the newest that it has heard of: unless all have
@@ -221,21 +334,39 @@ fn port(node: &RedisServer) -> u16 {
     node.port().expect("a cluster node listens on TCP")
 }
 
-/// The ranges of slots that `node` says are its own: the last words of its line in CLUSTER NODES.
-fn owned_slots(node: &RedisServer) -> impl Iterator<Item = (u16, u16)> + use<> {
-    let nodes: String = ask(&mut node.connection(), "NODES");
-    let own = nodes
-        .lines()
-        .find(|line| line.contains("myself"))
-        .unwrap_or_default();
-    let ranges: Vec<_> = own.split(' ').skip(8).filter_map(range).collect();
-    ranges.into_iter()
+/// First slot, last slot, the port of their primary.
+type Slots = (u16, u16, u16);
+
+/// Who has which slots, as `node` sees it; `None` where it does not answer within 500 ms.
+fn view(node: &RedisServer) -> Option<Vec<Slots>> {
+    let mut connection = node.connection_within(VIEW_LIMIT)?;
+    let slots: Vec<(u16, u16, redis::Value)> = redis::cmd("CLUSTER")
+        .arg("SLOTS")
+        .query::<Vec<Vec<redis::Value>>>(&mut connection)
+        .ok()?
+        .into_iter()
+        .filter_map(|range| {
+            let mut parts = range.into_iter();
+            let mut number = || redis::from_redis_value(parts.next()?).ok();
+            Some((number()?, number()?, parts.next()?))
+        })
+        .collect();
+    slots
+        .into_iter()
+        .map(|(first, last, primary)| {
+            let redis::Value::Array(primary) = primary else {
+                return None;
+            };
+            let port = redis::from_redis_value(primary.into_iter().nth(1)?).ok()?;
+            Some((first, last, port))
+        })
+        .collect()
 }
 
-/// `17` or `0-5460`; a slot in migration, `[17->-...]`, is none.
-fn range(word: &str) -> Option<(u16, u16)> {
-    let (first, last) = word.split_once('-').unwrap_or((word, word));
-    Some((first.parse().ok()?, last.parse().ok()?))
+fn replication(node: &RedisServer) -> String {
+    let mut info = redis::cmd("INFO");
+    let text: redis::RedisResult<String> = info.arg("replication").query(&mut node.connection());
+    text.unwrap_or_else(|error| panic!("INFO failed: {error}"))
 }
 
 #[cfg(test)]
@@ -262,6 +393,28 @@ mod tests {
         cluster.nodes_mut()[1].kill();
         cluster.nodes_mut()[1].restart();
         cluster.wait_until_formed();
+    }
+
+    #[test]
+    fn a_replica_takes_over_with_the_data_and_the_old_primary_follows_it() {
+        let mut cluster = Cluster::with_replicas(3);
+        let slot = cluster.slot_of("{a}");
+        let lost = cluster.owner_of(slot);
+        set(&cluster.nodes()[lost], "{a}key");
+        cluster.nodes_mut()[lost].stop();
+        let successor = cluster.wait_for_failover(lost);
+        assert_eq!(cluster.owner_of(slot), successor);
+        assert_eq!(
+            get(&cluster.nodes()[successor], "{a}key")
+                .unwrap()
+                .as_deref(),
+            Some("value")
+        );
+        cluster.nodes_mut()[lost].resume();
+        eventually("the old primary follows", FORM_LIMIT, || {
+            let info = replication(&cluster.nodes()[lost]);
+            info.contains("role:slave").then_some(())
+        });
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub mod program;
 pub mod proxy;
 pub mod redis_server;
 pub mod scratch;
+pub mod sentinel;
+pub mod shared;
 pub mod wait;
 
 pub use cluster::Cluster;
@@ -22,4 +24,6 @@ pub use program::Program;
 pub use proxy::Proxy;
 pub use redis_server::RedisServer;
 pub use scratch::Scratch;
+pub use sentinel::SentinelGroup;
+pub use shared::{Redis, shared};
 pub use wait::{eventually, eventually_async, eventually_or};

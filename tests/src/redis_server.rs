@@ -22,7 +22,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const REPLY_LIMIT: Duration = Duration::from_secs(60);
 const PING_LIMIT: Duration = Duration::from_secs(2);
 const PORT_ATTEMPTS: usize = 20;
-const PORT_TAKEN: &str = "Address already in use";
+pub(crate) const PORT_TAKEN: &str = "Address already in use";
 
 static SHARED: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
 
@@ -234,6 +234,11 @@ impl RedisServer {
         }
     }
 
+    /// A new connection whose replies come within `limit`; `None` where the server is away, or stands still.
+    pub(crate) fn connection_within(&self, limit: Duration) -> Option<Connection> {
+        self.connect(limit).ok()
+    }
+
     fn connect(&self, limit: Duration) -> RedisResult<Connection> {
         #[expect(
             clippy::disallowed_types,
@@ -320,13 +325,13 @@ fn read(log: &Path) -> String {
     String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
 }
 
-fn server_program() -> OsString {
+pub(crate) fn server_program() -> OsString {
     std::env::var_os("PMQ_SERVER_BIN").unwrap_or_else(|| "redis-server".into())
 }
 
 /// A port that nobody listens on just now. It lies below those that the kernel gives to outgoing connections,
 /// which could take it while a server is down.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let random = || 10_000 + (RandomState::new().hash_one(0) % 20_000) as u16;
     std::iter::repeat_with(random)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pmq_broker::task_queue::{Claim, How};
-use pmq_broker::{Broker, Completion, Report, Task, Work, envelope, lending};
+use pmq_broker::{Broker, Completion, Error, Report, Task, Work, envelope, lending};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, sleep};
@@ -171,12 +171,10 @@ impl Shared {
         if run.claim.is_orphan() {
             return End::failed(How::Cancelled, "whoever owned it is gone");
         }
-        let task = match envelope::decode(run.claim.id, &run.claim.envelope) {
+        let (claim, sealing) = (&run.claim, run.line.shard.sealing());
+        let task = match sealing.open_task(claim.id, &claim.envelope, claim.claimed_ms) {
             Ok(task) => task,
-            Err(error) if envelope::is_newer(&run.claim.envelope) => {
-                return End::Refused(format!("{error}; a newer worker may run it"));
-            }
-            Err(error) => return End::failed(How::Dead, error.to_string()),
+            Err(error) => return unopened(&error, &claim.envelope),
         };
         if task
             .expires_ms
@@ -262,6 +260,7 @@ impl Shared {
         let context = Context {
             id: task.id,
             attempt: run.claim.attempt(),
+            token: run.claim.run.token(),
             queue: run.line.shard.queue().clone(),
             worker: self.host.worker.clone(),
             stop: run.switch.stop.clone(),
@@ -367,7 +366,7 @@ impl Shared {
             report,
             body,
         };
-        let id = run.claim.id;
+        let (id, sealing) = (run.claim.id, run.line.shard.sealing());
         let post = match end {
             End::Finished {
                 how,
@@ -375,20 +374,19 @@ impl Shared {
                 report,
                 body,
             } => Post::Finish(pmq_broker::task_queue::Finish::new(
-                run.claim.run.clone(),
+                &run.claim,
                 how,
                 &completion(how, exit, report, body),
+                sealing,
             )),
             End::Refused(why) => {
                 let report = Report {
                     error: Some(why),
                     ..Report::default()
                 };
-                Post::Refuse(
-                    id,
-                    run.claim.run.clone(),
-                    completion(How::Dead, None, report, Bytes::new()).encode(),
-                )
+                let completion = completion(How::Dead, None, report, Bytes::new());
+                let completion = sealing.seal_completion(&completion, &run.claim.envelope);
+                Post::Refuse(id, run.claim.run.clone(), completion)
             }
             End::Released => Post::Release(id, run.claim.run.clone()),
             End::Dropped => Post::Drop(id, run.claim.run.clone()),
@@ -397,6 +395,19 @@ impl Shared {
         if let Err(TrySendError::Full(post)) = finisher.try_send(post) {
             let _ = finisher.send(post).await;
         }
+    }
+}
+
+/// The end of a task that can't be trusted or read here; another worker may be able to.
+fn unopened(error: &Error, envelope: &[u8]) -> End {
+    match error {
+        Error::Encrypted { .. } => {
+            End::Refused(format!("{error}; a worker with the authkey may run it"))
+        }
+        Error::Unreadable { .. } if envelope::is_newer(envelope) => {
+            End::Refused(format!("{error}; a newer worker may run it"))
+        }
+        _ => End::failed(How::Dead, error.to_string()),
     }
 }
 

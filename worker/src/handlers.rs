@@ -29,6 +29,9 @@ pub struct Context {
     pub id: TaskId,
     /// Which run of it this is, 1 for the first.
     pub attempt: u16,
+    /// A number that grows with each run of the task. A store that remembers the highest one that it saw can refuse what
+    /// an earlier run still writes.
+    pub token: u64,
     /// The queue it came from.
     pub queue: Name,
     /// This worker's name. In Python this is `current_process().name`.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pmq_broker::task_queue::{Ask, Claimer, DEFAULT_LEASE, Finish, How, Waiter};
+use pmq_broker::task_queue::{Ask, Claimer, DEFAULT_LEASE, Finish, Waiter};
 use pmq_broker::{Broker, Config, Incarnation, TaskQueue};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::rates::{body, task};
 use super::{Stage, runtime};
 use crate::floor::{Floor, Plain};
-use crate::site::{completion, done_name, queue_name};
+use crate::site::{done_name, finish, queue_name};
 
 /// How long a worker waits for a token; longer than any measurement.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -40,8 +40,8 @@ async fn work_some(claimer: &mut Claimer, n: usize) -> Result<(usize, bool)> {
     let claimed = claimer.get_nowait(ask).await?;
     let finishes: Vec<Finish> = claimed
         .tasks
-        .into_iter()
-        .map(|claim| Finish::new(claim.run, How::Ok, &completion(claim.id)))
+        .iter()
+        .map(|claim| finish(claim, claimer.shard()))
         .collect();
     claimer.shard().finish(&finishes).await?;
     Ok((finishes.len(), claimed.wait != Some(Duration::ZERO)))

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use pmq_broker::task_queue::{Ask, DEFAULT_LEASE, Finish, How};
+use pmq_broker::task_queue::{Ask, DEFAULT_LEASE, Finish};
 use pmq_broker::{Broker, Config, Incarnation, Task};
 
 use super::rates::{body, task};
 use super::{Stage, micros, single_runtime};
 use crate::floor::{Floor, Plain};
-use crate::site::{completion, queue_name};
+use crate::site::{finish, queue_name};
 
 const SIZE: usize = 100;
 
@@ -39,8 +39,8 @@ pub(super) fn steps(stage: Stage, config: &Config, rounds: usize, batch: usize) 
             claims.push(micros(start));
             ensure!(claimed.len() == batch, "a claim brought too few tasks");
             let finishes: Vec<Finish> = claimed
-                .into_iter()
-                .map(|claim| Finish::new(claim.run, How::Ok, &completion(claim.id)))
+                .iter()
+                .map(|claim| finish(claim, queue.first()))
                 .collect();
             queue.first().finish(&finishes).await?;
         }

@@ -1,47 +1,307 @@
 //! From a URL and the environment to something that can be connected to; secrets never show.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{Client, ConnectionInfo, IntoConnectionInfo};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    RedisConnectionInfo, RedisResult,
+};
 
+use super::cluster::ClusterGuide;
+use super::lane::Lane;
+use super::local::LocalBroker;
+use super::sentinel::{self, SentinelGuide};
+use super::server::Server;
+use super::topology::{Guide, Topology};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
-/// A client for the configured server, and its address as it may be shown.
-pub(crate) fn client(config: &Config, url: &str) -> Result<(Client, String)> {
-    let info = connection_info(config, url)?;
-    let at = info.addr().to_string();
-    let client = Client::open(info).map_err(|e| Error::BadUrl(e.category().to_owned()))?;
-    Ok((client, at))
+const REDIS_PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+
+/// Where a URL leads.
+pub(crate) enum Place {
+    /// To one server.
+    One(Access),
+    /// To a Redis Cluster, by way of the nodes that the URL names.
+    Cluster {
+        seeds: Vec<Endpoint>,
+        access: Access,
+    },
+    /// To whichever server the sentinels call the primary of this name.
+    Sentinel {
+        sentinels: Vec<Endpoint>,
+        primary: String,
+        access: Access,
+        /// How the sentinels themselves are logged in to.
+        ask: Access,
+    },
 }
 
-fn connection_info(config: &Config, url: &str) -> Result<ConnectionInfo> {
-    if url.starts_with("rediss://") {
-        // The first provider of a process stays; another one that is there already serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+impl Place {
+    /// Where this URL leads, with the login that the configuration gives.
+    pub(crate) fn new(config: &Config, url: &str) -> Result<Self> {
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let (base, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+        match (base, kind) {
+            ("redis" | "rediss", "cluster") => Self::cluster(config, &Parts::new(base, rest)),
+            ("redis" | "rediss", "sentinel") => Self::sentinel(config, &Parts::new(base, rest)),
+            ("redis" | "rediss" | "unix", "") | ("redis", "unix") => {
+                Ok(Self::One(Access::new(config, url)?))
+            }
+            _ => Err(Error::BadUrl(
+                "it begins with none of redis://, rediss://, redis+unix://, redis+cluster://, redis+sentinel://"
+                    .into(),
+            )),
+        }
     }
-    let known = ["redis://", "rediss://", "redis+unix://", "unix://"];
-    if !known.iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(Error::BadUrl(
-            "it begins with none of redis://, rediss://, redis+unix://".into(),
-        ));
+
+    /// The lane that leads there; one try may take `response`.
+    pub(crate) fn lane(self, local: Option<LocalBroker>, response: Duration) -> Result<Lane> {
+        let shown = |endpoints: &[Endpoint]| {
+            let names: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+            names.join(",")
+        };
+        Ok(match self {
+            Self::One(access) => {
+                let server = Server::alone(access.client()?, access.at(), local);
+                Lane::to_one(Arc::new(server), response)
+            }
+            Self::Cluster { seeds, access } => {
+                let at = shown(&seeds);
+                let guide = Guide::Cluster(ClusterGuide::new(seeds, access));
+                Lane::to_many(Arc::new(Topology::new(guide, at)), response)
+            }
+            Self::Sentinel {
+                sentinels,
+                primary,
+                access,
+                ask,
+            } => {
+                let at = format!("{primary} of {}", shown(&sentinels));
+                let guide = SentinelGuide::new(sentinels, primary, access, ask);
+                let topology = Topology::new(Guide::Sentinel(guide.clone()), at);
+                let topology = Arc::new(topology);
+                sentinel::watch(&topology, &guide)?;
+                Lane::to_many(topology, response)
+            }
+        })
     }
-    let info = url
-        .into_connection_info()
-        .map_err(|e| Error::BadUrl(e.category().to_owned()))?;
-    let mut settings = info.redis_settings().clone();
-    if settings.password().is_none()
-        && let Some(password) = config.password()?
-    {
-        settings = settings.set_password(password);
+
+    fn cluster(config: &Config, parts: &Parts<'_>) -> Result<Self> {
+        if !matches!(parts.path, "" | "0") {
+            return Err(Error::BadUrl(
+                "a Redis Cluster has the database 0 alone, so the URL ends with its hosts".into(),
+            ));
+        }
+        Ok(Self::Cluster {
+            seeds: parts.endpoints(REDIS_PORT)?,
+            access: Access::new(config, &parts.url_of_one(""))?,
+        })
     }
-    if settings.username().is_none()
-        && let Some(username) = &config.username
-    {
-        settings = settings.set_username(username);
+
+    fn sentinel(config: &Config, parts: &Parts<'_>) -> Result<Self> {
+        let (primary, database) = parts.path.split_once('/').unwrap_or((parts.path, ""));
+        if primary.is_empty() {
+            return Err(Error::BadUrl(
+                "it lacks the name of the primary behind the sentinels, as in redis+sentinel://h1,h2/mymaster"
+                    .into(),
+            ));
+        }
+        let access = Access::new(config, &parts.url_of_one(database))?;
+        Ok(Self::Sentinel {
+            sentinels: parts.endpoints(SENTINEL_PORT)?,
+            primary: primary.to_owned(),
+            ask: access.to_sentinels(config)?,
+            access,
+        })
     }
-    Ok(info.set_tcp_settings(tcp()).set_redis_settings(settings))
+}
+
+/// The parts of a URL of several hosts.
+struct Parts<'a> {
+    scheme: &'a str,
+    /// User and password with the `@` behind them, or nothing.
+    login: &'a str,
+    hosts: &'a str,
+    path: &'a str,
+    /// From the `?` or `#` on.
+    rest: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn new(scheme: &'a str, rest: &'a str) -> Self {
+        let (front, rest) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
+        let (authority, path) = front.split_once('/').unwrap_or((front, ""));
+        let (login, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+        Self {
+            scheme,
+            login,
+            hosts,
+            path: path.trim_end_matches('/'),
+            rest,
+        }
+    }
+
+    fn endpoints(&self, port: u16) -> Result<Vec<Endpoint>> {
+        let endpoint = |text| {
+            Endpoint::parse(text, port).ok_or_else(|| {
+                Error::BadUrl(
+                    "a host of it is empty, or has a port that is no number from 1 to 65535".into(),
+                )
+            })
+        };
+        self.hosts.split(',').map(endpoint).collect()
+    }
+
+    /// What the URL of one server with the same login would be: from it comes all but the address.
+    fn url_of_one(&self, database: &str) -> String {
+        let Self {
+            scheme,
+            login,
+            rest,
+            ..
+        } = self;
+        format!("{scheme}://{login}localhost/{database}{rest}")
+    }
+}
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Endpoint {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl Endpoint {
+    /// Reads `host`, `host:port`, `[v6]:port`; `None` where it is none of them.
+    fn parse(text: &str, default_port: u16) -> Option<Self> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
+            _ => (text, default_port),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        (!host.is_empty() && port != 0).then(|| Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+
+    /// Reads an address as a node of a Cluster names another one: `host:port`, with the bare address of an IPv6 host.
+    /// Where it names no host, it means the one that `told` it.
+    pub(crate) fn from_node(text: &str, told: &Self) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        Self::announced(host, port.parse().ok()?, told)
+    }
+
+    /// The node of this host and port; `None` where the one that told it does not know where it is.
+    pub(crate) fn announced(host: &str, port: u16, told: &Self) -> Option<Self> {
+        let host = match host {
+            "" => &told.host,
+            "?" => return None,
+            host => host,
+        };
+        (port != 0).then(|| Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
+        }
+    }
+}
+
+/// How servers are connected to and logged in to: everything but their address.
+#[derive(Clone)]
+pub(crate) struct Access(Arc<ConnectionInfo>);
+
+impl Access {
+    fn new(config: &Config, url: &str) -> Result<Self> {
+        if url.starts_with("rediss://") {
+            // The first provider of a process stays; another one that is there already serves as well.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let info = url
+            .into_connection_info()
+            .map_err(|e| Error::BadUrl(e.category().to_owned()))?;
+        let mut settings = info.redis_settings().clone();
+        if settings.password().is_none()
+            && let Some(password) = config.password.read()?
+        {
+            settings = settings.set_password(password);
+        }
+        if settings.username().is_none()
+            && let Some(username) = &config.username
+        {
+            settings = settings.set_username(username);
+        }
+        let info = info.set_tcp_settings(tcp());
+        Ok(Self(Arc::new(info.set_redis_settings(settings))))
+    }
+
+    /// The same towards sentinels, which have a login of their own, or none.
+    fn to_sentinels(&self, config: &Config) -> Result<Self> {
+        let mut settings = RedisConnectionInfo::default();
+        if let Some(password) = config.sentinel_password.read()? {
+            settings = settings.set_password(password);
+        }
+        if let Some(username) = &config.sentinel_username {
+            settings = settings.set_username(username);
+        }
+        Ok(self.with(settings))
+    }
+
+    /// The same by another protocol.
+    pub(crate) fn with_protocol(&self, protocol: ProtocolVersion) -> Self {
+        let settings = self.0.redis_settings().clone().set_protocol(protocol);
+        self.with(settings)
+    }
+
+    fn with(&self, settings: RedisConnectionInfo) -> Self {
+        let info = ConnectionInfo::clone(&self.0);
+        Self(Arc::new(info.set_redis_settings(settings)))
+    }
+
+    /// A client for the server that the URL names.
+    pub(crate) fn client(&self) -> Result<Client> {
+        Client::open(ConnectionInfo::clone(&self.0))
+            .map_err(|e| Error::BadUrl(e.category().to_owned()))
+    }
+
+    /// The address that the URL names.
+    pub(crate) fn at(&self) -> String {
+        self.0.addr().to_string()
+    }
+
+    /// A client for the server at this address.
+    pub(crate) fn client_of(&self, node: &Endpoint) -> RedisResult<Client> {
+        let Endpoint { host, port } = node.clone();
+        let address = match self.0.addr().clone() {
+            ConnectionAddr::TcpTls {
+                insecure,
+                tls_params,
+                ..
+            } => ConnectionAddr::TcpTls {
+                host,
+                port,
+                insecure,
+                tls_params,
+            },
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        Client::open(ConnectionInfo::clone(&self.0).set_addr(address))
+    }
 }
 
 /// A dead peer is noticed in seconds, also where nothing says that it died.
@@ -54,4 +314,79 @@ fn tcp() -> TcpSettings {
         .set_nodelay(true)
         .set_keepalive(keepalive)
         .set_user_timeout(Duration::from_secs(5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(url: &str) -> Result<Place> {
+        Place::new(&Config::default(), url)
+    }
+
+    fn names(endpoints: &[Endpoint]) -> String {
+        let names: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+        names.join(" ")
+    }
+
+    #[test]
+    fn a_cluster_has_several_seeds_and_one_login() {
+        let Ok(Place::Cluster { seeds, access }) =
+            place("redis+cluster://u:p%40s@h1:7000,h2,[::1]:7002/")
+        else {
+            panic!("a cluster");
+        };
+        assert_eq!(names(&seeds), "h1:7000 h2:6379 [::1]:7002");
+        let settings = access.0.redis_settings();
+        assert_eq!(
+            (settings.username(), settings.password()),
+            (Some("u"), Some("p@s"))
+        );
+        let client = access.client_of(&seeds[1]).unwrap();
+        assert_eq!(client.get_connection_info().addr().to_string(), "h2:6379");
+    }
+
+    #[test]
+    fn sentinels_lead_to_a_primary_by_its_name() {
+        let Ok(Place::Sentinel {
+            sentinels,
+            primary,
+            access,
+            ask,
+        }) = place("rediss+sentinel://:secret@s1,s2:26380/mymaster/3")
+        else {
+            panic!("sentinels");
+        };
+        assert_eq!(
+            (names(&sentinels).as_str(), primary.as_str()),
+            ("s1:26379 s2:26380", "mymaster")
+        );
+        assert_eq!(access.0.redis_settings().db(), 3);
+        assert_eq!(ask.0.redis_settings().password(), None);
+        assert!(matches!(access.0.addr(), ConnectionAddr::TcpTls { .. }));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_the_secret() {
+        for (url, why) in [
+            ("redis+cluster://:hunter2@h1/4", "database 0"),
+            ("redis+cluster://:hunter2@h1,,h2", "empty"),
+            ("redis+cluster://:hunter2@h1:port", "port"),
+            ("redis+sentinel://:hunter2@h1", "name of the primary"),
+            ("redis+sentinel://:hunter2@h1/m/x", "database"),
+            ("http://:hunter2@h1", "redis+cluster://"),
+        ] {
+            let error = place(url).err().unwrap().to_string();
+            assert!(error.contains(why) && !error.contains("hunter"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_node_without_a_host_is_where_it_was_told() {
+        let told = Endpoint::parse("h1:1", 0).unwrap();
+        let node = |text| Endpoint::from_node(text, &told).map(|node| node.to_string());
+        assert_eq!(node(":7001").as_deref(), Some("h1:7001"));
+        assert_eq!(node("::1:7001").as_deref(), Some("[::1]:7001"));
+        assert_eq!(node("?:7001"), None);
+    }
 }

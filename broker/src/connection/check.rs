@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::link::Link;
+use super::lane::Lane;
 use crate::error::{Error, Result};
 
 /// What a server says about itself.
@@ -13,18 +13,25 @@ use crate::error::{Error, Result};
 pub struct ServerReport {
     /// The fields of `INFO`; empty where this user may not read them.
     pub info: HashMap<String, String>,
+    /// Whether calls go to each node of a Cluster, as it needs.
+    pub(crate) routed: bool,
 }
 
 impl ServerReport {
     /// Asks the server; fails where it can't be reached or is no Redis.
-    pub(crate) async fn read(link: &Link, patience: Duration) -> Result<Self> {
+    pub(crate) async fn read(link: &Lane, patience: Duration) -> Result<Self> {
         let mut command = redis::cmd("INFO");
+        let routed = link.is_cluster();
+        let told = |text: &str| Self {
+            routed,
+            ..Self::parse(text)
+        };
         match link
             .send(&command, "ask the server for its version", patience)
             .await
         {
-            Ok(Value::BulkString(text)) => Ok(Self::parse(&String::from_utf8_lossy(&text))),
-            Ok(Value::VerbatimString { text, .. }) => Ok(Self::parse(&text)),
+            Ok(Value::BulkString(text)) => Ok(told(&String::from_utf8_lossy(&text))),
+            Ok(Value::VerbatimString { text, .. }) => Ok(told(&text)),
             Ok(_) => Err(Error::Unsuitable(format!(
                 "what answers at {} is no Redis",
                 link.at()
@@ -45,6 +52,7 @@ impl ServerReport {
             info: fields
                 .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
                 .collect(),
+            routed: false,
         }
     }
 
@@ -60,8 +68,24 @@ impl ServerReport {
         self.field("redis_version")
     }
 
+    /// What the server is instead of one that is reached as this one was.
+    fn other_kind(&self, at: &str) -> Option<String> {
+        match self.field("redis_mode") {
+            Some("sentinel") => Some(format!(
+                "what answers at {at} is a sentinel; use redis+sentinel://{at}/NAME with the name that it gives the primary"
+            )),
+            Some("cluster") if !self.routed => Some(format!(
+                "the server at {at} is a node of a Redis Cluster; use redis+cluster://{at}"
+            )),
+            _ => None,
+        }
+    }
+
     /// Refuses a server that would lose tasks or lacks functions.
     pub fn require_suitable(&self, at: &str) -> Result<()> {
+        if let Some(why) = self.other_kind(at) {
+            return Err(Error::Unsuitable(why));
+        }
         if let Some(version) = self.version() {
             let major: u32 = version
                 .split('.')

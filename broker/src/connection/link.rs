@@ -5,53 +5,23 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, Value};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::blocking::in_a_thread;
+use super::on_the_heap;
+use super::parcel::Parcel;
 use super::retry::{Class, class, explain, pause};
-use crate::connection::local::LocalBroker;
-use crate::error::{Error, Result};
-use crate::functions::{Call, SOURCE};
+use super::server::{CONNECT, Server, late};
+use super::subscription::Subscription;
+use crate::error::Result;
+use crate::functions::SOURCE;
 
-const CONNECT: Duration = Duration::from_secs(2);
 /// A flow that answers nothing may be dead though nothing says so: after this many timeouts in a row it is replaced.
 const TIMEOUTS: u32 = 2;
 
 /// How often one call loads the library: somebody may flush it again at once.
-const LOADS: u32 = 5;
-
-fn late(what: &'static str) -> RedisError {
-    RedisError::from((redis::ErrorKind::Io, what))
-}
-
-/// The server that links lead to.
-pub(crate) struct Server {
-    pub(crate) client: Client,
-    /// Its address, as it may be shown.
-    pub(crate) at: Arc<str>,
-    /// Where the server is this user's own: it runs for as long as this is held, and comes back where it died.
-    pub(crate) local: Option<LocalBroker>,
-}
-
-impl Server {
-    /// Starts the user's own server again, where it is one and has died.
-    async fn revive(self: Arc<Self>) {
-        let revived = in_a_thread(move || {
-            self.local
-                .as_ref()
-                .map_or(Ok(()), LocalBroker::ensure_running)
-        });
-        if let Err(error) = revived
-            .await
-            .map_err(Error::NoThread)
-            .and_then(|revived| Ok(revived?))
-        {
-            tracing::warn!(target: "pmq", %error, "could not start the local broker again");
-        }
-    }
-}
+pub(super) const LOADS: u32 = 5;
 
 /// A connection to one server, shared by its clones' callers and opened again whenever it breaks.
 pub(crate) struct Link {
@@ -89,12 +59,7 @@ impl Link {
         }
     }
 
-    /// Calls a function, again and again for up to `patience` while the broker is away.
-    pub(crate) async fn call(&self, call: &Call, patience: Duration) -> Result<Value> {
-        self.send(&call.command, call.verb, patience).await
-    }
-
-    /// Sends a command likewise; it must be idempotent.
+    /// Sends a command, again and again for up to `patience` while the server is away; it must be idempotent.
     pub(crate) async fn send(
         &self,
         command: &Cmd,
@@ -133,25 +98,29 @@ impl Link {
     }
 
     /// One try. Its time includes the wait for a connection, which others may be opening.
-    async fn try_once(&self, command: &Cmd, deadline: Instant) -> RedisResult<Value> {
+    pub(super) async fn try_once(
+        &self,
+        parcel: impl Into<Parcel<'_>>,
+        deadline: Instant,
+    ) -> RedisResult<Value> {
+        let parcel = parcel.into();
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = self.response.min(left).max(Duration::from_millis(100));
         let used = AtomicU64::new(0);
-        let exchange = async {
-            let (mut connection, generation) = self.connection().await?;
-            used.store(generation, Ordering::Relaxed);
-            connection
-                .send_packed_command(command)
-                .await
-                .and_then(Value::extract_error)
+        let answer = tokio::select! {
+            biased;
+            answer = timeout(limit, async {
+                let (mut connection, generation) = self.connection().await?;
+                used.store(generation, Ordering::Relaxed);
+                parcel.send(&mut connection).await
+            }) => answer.unwrap_or_else(|_| Err(late("no answer in time"))),
+            () = self.server.retires() => Err(late("another server has taken its place")),
         };
-        let answer = timeout(limit, exchange)
-            .await
-            .unwrap_or_else(|_| Err(late("no answer in time")));
         if let Err(error) = &answer
             && class(error) == Class::Reconnect
         {
-            self.broken(used.into_inner(), !error.is_connection_dropped());
+            let lost = error.is_connection_dropped() || self.server.is_retired();
+            self.broken(used.into_inner(), !lost);
         } else {
             self.state().timeouts = 0;
         }
@@ -159,17 +128,23 @@ impl Link {
     }
 
     async fn connection(&self) -> RedisResult<(MultiplexedConnection, u64)> {
-        if let Some(open) = self.state().open() {
-            return Ok(open);
+        let open = self.state().open();
+        match open {
+            Some(open) => Ok(open),
+            // A call seldom comes here, so it carries neither the size nor the type of what happens here.
+            None => on_the_heap(self.open()).await,
         }
+    }
+
+    async fn open(&self) -> RedisResult<(MultiplexedConnection, u64)> {
         let _opening = self.opening.lock().await;
         if let Some(open) = self.state().open() {
             return Ok(open);
         }
-        let connection = match self.connect().await {
+        let connection = match self.server.connect().await {
             Err(_) if self.is_local() => {
                 self.server.clone().revive().await;
-                self.connect().await?
+                self.server.connect().await?
             }
             connected => connected?,
         };
@@ -178,24 +153,6 @@ impl Link {
         state.generation += 1;
         state.timeouts = 0;
         Ok((connection, state.generation))
-    }
-
-    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(1024);
-        match timeout(
-            CONNECT,
-            self.server
-                .client
-                .get_multiplexed_async_connection_with_config(&config),
-        )
-        .await
-        {
-            Ok(connection) => connection,
-            Err(_) => Err(late("no connection in time")),
-        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -226,9 +183,9 @@ impl Link {
         }
     }
 
-    /// The error of a call that was not sent in time.
-    pub(crate) fn late(&self, doing: &'static str) -> Error {
-        explain(late("no answer in time"), &self.server.at, doing)
+    /// The server that it leads to.
+    pub(super) fn server(&self) -> &Arc<Server> {
+        &self.server
     }
 
     /// The address, as it may be shown.
@@ -241,12 +198,6 @@ impl Link {
         self.server.local.is_some()
     }
 
-    /// Whether the server is one of a Redis Cluster.
-    #[expect(clippy::unused_self, reason = "no link leads to one yet")]
-    pub(crate) fn is_cluster(&self) -> bool {
-        false
-    }
-
     /// A connection of its own to the same server, for calls that block there.
     pub(crate) fn sibling(&self, response: Duration) -> Self {
         Self::new(self.server.clone(), response)
@@ -254,25 +205,27 @@ impl Link {
 
     /// Opens a subscription; what is published arrives on the receiver until the connection ends.
     pub(crate) async fn subscribe(&self, channels: &[String]) -> Result<Subscription> {
+        let subscribed = tokio::select! {
+            subscribed = on_the_heap(self.subscribed(channels)) => subscribed,
+            () = self.server.retires() => Err(late("another server has taken its place")),
+        };
+        subscribed.map_err(|e| explain(e, &self.server.at, "subscribe"))
+    }
+
+    async fn subscribed(&self, channels: &[String]) -> RedisResult<Subscription> {
         let (sender, messages) = tokio::sync::mpsc::unbounded_channel();
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(Some(self.response))
             .set_push_sender(sender);
-        let client =
-            resp3(&self.server.client).map_err(|e| explain(e, &self.server.at, "subscribe"))?;
-        let failed = |e| explain(e, &self.server.at, "subscribe");
-        let mut connection = client
+        let mut connection = resp3(&self.server.client)?
             .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(failed)?;
+            .await?;
         for channel in channels {
-            connection.subscribe(channel).await.map_err(failed)?;
+            connection.subscribe(channel).await?;
         }
-        Ok(Subscription {
-            messages,
-            _connection: connection,
-        })
+        let retired = self.server.retirement().cloned();
+        Ok(Subscription::new(messages, connection, retired))
     }
 }
 
@@ -283,41 +236,4 @@ fn resp3(client: &Client) -> RedisResult<Client> {
         .clone()
         .set_protocol(redis::ProtocolVersion::RESP3);
     Client::open(info.set_redis_settings(settings))
-}
-
-/// What is published on some channels. It may lose messages: use it to be quick, never to be right.
-pub(crate) struct Subscription {
-    messages: tokio::sync::mpsc::UnboundedReceiver<redis::PushInfo>,
-    _connection: MultiplexedConnection,
-}
-
-impl Subscription {
-    /// The payloads that have arrived already.
-    pub(crate) fn waiting(&mut self) -> Vec<Vec<u8>> {
-        let mut payloads = Vec::new();
-        while let Ok(push) = self.messages.try_recv() {
-            payloads.extend(payload(push));
-        }
-        payloads
-    }
-
-    /// The next message's payload; `None` once the connection is gone.
-    pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
-        loop {
-            let push = self.messages.recv().await?;
-            if push.kind == redis::PushKind::Disconnection {
-                return None;
-            }
-            if let Some(payload) = payload(push) {
-                return Some(payload);
-            }
-        }
-    }
-}
-
-fn payload(push: redis::PushInfo) -> Option<Vec<u8>> {
-    match (push.kind, push.data.into_iter().nth(1)) {
-        (redis::PushKind::Message, Some(Value::BulkString(payload))) => Some(payload),
-        _ => None,
-    }
 }

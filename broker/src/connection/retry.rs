@@ -26,15 +26,9 @@ pub(crate) fn class(error: &RedisError) -> Class {
     match error.kind() {
         ErrorKind::Io => Class::Reconnect,
         ErrorKind::Parse => Class::Fatal,
-        ErrorKind::Server(kind) => match kind {
-            ServerErrorKind::BusyLoading
-            | ServerErrorKind::TryAgain
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::Moved
-            | ServerErrorKind::Ask => Class::Again,
-            ServerErrorKind::MasterDown | ServerErrorKind::ReadOnly => Class::Reconnect,
-            _ => Class::Fatal,
-        },
+        ErrorKind::Server(kind) => class_of(kind),
+        // A call that blocked when its server became a replica.
+        _ if error.code() == Some("UNBLOCKED") => Class::Reconnect,
         _ if matches!(
             error.code(),
             Some("BUSY" | "NOREPLICAS" | "TRYAGAIN" | "LOADING" | "MISCONF")
@@ -44,6 +38,26 @@ pub(crate) fn class(error: &RedisError) -> Class {
         }
         _ if error.is_unrecoverable_error() && !is_login(error) => Class::Reconnect,
         _ => Class::Fatal,
+    }
+}
+
+fn class_of(kind: ServerErrorKind) -> Class {
+    match kind {
+        ServerErrorKind::BusyLoading
+        | ServerErrorKind::TryAgain
+        | ServerErrorKind::ClusterDown
+        | ServerErrorKind::Moved
+        | ServerErrorKind::Ask => Class::Again,
+        ServerErrorKind::MasterDown | ServerErrorKind::ReadOnly => Class::Reconnect,
+        _ => Class::Fatal,
+    }
+}
+
+/// Whether the server says that the call had no effect.
+pub(super) fn did_not_run(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Server(kind) => class_of(kind) != Class::Fatal,
+        _ => error.code() == Some("UNBLOCKED"),
     }
 }
 
@@ -61,6 +75,9 @@ pub(crate) fn explain(error: RedisError, at: &str, doing: &'static str) -> Error
     }
     if is_login(&error) {
         return Error::Login { at, source: error };
+    }
+    if let Some(text) = misplaced(&text, &at) {
+        return Error::Unsuitable(text);
     }
     match error.code() {
         Some("PMQLAYOUT") => {
@@ -86,6 +103,26 @@ pub(crate) fn explain(error: RedisError, at: &str, doing: &'static str) -> Error
             doing,
             source: error,
         },
+    }
+}
+
+/// What the URL mistakes the server for, where an error says that it is something else.
+fn misplaced(error: &str, at: &str) -> Option<String> {
+    let is = |text: &str| error.contains(text);
+    if is("cluster support disabled") {
+        Some(format!(
+            "what answers at {at} is no node of a Redis Cluster: the URL of a single server begins with redis://"
+        ))
+    } else if is("No such master with that name") {
+        Some(format!(
+            "no sentinel knows {at}: the URL ends with the name that `sentinel monitor` in sentinel.conf gives the primary"
+        ))
+    } else if is("unknown command") && is("SENTINEL") {
+        Some(format!(
+            "what answers at {at} is no sentinel: they usually listen on port 26379"
+        ))
+    } else {
+        None
     }
 }
 

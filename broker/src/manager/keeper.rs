@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use super::KEPT;
-use crate::connection::link::Link;
+use crate::connection::lane::Lane;
 use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::ids::Name;
@@ -118,7 +118,7 @@ impl Drop for Keeper {
 
 /// A walk over everything that a container refers to.
 struct Walk {
-    link: Arc<Link>,
+    link: Arc<Lane>,
     namespace: Name,
 }
 

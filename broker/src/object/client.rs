@@ -14,7 +14,7 @@ use super::lease::{Granted, Lease, Renewal};
 use super::member::{CLIENT, Member};
 use super::office::Office;
 use super::watchdog::Watchdog;
-use crate::connection::link::Link;
+use crate::connection::lane::Lane;
 use crate::error::Result;
 use crate::functions::Call;
 use crate::ids::Name;
@@ -33,7 +33,7 @@ const GIVE_BACK: Duration = CALLER_LEASE;
 pub(crate) struct Client {
     id: String,
     made: AtomicU64,
-    link: Arc<Link>,
+    link: Arc<Lane>,
     inbox: Inbox,
     watchdog: OnceLock<Arc<Watchdog>>,
     office: Office,
@@ -42,7 +42,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// Starts its thread; [`Error::NoThread`](crate::Error::NoThread) where the system has none left.
-    pub(crate) fn start(namespace: &Name, link: Link) -> Result<Self> {
+    pub(crate) fn start(namespace: &Name, link: Lane) -> Result<Self> {
         let office = Office::open()?;
         let id: String = (0..CLIENT).map(|_| fastrand::alphanumeric()).collect();
         let link = Arc::new(link);
@@ -86,7 +86,7 @@ impl Client {
     }
 
     /// Makes it over another connection than its own.
-    pub(super) fn farewell_over(&self, link: Arc<Link>, call: Call) {
+    pub(super) fn farewell_over(&self, link: Arc<Lane>, call: Call) {
         let farewells = self.farewells.clone();
         farewells.add();
         self.runtime().spawn(async move {
@@ -98,7 +98,7 @@ impl Client {
     }
 
     /// The connection of its thread.
-    pub(crate) fn link(&self) -> Arc<Link> {
+    pub(crate) fn link(&self) -> Arc<Lane> {
         self.link.clone()
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::member::Member;
-use crate::connection::link::Link;
+use crate::connection::lane::Lane;
 
 /// How long a first wait waits for the subscription; without it, asking again still works.
 const SUBSCRIBE: Duration = Duration::from_secs(3);
@@ -20,7 +20,7 @@ type Boxes = Arc<Mutex<HashMap<Member, mpsc::UnboundedSender<Bytes>>>>;
 
 /// The boxes of this process's members.
 pub(super) struct Inbox {
-    link: Arc<Link>,
+    link: Arc<Lane>,
     channel: String,
     boxes: Boxes,
     /// Whether the subscription is up; `None` before anybody needed it.
@@ -28,7 +28,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(link: Arc<Link>, channel: String) -> Self {
+    pub(super) fn new(link: Arc<Lane>, channel: String) -> Self {
         Self {
             link,
             channel,
@@ -65,7 +65,7 @@ impl Inbox {
 }
 
 /// Hears the channel for as long as the process lives. Whenever it hears again, it tells everybody to ask.
-async fn listen(link: Arc<Link>, channel: String, boxes: Boxes, up: watch::Sender<bool>) {
+async fn listen(link: Arc<Lane>, channel: String, boxes: Boxes, up: watch::Sender<bool>) {
     loop {
         match link.subscribe(std::slice::from_ref(&channel)).await {
             Ok(mut news) => {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Member;
 use super::watchdog::{Place, Watchdog};
-use crate::connection::link::Link;
+use crate::connection::lane::Lane;
 use crate::functions::Call;
 use crate::keys::ObjectKeys;
 use crate::reply;
@@ -39,7 +39,7 @@ fn safe(sent: Instant, lease: Duration) -> Instant {
 
 /// How a lease is renewed.
 pub(super) struct Renewal {
-    pub(super) link: Arc<Link>,
+    pub(super) link: Arc<Lane>,
     pub(super) keys: Arc<ObjectKeys>,
     pub(super) ttl: String,
     pub(super) member: Member,

@@ -8,7 +8,7 @@ use redis::Value;
 use tokio::time::Instant;
 
 use crate::broker::PATIENCE;
-use crate::connection::link::Link;
+use crate::connection::lane::Lane;
 use crate::error::Result;
 use crate::ids::{Incarnation, TaskId};
 use crate::reply::{self, odd};
@@ -72,7 +72,7 @@ pub enum Piece {
 pub struct Log {
     queue: TaskQueue,
     id: TaskId,
-    link: Link,
+    link: Lane,
     follow: bool,
     /// Who reads, where the process waits for it, and how far the broker knows it to be.
     reader: Option<(Incarnation, u64)>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::connection::link::Subscription;
+use crate::connection::subscription::Subscription;
 use crate::error::Result;
 use crate::ids::TaskId;
 use crate::lending::while_waiting;

@@ -79,7 +79,7 @@ impl Consumer {
         stand.rotation.look();
         let got = stand.take(n).await?;
         if !got.is_empty() {
-            return Ok(decoded(&got));
+            return Ok(self.decoded(&got));
         }
         while_waiting(self.get_many_until(n, deadline)).await
     }
@@ -95,7 +95,7 @@ impl Consumer {
             }
             let got = stand.take(n).await?;
             if over || !got.is_empty() {
-                return Ok(decoded(&got));
+                return Ok(self.decoded(&got));
             }
         }
     }
@@ -104,7 +104,22 @@ impl Consumer {
     pub async fn get_many_nowait(&mut self, n: usize) -> Result<Vec<Completion>> {
         let stand = self.stand().await?;
         stand.rotation.rouse();
-        Ok(decoded(&stand.take(n).await?))
+        let got = stand.take(n).await?;
+        Ok(self.decoded(&got))
+    }
+
+    /// What it got, without what can't be read.
+    fn decoded(&self, items: &[Bytes]) -> Vec<Completion> {
+        let sealing = self.queue.sealing();
+        let decoded = items.iter().map(|item| sealing.open_posted(item));
+        decoded
+            .filter_map(|c| {
+                c.inspect_err(
+                    |error| tracing::error!(target: "pmq", %error, "dropped a completion"),
+                )
+                .ok()
+            })
+            .collect()
     }
 
     /// How many completions wait on the queue. In Python this is `Queue.qsize`.
@@ -193,17 +208,6 @@ impl Stand {
             }
         }
     }
-}
-
-/// What it got, without what can't be read.
-fn decoded(items: &[Bytes]) -> Vec<Completion> {
-    let decoded = items.iter().map(Completion::decode_posted);
-    decoded
-        .filter_map(|c| {
-            c.inspect_err(|error| tracing::error!(target: "pmq", %error, "dropped a completion"))
-                .ok()
-        })
-        .collect()
 }
 
 /// Takes completions of one shard, under numbers of its own, so that a lost reply loses none.

@@ -153,7 +153,7 @@ impl Shard {
         let run = Some(answer.bytes()?).filter(|run| !run.is_empty()).map(Run);
         let at_ms = answer.text()?.parse().ok();
         let used = used(&answer.bytes()?);
-        let completion = Completion::decode(id, &answer.bytes()?).ok();
+        let completion = self.completion(id, &answer.bytes()?);
         let started = Started::parse(&answer.bytes()?);
         let lost = answer.text()? == "1";
         Ok(Found {
@@ -211,21 +211,29 @@ impl Shard {
         while let (Some(id), Some(at), Some(envelope), Some(error)) =
             (items.next(), items.next(), items.next(), items.next())
         {
-            letters.push(dead_letter(id, at, envelope, error)?);
+            letters.push(self.dead_letter(id, at, [envelope, error])?);
         }
         Ok(letters)
     }
-}
 
-fn dead_letter(id: Value, at: Value, envelope: Value, error: Value) -> Result<DeadLetter> {
-    let doing = "list dead letters";
-    let id = TaskId::from_slice(&reply::bytes(id, doing)?).ok_or_else(|| odd(doing))?;
-    Ok(DeadLetter {
-        id,
-        died_ms: reply::number(at, doing)?,
-        work: work(&reply::bytes(envelope, doing)?),
-        completion: Completion::decode(id, &reply::bytes(error, doing)?).ok(),
-    })
+    fn dead_letter(&self, id: Value, at: Value, fields: [Value; 2]) -> Result<DeadLetter> {
+        let doing = "list dead letters";
+        let id = TaskId::from_slice(&reply::bytes(id, doing)?).ok_or_else(|| odd(doing))?;
+        let [envelope, error] = fields;
+        Ok(DeadLetter {
+            id,
+            died_ms: reply::number(at, doing)?,
+            work: work(&reply::bytes(envelope, doing)?),
+            completion: self.completion(id, &reply::bytes(error, doing)?),
+        })
+    }
+
+    /// How a task ended, where that is known and can be trusted.
+    fn completion(&self, id: TaskId, record: &Bytes) -> Option<Completion> {
+        (!record.is_empty())
+            .then(|| self.sealing().open_completion(id, record).ok())
+            .flatten()
+    }
 }
 
 /// What an envelope without its body says that it runs.

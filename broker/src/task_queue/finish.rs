@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
-use super::{Run, Shard, chunks};
+use super::{Claim, Run, Shard, chunks};
 use crate::broker::PATIENCE;
 use crate::completion::{Completion, Outcome};
 use crate::error::Result;
 use crate::ids::TaskId;
 use crate::reply::{self, odd};
+use crate::sealing::Sealing;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,14 +62,14 @@ pub struct Finish {
 }
 
 impl Finish {
-    /// The end of a run with this completion.
+    /// The end of this run with this completion, sealed as its queue's are.
     #[must_use]
-    pub fn new(run: Run, how: How, completion: &Completion) -> Self {
+    pub fn new(claim: &Claim, how: How, completion: &Completion, sealing: &Sealing) -> Self {
         Self {
             id: completion.id,
-            run,
+            run: claim.run.clone(),
             how,
-            completion: completion.encode(),
+            completion: sealing.seal_completion(completion, &claim.envelope),
         }
     }
 }

@@ -52,6 +52,7 @@ pub use wake::{StopOrders, Waiter};
 use crate::broker::Broker;
 use crate::ids::Name;
 use crate::keys::ShardKeys;
+use crate::sealing::Sealing;
 
 /// The lease of a worker or client, unless set: how long it may be silent before others take over.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(15);
@@ -108,6 +109,12 @@ impl TaskQueue {
     #[must_use]
     pub fn first(&self) -> &Shard {
         &self.inner.first
+    }
+
+    /// How its tasks and completions are signed and verified.
+    #[must_use]
+    pub fn sealing(&self) -> &Sealing {
+        self.first().sealing()
     }
 }
 

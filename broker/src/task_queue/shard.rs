@@ -7,6 +7,7 @@ use crate::broker::Broker;
 use crate::functions::Call;
 use crate::ids::Name;
 use crate::keys::ShardKeys;
+use crate::sealing::Sealing;
 
 /// One of the independent parts of a task queue. Most queues have one; it is where tasks are claimed and finished.
 /// Clones are the same shard.
@@ -16,6 +17,7 @@ pub struct Shard {
     pub(super) queue: Name,
     number: usize,
     keys: Arc<ShardKeys>,
+    sealing: Sealing,
     /// What workers wait on where they can't wait on the lists of all shards at once.
     wake_all: Option<Arc<[String; 2]>>,
     pub(super) desk: Arc<Desk>,
@@ -24,6 +26,7 @@ pub struct Shard {
 impl Shard {
     pub(super) fn new(broker: Broker, queue: Name, number: usize, keys: Arc<ShardKeys>) -> Self {
         Self {
+            sealing: broker.sealing(&queue),
             broker,
             queue,
             number,
@@ -55,6 +58,12 @@ impl Shard {
     #[must_use]
     pub fn keys(&self) -> &ShardKeys {
         &self.keys
+    }
+
+    /// How its tasks and completions are signed and verified.
+    #[must_use]
+    pub fn sealing(&self) -> &Sealing {
+        &self.sealing
     }
 
     /// The same shard, of a queue whose workers wait on this list.

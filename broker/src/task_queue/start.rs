@@ -114,7 +114,8 @@ impl Shard {
         if let Some(started) = Started::parse(&record) {
             return Ok(Look::Started(started));
         }
-        Ok(Look::Ended(Box::new(Completion::decode(id, &record)?)))
+        let completion = self.sealing().open_completion(id, &record)?;
+        Ok(Look::Ended(Box::new(completion)))
     }
 
     async fn processes(&self) -> Result<Vec<StartedProcess>> {

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::ids::TaskId;
 use crate::reply::{self, odd};
+use crate::sealing::Sealing;
 use crate::task::{Due, Task};
 
 /// The letter of a task that was not there before.
@@ -41,12 +42,12 @@ pub(super) struct Item {
 }
 
 impl Item {
-    fn new(task: &Task) -> Result<Self> {
+    fn new(task: &Task, sealing: &Sealing) -> Result<Self> {
         Ok(Self {
             id: task.id,
             given_id: task.given_id,
             due: task.due,
-            envelope: envelope::encode(task)?,
+            envelope: sealing.seal_task(task)?,
         })
     }
 
@@ -68,7 +69,7 @@ impl TaskQueue {
     /// Submitting the same task under the same id again is no error and runs nothing twice. Tasks that are submitted
     /// while another call to their shard is under way go together with the next.
     pub async fn submit(&self, task: &Task) -> Result<Submitted> {
-        let item = Item::new(task)?;
+        let item = Item::new(task, self.sealing())?;
         let shards = self.open().await?;
         let shard = &shards[task.id.shard(shards.len())];
         shard.desk.submit(shard, item).await
@@ -147,7 +148,7 @@ impl<'a> Lane<'a> {
     fn next_batch(&self, first: usize) -> Result<Option<Batch>> {
         let (mut items, mut bytes) = (Vec::new(), 0);
         for task in self.tasks[first..].iter().take(CHUNK) {
-            let item = Item::new(task)?;
+            let item = Item::new(task, self.shard.sealing())?;
             bytes += item.len();
             if bytes > CHUNK_BYTES && !items.is_empty() {
                 break;

@@ -10,7 +10,7 @@ use super::shards::gather;
 use super::{Caretaker, LOOKUP_CHUNK, Shard, Started, TaskQueue, deadline_after};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
-use crate::connection::link::Subscription;
+use crate::connection::subscription::Subscription;
 use crate::error::Result;
 use crate::ids::TaskId;
 use crate::lending::while_waiting;
@@ -102,10 +102,22 @@ impl Shard {
             let answers =
                 reply::items(self.broker.control().call(&call, PATIENCE).await?, "watch")?;
             for (id, answer) in chunk.iter().zip(answers) {
-                endings.push(ending(*id, answer)?);
+                endings.push(self.ending(*id, answer)?);
             }
         }
         Ok(endings)
+    }
+
+    fn ending(&self, id: TaskId, answer: Value) -> Result<Ending> {
+        if answer == Value::Nil {
+            return Ok(Ending::Unknown);
+        }
+        let record = reply::bytes(answer, "watch")?;
+        if record.is_empty() || Started::parse(&record).is_some() {
+            return Ok(Ending::Living);
+        }
+        let completion = self.sealing().open_completion(id, &record)?;
+        Ok(Ending::Ended(Box::new(completion)))
     }
 }
 
@@ -130,15 +142,4 @@ async fn hear(news: &mut Option<Subscription>, until: Instant) -> Vec<TaskId> {
         }
         Err(_) => Vec::new(),
     }
-}
-
-fn ending(id: TaskId, answer: Value) -> Result<Ending> {
-    if answer == Value::Nil {
-        return Ok(Ending::Unknown);
-    }
-    let record = reply::bytes(answer, "watch")?;
-    if record.is_empty() || Started::parse(&record).is_some() {
-        return Ok(Ending::Living);
-    }
-    Ok(Ending::Ended(Box::new(Completion::decode(id, &record)?)))
 }

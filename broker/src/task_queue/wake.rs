@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 use super::Shard;
 use super::hatch::Hatch;
 use crate::broker::PATIENCE;
-use crate::connection::link::{Link, Subscription};
+use crate::connection::lane::Lane;
+use crate::connection::subscription::Subscription;
 use crate::error::Result;
 use crate::functions::Call;
 use crate::ids::Name;
@@ -31,7 +32,7 @@ pub struct Waiter {
 
 /// Lists that one call waits for.
 struct Group {
-    link: Link,
+    link: Lane,
     lists: Vec<List>,
     longest: Duration,
 }

@@ -22,6 +22,7 @@ use crate::{duration, output};
 
 const AFTER_HELP: &str = "\
 Commands that tasks bring along are run only with --allow-commands, or on the local broker, which only you can reach. \
+With an authkey (--authkey-file) it runs only tasks that are signed with it, and signs what they come to. \
 The configuration file (--config, $PMQ_CONFIG, or ~/.config/pmq/pmq.toml) allows single commands by name, and names \
 programs that run handlers, in any language; docs/configuration.md has all its keys:
 
@@ -70,7 +71,8 @@ pub struct WorkerCommand {
     #[arg(long, value_name = "NAME")]
     completions: Option<Name>,
 
-    /// Run any command that a task brings along
+    /// Run any command that a task brings along. Without an authkey that is anything that anybody wants who can write to
+    /// this Redis
     #[arg(long)]
     allow_commands: bool,
 

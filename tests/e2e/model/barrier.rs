@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use pmq_broker::{Barrier, Error, Result};
-use pmq_tests::RedisServer;
+use pmq_tests::shared;
 use proptest::prelude::*;
 
 use super::{Waiting, clients, fresh_name, runtime};
@@ -133,7 +133,7 @@ proptest! {
             })
         }).collect();
         let mut model = Model {
-            keys: Keys::new(RedisServer::shared(), "barrier", &name),
+            keys: Keys::new(shared(), "barrier", &name),
             actions,
             rounds: 0,
             broken: false,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pmq_broker::Condition;
-use pmq_tests::RedisServer;
+use pmq_tests::shared;
 use proptest::prelude::*;
 
 use super::{Waiting, clients, fresh_name, runtime};
@@ -143,7 +143,7 @@ proptest! {
         let name = fresh_name();
         let conditions: Vec<Condition> = clients(3).iter().map(|broker| broker.condition(&name)).collect();
         let mut model = Model {
-            keys: Keys::new(RedisServer::shared(), "lock", &name),
+            keys: Keys::new(shared(), "lock", &name),
             sleepers: format!("sleepers:{name}"),
             line: Vec::new(),
             last_fence: 0,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pmq_broker::{Event, Result};
-use pmq_tests::RedisServer;
+use pmq_tests::shared;
 use proptest::prelude::*;
 
 use super::{Waiting, clients, fresh_name, runtime};
@@ -91,7 +91,7 @@ proptest! {
         let name = fresh_name();
         let events: Vec<Event> = clients(3).iter().map(|broker| broker.event(&name)).collect();
         let mut model = Model {
-            keys: Keys::new(RedisServer::shared(), "event", &name),
+            keys: Keys::new(shared(), "event", &name),
             set: false,
             waiting: Vec::new(),
         };

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use pmq_broker::manager::Share;
 use pmq_broker::{Broker, Config, Name, TaskId};
-use pmq_tests::RedisServer;
+use pmq_tests::{Redis, shared};
 use tokio::runtime::Runtime;
 
 use crate::fleet::name;
@@ -23,7 +23,7 @@ pub(super) fn block_on<T>(work: impl Future<Output = T>) -> T {
 fn brokers() -> &'static [Broker; CLIENTS] {
     static BROKERS: OnceLock<[Broker; CLIENTS]> = OnceLock::new();
     BROKERS.get_or_init(|| {
-        let config = Config::url(RedisServer::shared().url());
+        let config = Config::url(shared().url());
         [(); CLIENTS].map(|()| block_on(Broker::connect(&config)).unwrap())
     })
 }
@@ -59,7 +59,7 @@ impl<H: Share> Handles<H> {
 
     /// The leases of all members end.
     pub(super) fn end_leases(&self) {
-        let mut connection = RedisServer::shared().connection();
+        let mut connection = shared().raw();
         let members = format!("pmq:{}:{{{}}}:members", H::WORD, self.name);
         let rows: Vec<Vec<u8>> = redis::cmd("ZRANGE")
             .arg(&members)

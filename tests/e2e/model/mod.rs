@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pmq_broker::{Broker, Config, Name};
-use pmq_tests::RedisServer;
+use pmq_tests::{Redis, shared};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -39,7 +39,7 @@ fn runtime() -> &'static tokio::runtime::Runtime {
 fn clients(n: usize) -> &'static [Broker] {
     static CLIENTS: OnceLock<Vec<Broker>> = OnceLock::new();
     let connect = || {
-        let config = Config::url(RedisServer::shared().url());
+        let config = Config::url(shared().url());
         let connect = async || Broker::connect(&config).await.unwrap();
         runtime().block_on(async { vec![connect().await, connect().await, connect().await] })
     };

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use pmq_broker::functions::LIBRARY;
 use pmq_broker::pipe::Shared;
 use pmq_broker::{Broker, Config, PipeOptions, Receiver, RecvError, SendError, Sender};
-use pmq_tests::{RedisServer, eventually_async};
+use pmq_tests::shared::Raw;
+use pmq_tests::{Redis, eventually_async, shared};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::TestRunner;
@@ -164,7 +165,7 @@ struct Holder {
 /// The pipe in Redis, as several clients hold it, and the one in memory.
 struct Twins<'a> {
     brokers: &'a [Broker],
-    redis: redis::Connection,
+    redis: Raw,
     name: String,
     holders: BTreeMap<End, Holder>,
     members: BTreeSet<Vec<u8>>,
@@ -185,7 +186,7 @@ impl<'a> Twins<'a> {
         let (reader, writer) = brokers[0].channel_with(options).await.unwrap();
         let mut twins = Self {
             brokers,
-            redis: RedisServer::shared().connection(),
+            redis: shared().raw(),
             name: reader.name().to_string(),
             holders: BTreeMap::new(),
             members: BTreeSet::new(),
@@ -387,7 +388,7 @@ impl<'a> Twins<'a> {
 #[test]
 fn a_pipe_does_what_one_in_memory_does() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = Config::url(RedisServer::shared().url());
+    let config = Config::url(shared().url());
     let connect = async || Broker::connect(&config).await.unwrap();
     let brokers: Vec<Broker> = (0..CLIENTS).map(|_| runtime.block_on(connect())).collect();
     let cases = ProptestConfig {

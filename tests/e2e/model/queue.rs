@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pmq_broker::{Broker, Config, Error, GetError, JoinableQueue, PutError};
-use pmq_tests::{RedisServer, eventually_async};
+use pmq_tests::shared::Raw;
+use pmq_tests::{Redis, eventually_async, shared};
 use proptest::prelude::*;
 use tokio::time::timeout;
 
@@ -162,7 +163,7 @@ impl Plain {
 struct Twins<'a> {
     brokers: &'a [Broker],
     queues: Vec<JoinableQueue<u64>>,
-    redis: redis::Connection,
+    redis: Raw,
     plain: Plain,
     next: u64,
     ends: u64,
@@ -176,7 +177,7 @@ impl<'a> Twins<'a> {
         Self {
             brokers,
             queues: brokers.iter().map(open).collect(),
-            redis: RedisServer::shared().connection(),
+            redis: shared().raw(),
             plain: Plain {
                 maxsize,
                 ..Plain::default()
@@ -390,7 +391,7 @@ impl<'a> Twins<'a> {
 #[test]
 fn a_queue_does_what_one_in_memory_does() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = Config::url(RedisServer::shared().url());
+    let config = Config::url(shared().url());
     let brokers: Vec<Broker> = (0..CLIENTS)
         .map(|_| runtime.block_on(Broker::connect(&config)).unwrap())
         .collect();

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use pmq_broker::{Broker, Config, Error, Permit, Semaphore};
-use pmq_tests::{Proxy, RedisServer, eventually_async};
+use pmq_tests::{Proxy, RedisServer, eventually_async, shared};
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
 use tokio::task::JoinHandle;
@@ -407,7 +407,7 @@ impl Scene {
 
     /// At once, or who waits might find half of them ended.
     fn end_leases(&self, client: usize) {
-        let keys = Keys::new(RedisServer::shared(), "semaphore", &name(&self.name));
+        let keys = Keys::new(shared(), "semaphore", &name(&self.name));
         keys.end_leases(&self.clients[client].prefix);
     }
 

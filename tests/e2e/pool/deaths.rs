@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use pmq_broker::PoolError;
-use pmq_tests::eventually_async;
 use pmq_tests::program::Running;
+use pmq_tests::{Redis, eventually_async};
 
 use super::workers::ITEMS;
 use super::{AFTER_THE_LEASE, DIE, HOLD, SQUARE};
@@ -145,7 +145,7 @@ impl Fleet {
 
 /// All keys of the fleet's queue.
 fn keys(fleet: &Fleet) -> Vec<String> {
-    let mut connection = pmq_tests::RedisServer::shared().connection();
+    let mut connection = pmq_tests::shared().raw();
     let pattern = format!("pmq:{{{}/0}}:*", fleet.queue.name());
     redis::cmd("KEYS")
         .arg(pattern)

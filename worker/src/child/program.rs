@@ -99,6 +99,7 @@ impl Program {
         command
             .args(arguments)
             .env_remove("PMQ_REDIS_PASSWORD")
+            .env_remove("PMQ_AUTHKEY")
             // Where this worker is a command itself, what it runs has slots of its own.
             .env_remove(lending::SOCKET)
             .env_remove(lending::TOKEN)

@@ -1,0 +1,156 @@
+//! The checker is proven: broken libraries, each of which it must catch by the invariant that names the break.
+
+use anyhow::{Result, bail};
+use pmq_broker::functions::SOURCE;
+
+use crate::checker::Invariant;
+
+/// A change to the source of the function library that breaks a promise.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutant {
+    /// What is wrong with it.
+    pub name: &'static str,
+    /// Texts of the source and what stands in their place; each text occurs once.
+    pub changes: &'static [(&'static str, &'static str)],
+    /// The family of faults that shows it.
+    pub family: &'static str,
+    /// The invariant that must be broken.
+    pub breaks: Invariant,
+}
+
+const TAKEN_FROM_ANOTHER: &str = "    if held[i] ~= value or settled[id] then\n";
+const LEASE_OF_A_CLAIM: &str = r#"    redis.call("ZADD", keys[WORKERS], whole(ms + lease), worker)
+    redis.call("HSET", keys[META], "token", whole(token), seen(m[4], ms, lease))"#;
+
+/// All mutants.
+pub const MUTANTS: [Mutant; 10] = [
+    Mutant {
+        name: "no-token-check",
+        changes: &[(
+            TAKEN_FROM_ANOTHER,
+            "    if not held[i] or settled[id] then\n",
+        )],
+        family: "zombies",
+        breaks: Invariant::Tokens,
+    },
+    Mutant {
+        name: "attempt-as-token",
+        changes: &[(
+            "    local token = math.max((tonumber(m[3]) or 0) + 1, us)\n",
+            "    local used = parse_attempts(redis.call(\"HGET\", keys[ATTEMPTS], got.ids[1]))\n    local token = 1 + used.failures + used.crashes\n",
+        )],
+        family: "workers",
+        breaks: Invariant::Tokens,
+    },
+    Mutant {
+        name: "client-clock",
+        // An incarnation begins with the time of the client that made it.
+        changes: &[(
+            LEASE_OF_A_CLAIM,
+            r#"    local high, low = struct.unpack(">I4I2", worker)
+    redis.call("ZADD", keys[WORKERS], whole(high * 65536 + low + lease), worker)
+    redis.call("HSET", keys[META], "token", whole(token), seen(m[4], ms, lease))"#,
+        )],
+        family: "workers",
+        breaks: Invariant::Budgets,
+    },
+    Mutant {
+        name: "claim-without-a-lease",
+        changes: &[(
+            LEASE_OF_A_CLAIM,
+            r#"    redis.call("HSET", keys[META], "token", whole(token), seen(m[4], ms, lease))"#,
+        )],
+        family: "workers",
+        breaks: Invariant::Conservation,
+    },
+    Mutant {
+        name: "claim-without-a-number",
+        changes: &[(
+            "  local last = last_number(log)\n  if number <= last then\n    local common",
+            "  local last = last_number(log)\n  if false then\n    local common",
+        )],
+        family: "replies",
+        breaks: Invariant::NoLoss,
+    },
+    Mutant {
+        name: "take-without-a-number",
+        changes: &[(
+            "  local last = last_number(log)\n  if number <= last then\n    local items",
+            "  local last = last_number(log)\n  if false then\n    local items",
+        )],
+        family: "replies",
+        breaks: Invariant::NoLoss,
+    },
+    Mutant {
+        name: "counted-fences",
+        // One that is a time is never followed by a counted one, so the quick way to a grant is not taken any more.
+        changes: &[(
+            "  s.fence = math.max(before + 1, us)\n",
+            "  s.fence = before + 1\n",
+        )],
+        family: "reset",
+        breaks: Invariant::Fencing,
+    },
+    Mutant {
+        name: "ack-by-id",
+        changes: &[(TAKEN_FROM_ANOTHER, "    if settled[id] then\n")],
+        family: "zombies",
+        breaks: Invariant::SingleEnd,
+    },
+    Mutant {
+        name: "no-outage-rule",
+        changes: &[(
+            "  if gap or (tonumber(m[3]) or 0) > ms then\n",
+            "  if false then\n",
+        )],
+        family: "broker",
+        breaks: Invariant::Budgets,
+    },
+    Mutant {
+        name: "no-limit-on-suspects",
+        changes: &[(
+            "    suspects = gather(keys, got, SUSPECTS, 1)\n",
+            "    suspects = gather(keys, got, SUSPECTS, n)\n",
+        )],
+        family: "poison",
+        breaks: Invariant::Budgets,
+    },
+];
+
+impl Mutant {
+    /// The mutant of this name.
+    pub fn named(name: &str) -> Result<Self> {
+        match MUTANTS.iter().find(|mutant| mutant.name == name) {
+            Some(mutant) => Ok(*mutant),
+            None => bail!("there is no mutant '{name}'"),
+        }
+    }
+
+    /// The source of the broken library.
+    pub fn source(&self) -> Result<String> {
+        let mut source = SOURCE.to_owned();
+        for (text, instead) in self.changes {
+            let count = source.matches(text).count();
+            if count != 1 {
+                bail!(
+                    "mutant {}: its text occurs {count} times, not once: {text}",
+                    self.name
+                );
+            }
+            source = source.replace(text, instead);
+        }
+        Ok(source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mutant_changes_the_source_in_its_places() {
+        for mutant in MUTANTS {
+            assert_ne!(mutant.source().unwrap(), SOURCE, "{}", mutant.name);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! A Redis Cluster: what works on one server works on it.
+
+use pmq_broker::{Broker, Config, Task};
+use pmq_tests::Cluster;
+
+use crate::everyday;
+use crate::fleet::Fleet;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_and_every_word_work_on_a_cluster_of_three() {
+    let cluster = Cluster::start(3);
+    // One node is enough to find the others.
+    let url = cluster.urls()[1].replacen("redis://", "redis+cluster://", 1);
+    let fleet = Fleet::at(url).await;
+    assert!(fleet.queue.broker().is_cluster());
+    let worker = fleet.worker("-c 2 --allow-commands");
+    everyday::commands_work(&fleet).await;
+    drop(worker);
+    for round in 0..6 {
+        everyday::words_work(fleet.queue.broker(), &format!("w{round}")).await;
+    }
+    everyday::a_pool_works(&fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_without_the_library_has_it_loaded() {
+    let cluster = Cluster::start(3);
+    let broker = Broker::connect(&Config::url(cluster.url())).await.unwrap();
+    broker.load_functions().await.unwrap();
+    for (index, node) in cluster.nodes().iter().enumerate() {
+        let mut connection = node.connection();
+        let flush = redis::cmd("FUNCTION").arg("FLUSH").exec(&mut connection);
+        flush.unwrap();
+        let tag = |queue: &str| format!("{{{queue}/0}}");
+        let queue = cluster.name_at(index, "q", tag);
+        let queue = broker.task_queue(&crate::fleet::name(&queue));
+        queue.submit(&Task::handler("t", "")).await.unwrap();
+        assert_eq!(queue.status().await.unwrap().ready, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_server_and_a_cluster_are_not_mistaken_for_each_other() {
+    let server = pmq_tests::RedisServer::builder().tcp(true).start();
+    let url = server.url().replacen("redis://", "redis+cluster://", 1);
+    let error = Broker::connect(&Config::url(url)).await.err().unwrap();
+    assert!(
+        error.to_string().contains("begins with redis://"),
+        "{error}"
+    );
+    let cluster = Cluster::start(2);
+    let url = &cluster.urls()[0];
+    let error = Broker::connect(&Config::url(url)).await.err().unwrap();
+    assert!(error.to_string().contains("redis+cluster://"), "{error}");
+}
