@@ -10,7 +10,7 @@ use super::shards::all;
 use super::{CHUNK, DEFAULT_LEASE, Rotation, Shard, TaskQueue, Waiter, deadline_after};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{Incarnation, Name};
 use crate::lending::while_waiting;
 use crate::reply;
@@ -93,9 +93,11 @@ impl Consumer {
             if over {
                 stand.rotation.rouse();
             }
-            let got = stand.take(n).await?;
-            if over || !got.is_empty() {
-                return Ok(self.decoded(&got));
+            match stand.take(n).await {
+                // The other shards may have something yet.
+                Err(error) if stand.stands_alone(&error) && !over => {}
+                Ok(got) if got.is_empty() && !over => {}
+                got => return Ok(self.decoded(&got?)),
             }
         }
     }
@@ -163,12 +165,20 @@ impl Stand {
         }
     }
 
-    /// Takes from the first shard that has something.
+    /// Takes from the first shard that has something. One that does not answer is left alone for a while, and is an error
+    /// only where no other has anything.
     async fn take(&mut self, n: usize) -> Result<Vec<Bytes>> {
-        let n = n.min(CHUNK);
+        let (n, mut answer) = (n.min(CHUNK), Ok(Vec::new()));
         while let Some(i) = self.rotation.next(Instant::now()) {
             self.confirm_all_but(i).await;
-            let items = self.takers[i].take(n).await?;
+            let items = match self.takers[i].take(n).await {
+                Err(error) if self.stands_alone(&error) => {
+                    self.rotation.set_aside(i, Instant::now());
+                    answer = Err(error);
+                    continue;
+                }
+                items => items?,
+            };
             if items.is_empty() || items.len() < n {
                 self.rotation.dry(i);
             }
@@ -176,7 +186,13 @@ impl Stand {
                 return Ok(items);
             }
         }
-        Ok(Vec::new())
+        answer
+    }
+
+    /// Whether this is an error of one shard, of several that have servers of their own.
+    fn stands_alone(&self, error: &Error) -> bool {
+        let several = self.takers.len() > 1 && self.takers[0].shard.is_on_cluster();
+        several && error.is_transient()
     }
 
     /// Confirms what it holds of other shards; taking from this one confirms what it holds there. What fails is tried again
