@@ -38,7 +38,7 @@ impl Durability {
     pub fn promises(self) -> [(&'static str, &'static str); 4] {
         let process = (
             "the primary's process is killed, and starts again",
-            "nothing, with the append-only file on",
+            "nothing, with the append-only file on; up to 2 s of it with everysec while its disk is slow",
         );
         let failover = "a replica takes over from a primary that is dead";
         let isolated = "a replica takes over from a primary that is cut off";

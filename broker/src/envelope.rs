@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::authkey::{KEY_ID, KeyId, MAC};
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, Name, TaskId};
-use crate::task::{BODY_LIMIT, Details, Due, HEADER_LIMIT, Retry, Task, Work};
+use crate::task::{BODY_LIMIT, Details, Due, HEADER_LIMIT, Key, Retry, Task, Work};
 use header::name_alone;
 
 /// The version that this program writes, and the newest that it reads.
@@ -151,6 +151,14 @@ fn check_options(task: &Task) -> Result<()> {
     }
     if task.priority > 9 {
         return bad("a priority is 0 to 9");
+    }
+    if let Some(Key(deal)) = task.key
+        && deal != task.id.deal()
+    {
+        return bad(&format!(
+            "task id {} and the task's key are of two shards: with this key an id ends in {deal:04x}",
+            task.id
+        ));
     }
     if task.retry.attempts == 0 || task.retry.crashes == 0 {
         return bad("a task needs at least one attempt and one crash");
@@ -319,6 +327,7 @@ impl<'a> Parts<'a> {
         let task = Task {
             id,
             given_id: false,
+            key: None,
             work,
             body,
             priority: control.priority,

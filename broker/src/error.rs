@@ -80,6 +80,17 @@ pub enum Error {
         limit: u64,
     },
 
+    /// The queue has another number of shards, which stays as it is for as long as the queue is there.
+    #[error("queue {queue} has {has} shards, not {wanted}, and that number is fixed")]
+    Shards {
+        /// The queue.
+        queue: Name,
+        /// How many it has.
+        has: u16,
+        /// How many were asked for.
+        wanted: u16,
+    },
+
     /// The lease ended: another worker may hold what this one held.
     #[error("lost the lease on queue {queue}")]
     LeaseLost {
@@ -390,6 +401,9 @@ impl Error {
                 "the same call can be made again, with the same task id; `pmq doctor` shows the replicas"
             }
             Self::Conflict { .. } => "choose another id, or submit exactly the same task again",
+            Self::Shards { .. } => {
+                "use the queue as it is, or another name; to begin anew, drain it, stop its workers and producers and delete its keys"
+            }
             Self::Full { .. } => "wait for workers or consumers, or raise the limit of the queue",
             Self::NewerLayout(_) => "use a pmq at least as new as the one that wrote the queue",
             Self::TooLarge { .. } => {

@@ -54,6 +54,7 @@ pub mod rlock;
 pub mod sealing;
 pub mod secret;
 pub mod semaphore;
+pub mod slot;
 pub mod task;
 pub mod task_queue;
 pub mod typed;

@@ -62,8 +62,11 @@ const INNER: &[(&str, &[&str])] = &[
     ("ZREMRANGEBYRANK", &["0", "0"]),
     ("ZSCORE", &["v"]),
     ("BLPOP", &["1"]),
+    ("LPOS", &["v"]),
 ];
-const FUNCTIONS: [&str; 10] = [
+const FUNCTIONS: [&str; 12] = [
+    "wake",
+    "open",
     "submit",
     "claim",
     "start",
@@ -95,7 +98,7 @@ impl Broker {
             answer => reply::text(answer?, "ask for the user")?,
         };
         let queue = self.task_queue(queue);
-        let key = &queue.keys().fixed()[0];
+        let key = &queue.first().keys().fixed()[0];
         let mut rights = Rights {
             user,
             ..Rights::default()

@@ -24,6 +24,7 @@ mod myself;
 pub mod output;
 mod plural;
 mod process;
+mod shards;
 pub mod task_template;
 pub mod when;
 

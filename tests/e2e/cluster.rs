@@ -5,6 +5,7 @@ use pmq_tests::Cluster;
 
 use crate::everyday;
 use crate::fleet::{Fleet, pmq_at};
+use crate::shards::check_wakes;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_and_every_word_work_on_a_cluster_of_three() {
@@ -20,6 +21,27 @@ async fn commands_and_every_word_work_on_a_cluster_of_three() {
         everyday::words_work(fleet.queue.broker(), &format!("w{round}")).await;
     }
     everyday::a_pool_works(&fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_is_spread_over_all_primaries_and_workers_hear_of_each_shard() {
+    let cluster = Cluster::start(3);
+    let fleet = Fleet::at(cluster.url()).await;
+    let shards = fleet.queue.open().await.unwrap();
+    let mut owned = [0; 3];
+    for shard in shards {
+        owned[cluster.owner_of(cluster.slot_of(&shard.keys().fixed()[0]))] += 1;
+    }
+    assert_eq!(owned.iter().sum::<usize>(), 16);
+    assert!(owned.iter().all(|n| (5..=6).contains(n)), "{owned:?}");
+    check_wakes(&fleet, 16).await;
+    // Many at once, for workers that were idle, and consumers of all shards.
+    let _workers = [fleet.handlers(4), fleet.handlers(4)];
+    let tasks: Vec<Task> = (0..2000)
+        .map(|_| Task::handler("record", "").with_key(&format!("{}", fastrand::u8(..))))
+        .collect();
+    fleet.queue.submit_many(&tasks).await.unwrap();
+    assert_eq!(fleet.completions(2000).await.len(), 2000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use pmq_broker::task_queue::Consumer;
+use pmq_broker::task_queue::{Consumer, DeadLetter};
 use pmq_broker::{Broker, Completion, Config, Name, Task, TaskId, TaskQueue};
 use pmq_tests::program::Running;
 use pmq_tests::{Program, Redis, Scratch, eventually, shared};
@@ -129,6 +129,16 @@ impl Fleet {
         let mut got = self.completions(1).await;
         let id = *got.keys().next().unwrap();
         got.remove(&id).unwrap()
+    }
+
+    /// All dead letters, oldest first.
+    pub(crate) async fn dead_letters(&self) -> Vec<DeadLetter> {
+        let mut letters = self.queue.dead_letters().await.unwrap();
+        let mut all = Vec::new();
+        while let Some(letter) = letters.next().await.unwrap() {
+            all.push(letter);
+        }
+        all
     }
 
     pub(crate) fn consumer(&self) -> Consumer {

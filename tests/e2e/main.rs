@@ -59,6 +59,7 @@ mod run_unread;
 mod runners;
 mod safety;
 mod sentinel;
+mod shards;
 mod shutdown;
 mod signed;
 mod status;

@@ -75,6 +75,11 @@ impl Shard {
         call.send(&mut self.connection.borrow_mut(), self.keys.fixed())
     }
 
+    /// One function call with other keys than the shard's fixed ones.
+    pub(crate) fn try_call_with(&self, call: &Call, keys: &[String]) -> RedisResult<Value> {
+        call.send(&mut self.connection.borrow_mut(), keys)
+    }
+
     /// One function call that must succeed.
     pub(crate) fn call(&self, call: &Call) -> Value {
         self.try_call(call)

@@ -59,7 +59,7 @@ fn ended(claim: &Claim, how: How) -> Finish {
 
 fn claimer(queue: &TaskQueue) -> (Incarnation, Claimer) {
     let who = Incarnation::new();
-    (who, queue.claimer(who, LEASE, Some(queue.name())))
+    (who, queue.first().claimer(who, LEASE, Some(queue.name())))
 }
 
 async fn tasks(broker: Broker, name: Name) -> Outcome {
@@ -82,12 +82,12 @@ async fn tasks(broker: Broker, name: Name) -> Outcome {
         carried_out: bytes::Bytes::new(),
     };
     queue.cancel(&[task.id], Signal::Terminate).await?;
-    beat.carried_out = queue.heartbeat(&beat).await?.raw;
-    queue.heartbeat(&beat).await?;
+    beat.carried_out = queue.first().heartbeat(&beat).await?.raw;
+    queue.first().heartbeat(&beat).await?;
     queue.watch(&[task.id]).await?;
     queue.running().await?;
     let runs: Vec<_> = claims.iter().map(|claim| ended(claim, How::Ok)).collect();
-    queue.finish(&runs).await?;
+    queue.first().finish(&runs).await?;
     queue.find(task.id).await?;
     queue.wait(&[task.id], MOMENT).await?;
     let mut done = queue.completions(&name);
@@ -110,10 +110,11 @@ async fn failures(broker: Broker, name: Name) -> Outcome {
             .iter()
             .map(|claim| ended(claim, How::Failed))
             .collect();
-        queue.finish(&runs).await?;
+        queue.first().finish(&runs).await?;
     }
     queue.find(task.id).await?;
-    queue.dead_letters(0).await?;
+    let mut dead = queue.dead_letters().await?;
+    while dead.next().await?.is_some() {}
     queue.requeue(Some(&[task.id])).await?;
     queue.requeue(None).await?;
     queue.purge_dead(Some(&[task.id])).await?;
@@ -135,7 +136,7 @@ async fn operator(broker: Broker, name: Name) -> Outcome {
     queue.wait_for_room(MOMENT).await?;
     queue.purge_some().await?;
     queue.is_deserted().await?;
-    queue.reclaim(LEASE).await?;
+    queue.first().reclaim(LEASE).await?;
     queue.delete().await?;
     Ok(())
 }
@@ -153,16 +154,19 @@ async fn process(broker: Broker, name: Name) -> Outcome {
             worker: "w".into(),
             started_ms: 1,
         };
-        queue.start(claim.id, &claim.run, &started).await?;
+        queue.first().start(claim.id, &claim.run, &started).await?;
         let batch = Batch {
             offset: 0,
             pieces: vec![(Some(Stream::Stdout), "out".into()), (None, "".into())],
         };
-        queue.append_log(claim.id, &claim.run, &batch).await?;
+        queue
+            .first()
+            .append_log(claim.id, &claim.run, &batch)
+            .await?;
         queue.processes().await?;
         let mut log = queue.log(claim.id).follow(true);
         log.next().await?;
-        queue.finish(&[ended(&claim, How::Ok)]).await?;
+        queue.first().finish(&[ended(&claim, How::Ok)]).await?;
         while log.next().await?.is_some() {}
     }
     Ok(())
@@ -176,9 +180,12 @@ async fn returns(broker: Broker, name: Name) -> Outcome {
     let (who, mut claimer) = claimer(&queue);
     let claims = claimer.get_nowait(ASK).await?.tasks;
     if let [first, second, ..] = &claims[..] {
-        queue.release(&[(first.id, first.run.clone())]).await?;
+        queue
+            .first()
+            .release(&[(first.id, first.run.clone())])
+            .await?;
         let dead = ended(second, How::Dead).completion;
-        queue.refuse(second.id, &second.run, &dead).await?;
+        queue.first().refuse(second.id, &second.run, &dead).await?;
     }
     queue.bury(who, LEASE).await?;
     Ok(())
