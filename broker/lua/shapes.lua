@@ -1,7 +1,7 @@
--- shapes: what the arguments of each function have to be, checked before anything else, as Lua has no rollback. A letter an
--- argument: m an id or a member (16 bytes), i a number of a call (32 bits), n another whole number, z one that may be
--- negative, t a time to live (ms) or "", o a whole number or "", y a bound and x the step of a slice, s anything. Behind `|` stand those that come again and
--- again. Arguments beyond are the function's own affair, as are those that have no letter.
+-- shapes: what the arguments of each function have to be, checked before anything else, as Lua has no rollback. A letter
+-- an argument: m an id or a member (16 bytes), i a number of a call (32 bits), n another whole number, z one that may be
+-- negative, t a time to live (ms) or "", o a whole number or "", y a bound and x the step of a slice, f a frame of items,
+-- s anything. Behind `|` stand those that come again and again. Arguments beyond are the function's own affair.
 
 local SHAPES = {
   submit = "n", finish = "n", release = "|ms", refuse = "n|mss", cancel = "n|m", reclaim = "n", start = "mss",
@@ -13,7 +13,7 @@ local SHAPES = {
   cond_wait = "tmms", cond_leave = "tms", cond_notify = "tmmsn",
   event_set = "tmin", event_clear = "tmin", event_wait = "tmino", event_look = "",
   barrier_wait = "tminn", barrier_open = "tmin", barrier_abort = "tmin", barrier_reset = "tmin", barrier_look = "",
-  queue_put = "tmino", queue_get = "tminossn", queue_task_done = "tminosn", queue_join = "tmino",
+  queue_put = "tminoss|f", queue_get = "tminossn", queue_task_done = "tminosn", queue_join = "tmino",
   queue_leave = "tn|mi", queue_look = "",
   pipe_open = "tmnsss", pipe_send = "tmins", pipe_abort = "tmin", pipe_recv = "tminsi", pipe_leave = "tmi",
   pipe_close = "tmin",
@@ -26,7 +26,14 @@ local SHAPES = {
   array_get = "z", array_len = "", array_read = "snyyx",
 }
 
+-- A frame of items (see there), as far as it can be told without a look at each.
+local function is_frame(text)
+  local count = #text > 5 and struct.unpack("<H", text) or 0
+  return count > 0 and #text >= 2 + 4 * count
+end
+
 local FITS = {
+  f = is_frame,
   m = function(text) return #text == 16 end,
   i = function(text) return #text <= 10 and string.find(text, "^%d+$") and tonumber(text) < 4294967296 end,
   n = function(text) return #text <= 20 and string.find(text, "^%d+$") end,

@@ -376,3 +376,19 @@ fn a_step_whose_numbers_are_none_changes_nothing() {
     }
     assert_eq!(list.call(&append("", "60000"))[0], "ok");
 }
+
+#[test]
+fn what_is_no_frame_is_not_put() {
+    let queue = Object::queue("no-frame");
+    for garbage in [
+        &b"0"[..],
+        b"\x00\x00\x00\x00\x00\x00",
+        b"\xff\xff\x01\x00\x00\x00x",
+    ] {
+        let call = ask("putter", 1).arg(FRAME).arg(garbage);
+        let answer = call.send(&mut queue.connection.borrow_mut(), &queue.keys);
+        let error = answer.and_then(Value::extract_error).unwrap_err();
+        assert!(error.to_string().contains("PMQMALFORMED"), "{error}");
+        assert_eq!(queue.call(&Call::new("queue_look"))[0], "0");
+    }
+}

@@ -131,7 +131,9 @@ fn record() -> Vec<Vec<Sent>> {
     for sent in liar.requests().iter().filter_map(|words| Sent::read(words)) {
         groups.entry(sent.keys[0].clone()).or_default().push(sent);
     }
-    groups.values_mut().for_each(|group| add_rare(group));
+    for group in groups.values_mut() {
+        add_rare(group);
+    }
     groups.into_values().collect()
 }
 
@@ -233,9 +235,9 @@ fn a_call_with_any_arguments_changes_all_or_nothing_and_spoils_nothing() {
             let _ = sent.send(connection);
         }
         let mut call = group[at].clone();
-        changes
-            .iter()
-            .for_each(|change| change.apply(&mut call.arguments));
+        for change in &changes {
+            change.apply(&mut call.arguments);
+        }
         let before = state(connection);
         if let Err(error) = call.send(connection) {
             prop_assert!(

@@ -29,7 +29,7 @@ fn job() -> impl Strategy<Value = (u64, [u64; 2], i32, Vec<Vec<u8>>)> {
     (0..5u64, any::<[u64; 2]>(), -1..3i32, command)
 }
 
-fn entry<'a>(seq: u64, times: [u64; 2], code: i32, command: &'a [OsString]) -> Entry<'a> {
+fn entry(seq: u64, times: [u64; 2], code: i32, command: &[OsString]) -> Entry<'_> {
     Entry {
         seq,
         host: ":",
@@ -55,7 +55,9 @@ fn a_joblog_is_gone_on_with_or_left_alone() {
         }
         drop(joblog);
         let mut content = fs::read(&path).unwrap();
-        changes.iter().for_each(|change| change.apply(&mut content));
+        for change in &changes {
+            change.apply(&mut content);
+        }
         fs::write(&path, &content).unwrap();
 
         let Ok((mut joblog, past)) = Joblog::resume(&path) else {
@@ -67,7 +69,7 @@ fn a_joblog_is_gone_on_with_or_left_alone() {
             return Ok(());
         };
         let ended = past.ended();
-        past.failed().for_each(|failure| drop(failure));
+        past.failed().for_each(drop);
         let command = [OsString::from("new")];
         joblog
             .append(&entry(u64::MAX - 1, [0, 0], 1, &command))

@@ -61,7 +61,9 @@ impl Resp {
                 out.push(*kind);
                 out.extend(format!("{count}\r\n").as_bytes());
                 let whole = &items[..count * if *kind == b'%' { 2 } else { 1 }];
-                whole.iter().for_each(|item| item.write(out));
+                for item in whole {
+                    item.write(out);
+                }
             }
         }
     }

@@ -40,7 +40,9 @@ fn a_changed_or_moved_task_is_not_trusted() {
             prop_assert_eq!((&opened.work, &opened.body), (&task.work, &task.body));
 
             let mut changed = sealed.to_vec();
-            changes.iter().for_each(|change| change.apply(&mut changed));
+            for change in &changes {
+                change.apply(&mut changed);
+            }
             let is_changed = changed != sealed;
             let found = here.open_task(task.id, &changed.into(), 0);
             prop_assert_eq!(found.is_err(), is_changed, "{:?}", found);
@@ -76,9 +78,9 @@ fn a_changed_or_moved_completion_is_not_trusted() {
             );
 
             let mut changed = sealed.to_vec();
-            changes
-                .iter()
-                .for_each(|change: &pmq_tests::fuzz::Splice| change.apply(&mut changed));
+            for change in &changes {
+                change.apply(&mut changed);
+            }
             if changed != sealed {
                 let changed = changed.into();
                 for found in [
