@@ -8,11 +8,11 @@ use redis::Value;
 
 use crate::authkey::Authkey;
 use crate::config::Config;
-use crate::connection::ServerReport;
 use crate::connection::address::Place;
 use crate::connection::blocking::in_a_thread;
 use crate::connection::lane::Lane;
 use crate::connection::local::LocalBroker;
+use crate::connection::{Primary, ServerReport, strict};
 use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::ids::{Incarnation, Name};
@@ -78,13 +78,20 @@ impl Broker {
     ///
     /// Without a URL it uses the local broker, and starts it where it does not run.
     pub async fn connect(config: &Config) -> Result<Self> {
-        let broker = Self::connect_to_any(config).await?;
-        broker.server().require_suitable(broker.address())?;
-        Ok(broker)
+        let (control, report, trust) = Self::reach(config).await?;
+        report.require_suitable(control.at())?;
+        let disks = strict::check(&control, config.durability).await?;
+        let control = control.assured(config.durability, disks);
+        Ok(Self::over(control, &config.namespace, report, trust))
     }
 
     /// Connects to whatever Redis is there, also one that may lose tasks: to look at it, not to use it.
     pub async fn connect_to_any(config: &Config) -> Result<Self> {
+        let (control, report, trust) = Self::reach(config).await?;
+        Ok(Self::over(control, &config.namespace, report, trust))
+    }
+
+    async fn reach(config: &Config) -> Result<(Lane, ServerReport, Trust)> {
         let (url, local) = if let Some(url) = &config.url {
             (url.clone(), None)
         } else {
@@ -94,7 +101,7 @@ impl Broker {
         let trust = Trust::of(config, local.is_some())?;
         let control = Place::new(config, &url)?.lane(local, CONTROL_RESPONSE)?;
         let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
-        Ok(Self::over(control, &config.namespace, report, trust))
+        Ok((control, report, trust))
     }
 
     fn over(control: Lane, namespace: &Name, report: ServerReport, trust: Trust) -> Self {
@@ -154,6 +161,11 @@ impl Broker {
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         self.inner.control.is_cluster()
+    }
+
+    /// Each primary: the server, or those that share the slots of a Redis Cluster.
+    pub async fn primaries(&self) -> Result<Vec<Primary>> {
+        ServerReport::of_each(self.control()).await
     }
 
     /// The time of one round trip.

@@ -291,6 +291,18 @@ pub enum Error {
         source: redis::RedisError,
     },
 
+    /// With a [`Durability`](crate::Durability) beyond `Local`: the call ran on the primary, so that what it submits may exist, but
+    /// no replica confirmed it within a second. A failure of the primary now may lose it.
+    #[error(
+        "no replica of the broker at {at} confirmed the call to {doing}, which took effect: a failover may lose it"
+    )]
+    Unconfirmed {
+        /// The address, without secrets.
+        at: String,
+        /// The call.
+        doing: &'static str,
+    },
+
     /// What answers is not a Redis or Valkey that pmq can use.
     #[error("{0}")]
     Unsuitable(String),
@@ -329,6 +341,7 @@ impl Error {
                 | Self::Unreachable { .. }
                 | Self::OutOfMemory(_)
                 | Self::CannotWrite { .. }
+                | Self::Unconfirmed { .. }
         )
     }
 
@@ -350,6 +363,9 @@ impl Error {
             }
             Self::CannotWrite { .. } => {
                 "free some space on its disk; its log says more, and so does `redis-cli INFO persistence`"
+            }
+            Self::Unconfirmed { .. } => {
+                "the same call can be made again, with the same task id; `pmq doctor` shows the replicas"
             }
             Self::Conflict { .. } => "choose another id, or submit exactly the same task again",
             Self::Full { .. } => "wait for workers or consumers, or raise the limit of the queue",

@@ -128,6 +128,13 @@ impl ShardKeys {
     }
 }
 
+/// A key of the same shard or object as `key`, which the function `mark` writes.
+#[must_use]
+pub fn mark_beside(key: &[u8]) -> String {
+    let prefix = key.rsplitn(2, |byte| *byte == b':').nth(1).unwrap_or(key);
+    format!("{}:mark", String::from_utf8_lossy(prefix))
+}
+
 /// A kind of object: a word of multiprocessing, and the parts of such an object.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
@@ -214,5 +221,9 @@ mod tests {
         let keys = ObjectKeys::new(&namespace, kind, &name);
         assert_eq!(keys.fixed()[0], "pmq:queue:{fruit}:meta");
         assert_eq!(keys.fixed()[3], "pmq:queue:{fruit}:absent");
+        assert_eq!(
+            mark_beside(keys.fixed()[0].as_bytes()),
+            "pmq:queue:{fruit}:mark"
+        );
     }
 }

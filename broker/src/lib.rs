@@ -31,6 +31,7 @@ pub mod config;
     reason = "this is the one place where connections live"
 )]
 pub mod connection;
+pub mod durability;
 pub mod envelope;
 pub mod error;
 pub mod event;
@@ -61,6 +62,7 @@ pub use broker::{Broker, PATIENCE};
 pub use completion::{Completion, Outcome, Report};
 pub use condition::Condition;
 pub use config::{Config, Password};
+pub use durability::Durability;
 pub use error::{Error, Result};
 pub use event::Event;
 pub use ids::{Incarnation, Name, TaskId};

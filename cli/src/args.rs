@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser};
-use pmq_broker::Name;
+use pmq_broker::{Durability, Name};
 
 use crate::commands::Command;
 use crate::output::Colors;
@@ -12,7 +12,7 @@ const AFTER_HELP: &str = "\
 Without a URL pmq uses a private Redis of your own, which it starts and stops by itself.
 
 Precedence: flags, then PMQ_REDIS_URL (PMQ_REDIS_USERNAME, PMQ_REDIS_PASSWORD_FILE, PMQ_REDIS_PASSWORD, \
-PMQ_AUTHKEY_FILE, PMQ_AUTHKEY, PMQ_ENCRYPT, PMQ_NAMESPACE), then the configuration file (--config, $PMQ_CONFIG, or pmq/pmq.toml in $XDG_CONFIG_HOME or \
+PMQ_AUTHKEY_FILE, PMQ_AUTHKEY, PMQ_ENCRYPT, PMQ_NAMESPACE, PMQ_DURABILITY), then the configuration file (--config, $PMQ_CONFIG, or pmq/pmq.toml in $XDG_CONFIG_HOME or \
 ~/.config), then the local broker.
 
 Exit codes: 0 ok; 1 failed; 2 usage; 69 no broker or no worker; 75 empty, full or busy: try again; 76 a lock was lost; \
@@ -39,7 +39,8 @@ pub struct Cli {
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
-    /// The broker: redis://, rediss:// or redis+unix:// [default: the local broker]
+    /// The broker: redis://, rediss://, redis+unix://, redis+cluster://HOST[:PORT],... or
+    /// redis+sentinel://HOST[:PORT],.../NAME [default: the local broker]
     #[arg(long, global = true, value_name = "URL")]
     pub redis: Option<String>,
 
@@ -54,6 +55,10 @@ pub struct Globals {
     /// The prefix of every key in Redis [default: pmq]
     #[arg(long, global = true, value_name = "NAME")]
     pub namespace: Option<Name>,
+
+    /// How far a change has got when it is acknowledged: local, replicated, strict [default: local]
+    #[arg(long, global = true, value_name = "MODE")]
+    pub durability: Option<Durability>,
 
     /// The configuration file
     #[arg(long, global = true, value_name = "FILE")]

@@ -2,7 +2,7 @@
 
 use std::env;
 
-use pmq_broker::{AuthkeySource, Broker, Config, Error};
+use pmq_broker::{AuthkeySource, Broker, Config, Error, Password};
 
 use crate::args::Globals;
 use crate::config_file::{ConfigFile, RedisTable};
@@ -39,6 +39,11 @@ impl Context {
         let from_file = file.namespace.as_ref().filter(|_| !env_has_namespace);
         if let Some(namespace) = globals.namespace.as_ref().or(from_file) {
             config.namespace = namespace.clone();
+        }
+        let env_has_durability = env::var_os("PMQ_DURABILITY").is_some_and(|mode| !mode.is_empty());
+        let from_file = file.durability.filter(|_| !env_has_durability);
+        if let Some(durability) = globals.durability.or(from_file) {
+            config.durability = durability;
         }
         Ok(Self {
             config,
@@ -89,15 +94,20 @@ fn fill_redis(config: &mut Config, file: &RedisTable) {
     if config.username.is_none() {
         config.username.clone_from(&file.username);
     }
-    if let (pmq_broker::Password::None, Some(path)) = (&config.password, &file.password_file) {
-        config.password = pmq_broker::Password::File(path.clone());
+    if let (Password::None, Some(path)) = (&config.password, &file.password_file) {
+        config.password = Password::File(path.clone());
+    }
+    if config.sentinel_username.is_none() {
+        config.sentinel_username.clone_from(&file.sentinel_username);
+    }
+    if let (Password::None, Some(path)) = (&config.sentinel_password, &file.sentinel_password_file)
+    {
+        config.sentinel_password = Password::File(path.clone());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use pmq_broker::Password;
-
     use super::*;
 
     #[test]
@@ -106,6 +116,8 @@ mod tests {
             url: Some("redis://file".into()),
             username: Some("file".into()),
             password_file: Some("/file".into()),
+            sentinel_password_file: Some("/sentinel".into()),
+            ..RedisTable::default()
         };
         let mut config = Config {
             username: Some("env".into()),
@@ -116,5 +128,6 @@ mod tests {
         assert_eq!(config.url.as_deref(), Some("redis://file"));
         assert_eq!(config.username.as_deref(), Some("env"));
         assert!(matches!(config.password, Password::Plain(_)));
+        assert!(matches!(config.sentinel_password, Password::File(_)));
     }
 }

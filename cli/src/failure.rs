@@ -149,7 +149,9 @@ fn exit_of_broker(error: Option<&Error>) -> Exit {
             | Error::Unsuitable(_),
         ) => Exit::UNAVAILABLE,
         Some(Error::Local(error)) => exit_of_local(error),
-        Some(Error::Full { .. } | Error::OutOfMemory(_)) => Exit::TRY_AGAIN,
+        Some(Error::Full { .. } | Error::OutOfMemory(_) | Error::Unconfirmed { .. }) => {
+            Exit::TRY_AGAIN
+        }
         _ => Exit::FAILED,
     }
 }

@@ -29,6 +29,7 @@ mod commands;
 mod condition;
 mod consumers;
 mod delays;
+mod durability;
 mod event;
 mod failover;
 mod family;

@@ -27,6 +27,7 @@ mod heartbeat;
 mod inspect;
 mod log;
 mod lone;
+mod mark;
 mod object;
 mod queue;
 mod reclaim;

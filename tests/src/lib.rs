@@ -11,6 +11,7 @@
 mod watchdog;
 
 pub mod cluster;
+pub mod fuzz;
 pub mod program;
 pub mod proxy;
 pub mod redis_server;

@@ -5,8 +5,20 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::lane::Lane;
+use super::lane::{Answer, Lane};
 use crate::error::{Error, Result};
+use crate::reply;
+
+/// One of the servers that take writes.
+#[derive(Clone, Debug)]
+pub struct Primary {
+    /// Its address.
+    pub address: String,
+    /// How many of the 16,384 slots it has; `None` where it has all keys.
+    pub slots: Option<u32>,
+    /// What it says about itself.
+    pub report: ServerReport,
+}
 
 /// What a server says about itself.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +58,25 @@ impl ServerReport {
         }
     }
 
+    /// Asks each primary. Who may not ask is told nothing.
+    pub(crate) async fn of_each(link: &Lane) -> Result<Vec<Primary>> {
+        let info = redis::cmd("INFO");
+        let answers = link.ask_each(&info, "ask the server for its state");
+        let told = |answer: Answer| {
+            let report = match answer.said {
+                Ok(text) => Self::parse(&reply::text(text, "ask the server for its state")?),
+                Err(Error::Denied { .. }) => Self::default(),
+                Err(error) => return Err(error),
+            };
+            Ok(Primary {
+                address: answer.at.to_string(),
+                slots: answer.slots,
+                report,
+            })
+        };
+        answers.await?.into_iter().map(told).collect()
+    }
+
     fn parse(text: &str) -> Self {
         let fields = text.lines().filter_map(|line| line.split_once(':'));
         Self {
@@ -79,6 +110,16 @@ impl ServerReport {
             )),
             _ => None,
         }
+    }
+
+    /// Whether its version is this one or newer; false where it does not say.
+    pub(crate) fn is_since(&self, since: (u32, u32)) -> bool {
+        let mut numbers = self
+            .version()
+            .into_iter()
+            .flat_map(|version| version.split('.'));
+        let mut next = || numbers.next()?.parse().ok();
+        next().zip(next()).is_some_and(|version| version >= since)
     }
 
     /// Refuses a server that would lose tasks or lacks functions.

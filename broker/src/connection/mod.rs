@@ -5,9 +5,12 @@ use std::pin::Pin;
 pub mod local;
 
 pub(crate) mod address;
+mod assurance;
 pub(crate) mod blocking;
 mod check;
 mod cluster;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod lane;
 mod link;
 mod parcel;
@@ -16,10 +19,11 @@ mod route;
 mod routed;
 mod sentinel;
 pub(crate) mod server;
+pub(crate) mod strict;
 pub(crate) mod subscription;
 pub(crate) mod topology;
 
-pub use check::ServerReport;
+pub use check::{Primary, ServerReport};
 pub(crate) use retry::explain;
 
 /// What few calls come to, on the heap: who awaits it carries neither its size nor its type.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use super::assurance::UNCONFIRMED;
 use crate::error::Error;
 
 /// What a failed call tells.
@@ -90,6 +91,7 @@ pub(crate) fn explain(error: RedisError, at: &str, doing: &'static str) -> Error
         }
         Some("NOPERM") => return Error::Denied { at, source: error },
         Some("OOM") => return Error::OutOfMemory(error),
+        Some(UNCONFIRMED) => return Error::Unconfirmed { at, doing },
         Some("MISCONF") => return Error::CannotWrite { at, source: error },
         _ if text.contains("can't run this command") || text.contains("No permissions") => {
             return Error::Denied { at, source: error };

@@ -167,18 +167,23 @@ impl Conductor {
 
     fn hit_broker(&mut self, fault: &Fault) -> Result<()> {
         match fault.kind {
-            Kind::KillBroker | Kind::LongOutage => {
+            Kind::KillBroker | Kind::LongOutage | Kind::KillPrimary => {
                 self.site.up = false;
-                self.site.server.kill();
+                self.site.server_mut().kill();
             }
-            Kind::PauseBroker => {
+            Kind::PauseBroker | Kind::PausePrimary => {
                 self.site.up = false;
-                self.site.server.stop();
+                self.site.server_mut().stop();
             }
             Kind::PowerCut => {
                 self.site.up = false;
                 power::cut(&mut self.site)?;
             }
+            Kind::IsolatePrimary => {
+                self.site.up = false;
+                self.site.isolate(true);
+            }
+            Kind::MoveSlot => self.site.move_slot(),
             Kind::FlushAll => self.tell(redis::cmd("FLUSHALL").arg("SYNC")),
             Kind::FlushFunctions => {
                 for _ in 0..5 {
@@ -196,14 +201,30 @@ impl Conductor {
 
     fn mend_broker(&mut self, fault: &Fault) -> Result<()> {
         match fault.kind {
-            Kind::KillBroker | Kind::LongOutage | Kind::PowerCut => self.site.server.restart(),
-            Kind::PauseBroker => self.site.server.resume(),
+            Kind::KillBroker | Kind::LongOutage | Kind::PowerCut => {
+                self.site.server_mut().restart();
+            }
+            Kind::PauseBroker => self.site.server_mut().resume(),
             Kind::FullMemory => self.tell(redis::cmd("CONFIG").arg(&["SET", "maxmemory", "0"])),
             Kind::FullDisk => power::empty_disk(&self.site)?,
+            Kind::KillPrimary | Kind::PausePrimary | Kind::IsolatePrimary => {
+                self.replace_primary(fault.kind);
+            }
             _ => {}
         }
         self.site.up = true;
         Ok(())
+    }
+
+    /// Lets the old primary come back once another one has taken over.
+    fn replace_primary(&mut self, kind: Kind) {
+        self.site.wait_for_failover();
+        match kind {
+            Kind::KillPrimary => self.site.server_mut().restart(),
+            Kind::PausePrimary => self.site.server_mut().resume(),
+            _ => self.site.isolate(false),
+        }
+        self.site.find_primary();
     }
 
     fn push_junk(&mut self, seed: u64) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use pmq_tests::program::Running;
-use pmq_tests::{Program, Proxy, RedisServer};
+use pmq_tests::{Program, Proxy};
 
 use crate::role::{Brief, Role};
 
@@ -32,13 +32,13 @@ pub struct Crew {
 
 impl Crew {
     /// A crew without members.
-    pub fn new(server: &RedisServer, directory: PathBuf, seed: u64, lease_ms: u64) -> Result<Self> {
+    pub fn new(url: String, directory: PathBuf, seed: u64, lease_ms: u64) -> Result<Self> {
         let myself = std::env::current_exe().context("this program is in no file")?;
         Ok(Self {
             members: BTreeMap::new(),
             program: Program::new(myself),
             directory,
-            url: server.url(),
+            url,
             seed,
             lease_ms,
         })

@@ -86,7 +86,7 @@ async fn look_up(conductor: &Conductor) -> Result<()> {
     open.sort();
     open.dedup();
     open.retain(|(id, _)| !got.contains(id));
-    let broker = Broker::connect(&Config::url(conductor.site.server.url())).await?;
+    let broker = Broker::connect(&Config::url(conductor.site.url())).await?;
     for some in open.chunks(AT_ONCE) {
         for (id, queue) in some {
             let queue = broker.task_queue(&name(queue));
@@ -113,7 +113,7 @@ async fn find(queue: &TaskQueue, id: TaskId) -> Result<What> {
 
 /// Takes back what the last leases still hold, as the next worker would.
 async fn tidy(conductor: &Conductor, lease: Duration) -> Result<()> {
-    let broker = Broker::connect(&Config::url(conductor.site.server.url())).await?;
+    let broker = Broker::connect(&Config::url(conductor.site.url())).await?;
     tokio::time::sleep(lease + Duration::from_millis(500)).await;
     for queue in &conductor.queues {
         let queue = broker.task_queue(&name(queue));
@@ -166,8 +166,10 @@ impl Conductor {
                 self.census(&queue, what, count.unwrap_or_default());
             }
         }
-        let others = self.connections_left();
-        self.census("redis", "connections", others);
+        if self.site.is_single() {
+            let others = self.connections_left();
+            self.census("redis", "connections", others);
+        }
     }
 
     /// Connections beside that of the harness, once they have had a moment to go.

@@ -23,7 +23,8 @@ pub struct Family {
     pub seconds: u64,
     /// How the server keeps its data.
     pub durability: Durability,
-    /// How much a power cut may lose, in ms.
+    /// How much a killed server, a power cut or a failover may lose, in ms. A server that synchronises every second
+    /// puts writing off for up to 2 s while a synchronisation is under way, and answers meanwhile.
     pub loses_ms: u64,
     /// Whether each process has a network of its own.
     pub proxied: bool,
@@ -68,9 +69,15 @@ const LOSSY: Terms = Terms {
     exclusion: false,
     ..TERMS
 };
+/// A client looks for the new primary for up to 2 s more at a time.
+const FAILOVER: Terms = Terms {
+    exclusion: false,
+    resumes: Duration::from_secs(8),
+    ..TERMS
+};
 
 /// All families.
-pub const FAMILIES: [Family; 13] = [
+pub const FAMILIES: [Family; 18] = [
     Family {
         name: "workers",
         about: "workers, producers and consumers are killed, stopped and replaced (F1, F2, F24)",
@@ -95,14 +102,28 @@ pub const FAMILIES: [Family; 13] = [
     },
     Family {
         name: "broker",
-        about: "the server is killed, stopped, away for longer than a lease, and loses its functions (F4, F7, F13)",
-        menu: &[
-            Kind::KillBroker,
-            Kind::PauseBroker,
-            Kind::FlushFunctions,
-            Kind::LongOutage,
-        ],
+        about: "the server is killed, stopped, and loses its functions (F4, F7, F13)",
+        menu: &[Kind::KillBroker, Kind::PauseBroker, Kind::FlushFunctions],
+        durability: Durability::Always,
+        ..USUAL
+    },
+    Family {
+        name: "broker-everysec",
+        about: "the server is killed, with changes synchronised every second (F4)",
+        menu: &[Kind::KillBroker],
+        every_ms: 1200,
+        loses_ms: 2500,
+        terms: LOSSY,
+        ..USUAL
+    },
+    Family {
+        name: "outage",
+        about: "the server is away for longer than a lease, under long runs (F4, F13)",
+        menu: &[Kind::LongOutage],
+        every_ms: 2000,
         seconds: 16,
+        cast: outage_cast,
+        durability: Durability::Always,
         ..USUAL
     },
     Family {
@@ -122,6 +143,39 @@ pub const FAMILIES: [Family; 13] = [
         loses_ms: 3000,
         needs: Need::Strace,
         terms: LOSSY,
+        ..USUAL
+    },
+    Family {
+        name: "sentinel",
+        about: "the primary is killed, stopped and isolated, and a replica takes over (F8)",
+        menu: &[Kind::KillPrimary, Kind::PausePrimary, Kind::IsolatePrimary],
+        every_ms: 2500,
+        seconds: 20,
+        durability: Durability::Sentinels,
+        loses_ms: 12_000,
+        cast: lone_cast,
+        terms: FAILOVER,
+        ..USUAL
+    },
+    Family {
+        name: "cluster",
+        about: "a primary of a cluster is killed and stopped, and its replica takes over (F9)",
+        menu: &[Kind::KillPrimary, Kind::PausePrimary],
+        every_ms: 2500,
+        seconds: 14,
+        durability: Durability::Cluster,
+        loses_ms: 12_000,
+        cast: lone_cast,
+        terms: FAILOVER,
+        ..USUAL
+    },
+    Family {
+        name: "migration",
+        about: "the slot of a task queue moves from primary to primary (F10)",
+        menu: &[Kind::MoveSlot],
+        every_ms: 1200,
+        durability: Durability::Cluster,
+        cast: lone_cast,
         ..USUAL
     },
     Family {
@@ -197,6 +251,7 @@ pub const FAMILIES: [Family; 13] = [
         ],
         seconds: 16,
         cast: object_cast,
+        durability: Durability::Always,
         ..USUAL
     },
     Family {
@@ -205,6 +260,7 @@ pub const FAMILIES: [Family; 13] = [
         menu: &[Kind::KillBroker],
         every_ms: 3000,
         cast: herd_cast,
+        durability: Durability::Always,
         ..USUAL
     },
 ];
@@ -229,6 +285,27 @@ fn usual_cast() -> Vec<(String, Role)> {
     cast.push(producer(0, &["q", "r"], 150, Mix::VARIED));
     cast.push(producer(1, &["q"], 100, Mix::VARIED));
     cast.extend(consumers(&["q", "r", "q"]));
+    cast
+}
+
+/// One queue with everything of it.
+fn lone_cast() -> Vec<(String, Role)> {
+    let mut cast = workers(3, &["q"]);
+    cast.push(producer(0, &["q"], 100, Mix::VARIED));
+    cast.push(producer(1, &["q"], 50, Mix::VARIED));
+    cast.extend(consumers(&["q", "q"]));
+    cast
+}
+
+/// Runs that outlast an outage, in workers of which some are back before the others.
+fn outage_cast() -> Vec<(String, Role)> {
+    let mut cast = workers(6, &["q"]);
+    let mix = Mix {
+        longest_ms: 4000,
+        ..Mix::PLAIN
+    };
+    cast.push(producer(0, &["q"], 30, mix));
+    cast.extend(consumers(&["q"]));
     cast
 }
 

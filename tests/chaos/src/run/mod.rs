@@ -98,11 +98,11 @@ impl Run {
             load(&mut site, &mutant.source()?)?;
         }
         let lease_ms = self.family.terms.lease.as_millis() as u64;
-        let mut crew = Crew::new(&site.server, self.directory.clone(), self.seed, lease_ms)?;
+        let mut crew = Crew::new(site.url(), self.directory.clone(), self.seed, lease_ms)?;
         let mut queues = BTreeSet::new();
         for (place, role) in (self.family.cast)() {
             queues.extend(queues_of(&role));
-            let proxy = self.family.proxied.then(|| Proxy::to(&site.server));
+            let proxy = self.family.proxied.then(|| Proxy::to(site.server()));
             crew.hire(&place, role, proxy)?;
         }
         Ok(Conductor {

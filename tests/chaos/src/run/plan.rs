@@ -95,16 +95,7 @@ impl Plan {
         let results = Mutex::new(Vec::new());
         thread::scope(|scope| {
             for _ in 0..options.jobs.max(1) {
-                scope.spawn(|| {
-                    while let Some(job) = next(&queue) {
-                        let result = job.run();
-                        tell(&job, &result);
-                        results
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push(result);
-                    }
-                });
+                scope.spawn(|| work(&queue, &results));
             }
         });
         let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -127,6 +118,20 @@ impl Plan {
             bail!("{failed} runs failed");
         }
         Ok(())
+    }
+}
+
+type Results = Mutex<Vec<Result<Option<Summary>>>>;
+
+/// Runs one job after the other.
+fn work(queue: &Mutex<VecDeque<Job>>, results: &Results) {
+    while let Some(job) = next(queue) {
+        let result = job.run();
+        tell(&job, &result);
+        results
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(result);
     }
 }
 

@@ -37,7 +37,7 @@ pub fn wrapper(directory: &Path, server: &OsStr) -> Result<PathBuf> {
 
 /// Kills the server and drops what it had not synchronised; answers how many bytes.
 pub fn cut(site: &mut Site) -> Result<u64> {
-    let directory = site.server.directory().to_owned();
+    let directory = site.server().directory().to_owned();
     let pid = traced_pid(&directory)?;
     kill_process(pid, Signal::KILL).context("could not kill the traced server")?;
     let proc = format!("/proc/{}", pid.as_raw_nonzero());
@@ -45,7 +45,7 @@ pub fn cut(site: &mut Site) -> Result<u64> {
         let status = fs::read_to_string(format!("{proc}/status")).unwrap_or_default();
         (status.is_empty() || status.contains("State:\tZ")).then_some(())
     });
-    site.server.kill();
+    site.server_mut().kill();
     let log = newest_log(&directory)?;
     let trace = fs::read_to_string(directory.join(TRACE)).context("there is no trace")?;
     let name = log.file_name().unwrap_or_default().to_string_lossy();
@@ -122,7 +122,7 @@ fn result(call: &str) -> u64 {
 
 /// Fills the disk of the server to the last byte.
 pub fn fill_disk(site: &Site) -> Result<()> {
-    let mut file = File::create(site.server.directory().join(BALLAST))?;
+    let mut file = File::create(site.server().directory().join(BALLAST))?;
     let block = vec![0_u8; 64 * 1024];
     while file.write_all(&block).is_ok() {}
     while file.write_all(&block[..512]).is_ok() {}
@@ -131,7 +131,7 @@ pub fn fill_disk(site: &Site) -> Result<()> {
 
 /// Makes room again.
 pub fn empty_disk(site: &Site) -> Result<()> {
-    fs::remove_file(site.server.directory().join(BALLAST)).context("could not make room again")
+    fs::remove_file(site.server().directory().join(BALLAST)).context("could not make room again")
 }
 
 #[cfg(test)]
