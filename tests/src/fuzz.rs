@@ -102,7 +102,9 @@ pub fn mutated(
     words: &'static [&'static str],
 ) -> impl Strategy<Value = Vec<u8>> {
     (valid, vec(splice(words), 0..5)).prop_map(|(mut bytes, changes)| {
-        changes.iter().for_each(|change| change.apply(&mut bytes));
+        for change in &changes {
+            change.apply(&mut bytes);
+        }
         bytes
     })
 }
