@@ -1,5 +1,5 @@
--- mark: a write that nobody reads. WAIT waits for what its connection has written last: a call that is sent again, and finds
--- that all is done, writes nothing, so without a mark behind it WAIT would answer at once.
+-- mark: a write that nobody reads. By its contract WAIT waits for what its own connection has written: a call that is sent
+-- again, and finds that all is done, writes nothing, so that without a mark behind it WAIT might answer at once.
 --
 -- KEYS[1]   mark    HASH  gone after a minute
 -- Returns   {"ok"}

@@ -12,7 +12,7 @@ use crate::connection::address::Place;
 use crate::connection::blocking::in_a_thread;
 use crate::connection::lane::Lane;
 use crate::connection::local::LocalBroker;
-use crate::connection::{Primary, ServerReport, strict};
+use crate::connection::{Primary, ServerReport, diagnosis, exposure, login, strict};
 use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::ids::{Incarnation, Name};
@@ -99,8 +99,20 @@ impl Broker {
             (local.url(), Some(local))
         };
         let trust = Trust::of(config, local.is_some())?;
-        let control = Place::new(config, &url)?.lane(local, CONTROL_RESPONSE)?;
-        let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
+        let place = Place::new(config, &url)?;
+        exposure::check(config, &place).await?;
+        let (first, asked) = (place.first(), place.access().login().clone());
+        let control = place.lane(local, CONTROL_RESPONSE)?;
+        let report = match ServerReport::read(&control, FIRST_PATIENCE).await {
+            Ok(report) => report,
+            Err(error) => {
+                return Err(match first {
+                    Some(first) => diagnosis::explain(error, first).await,
+                    None => error,
+                });
+            }
+        };
+        login::check(&control, &asked).await?;
         Ok((control, report, trust))
     }
 
@@ -165,7 +177,15 @@ impl Broker {
 
     /// Each primary: the server, or those that share the slots of a Redis Cluster.
     pub async fn primaries(&self) -> Result<Vec<Primary>> {
-        ServerReport::of_each(self.control()).await
+        let mut primaries = ServerReport::of_each(self.control()).await?;
+        let settings = strict::settings_of_each(self.control(), &["appendfsync", "save"]);
+        for (at, settings) in settings.await? {
+            let at_it = primaries.iter_mut().find(|primary| primary.address == *at);
+            if let Some(primary) = at_it {
+                primary.settings = settings;
+            }
+        }
+        Ok(primaries)
     }
 
     /// The time of one round trip.
@@ -205,12 +225,7 @@ impl Broker {
             .control()
             .send(&command, doing, CONTROL_RESPONSE)
             .await?;
-        let mut items = reply::items(answer, doing)?.into_iter();
-        let mut settings = BTreeMap::new();
-        while let (Some(name), Some(value)) = (items.next(), items.next()) {
-            settings.insert(reply::text(name, doing)?, reply::text(value, doing)?);
-        }
-        Ok(settings)
+        strict::settings(answer)
     }
 
     /// Loads the function library, which pmq otherwise does when it first needs it.

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{env, fmt, fs, io};
+use std::{env, fs, io};
 
 use anyhow::Context as _;
 use pmq_broker::{Durability, Name};
@@ -33,6 +33,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::duration;
 use crate::failure::Failure;
+use crate::link_url::Url;
 use crate::task_template::TaskTemplate;
 
 /// All that the file may say. Unknown keys are errors, so that a typo does not go unnoticed.
@@ -59,11 +60,11 @@ pub struct ConfigFile {
 }
 
 /// `[redis]`: which broker, and how to log in. `Debug` shows no secret.
-#[derive(Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisTable {
     /// `redis://`, `rediss://`, `redis+unix://`, `redis+cluster://` or `redis+sentinel://`.
-    pub url: Option<String>,
+    pub url: Option<Url>,
     /// The user, where the URL names none.
     pub username: Option<String>,
     /// A file whose first line is the password.
@@ -72,16 +73,14 @@ pub struct RedisTable {
     pub sentinel_username: Option<String>,
     /// A file whose first line is the password at the sentinels.
     pub sentinel_password_file: Option<PathBuf>,
-}
-
-impl fmt::Debug for RedisTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisTable")
-            .field("url", &self.url.as_ref().map(|_| "..")) // it may hold a password
-            .field("username", &self.username)
-            .field("password_file", &self.password_file)
-            .finish()
-    }
+    /// The authorities that may sign the server's certificate.
+    pub tls_ca: Option<PathBuf>,
+    /// This client's certificate.
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of `tls_cert`.
+    pub tls_key: Option<PathBuf>,
+    /// Whether a broker on a network is used without a password, and one on a public network without TLS.
+    pub insecure: bool,
 }
 
 /// `[worker]`: defaults of `pmq worker`'s flags of the same names.

@@ -10,6 +10,7 @@
 
 mod watchdog;
 
+pub mod certificates;
 pub mod cluster;
 pub mod fuzz;
 pub mod program;

@@ -32,8 +32,8 @@ pub(super) fn lasts(verb: &str) -> bool {
 
 /// The commands that make sure of a call.
 pub(super) struct Assurance {
-    /// WAIT waits for the last that its connection has written. A call that is sent again writes nothing, perhaps on a new
-    /// connection, so a mark is written behind each.
+    /// By its contract WAIT waits for what its own connection has written. A call that is sent again writes nothing, perhaps on a
+    /// new connection, so a mark is written behind each: that Redis 7.0 waits for all that is written nobody promises.
     pub(super) mark: Cmd,
     pub(super) wait: Cmd,
 }

@@ -1,6 +1,6 @@
 //! Whether what answers is a server that pmq can use.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use redis::Value;
@@ -18,6 +18,32 @@ pub struct Primary {
     pub slots: Option<u32>,
     /// What it says about itself.
     pub report: ServerReport,
+    /// Its settings `appendfsync` and `save`; empty where this user may not ask for them.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Primary {
+    /// How many bytes each of its replicas is behind, those that are not connected left out.
+    #[must_use]
+    pub fn lags(&self) -> Vec<u64> {
+        let number = |text: &str| text.parse::<u64>().ok();
+        let written = self
+            .report
+            .field("master_repl_offset")
+            .and_then(number)
+            .unwrap_or_default();
+        let lag = |place: usize| {
+            let replica = self.report.field(&format!("slave{place}"))?;
+            let value = |name: &str| replica.split(',').find_map(|pair| pair.strip_prefix(name));
+            let online = value("state=") == Some("online");
+            let read = value("offset=").and_then(number);
+            Some(
+                read.filter(|_| online)
+                    .map(|read| written.saturating_sub(read)),
+            )
+        };
+        (0..).map_while(lag).flatten().collect()
+    }
 }
 
 /// What a server says about itself.
@@ -72,6 +98,7 @@ impl ServerReport {
                 address: answer.at.to_string(),
                 slots: answer.slots,
                 report,
+                settings: BTreeMap::new(),
             })
         };
         answers.await?.into_iter().map(told).collect()
@@ -164,6 +191,19 @@ mod tests {
             .require_suitable("h:1")
             .unwrap_err()
             .to_string()
+    }
+
+    #[test]
+    fn the_lag_of_each_replica_that_is_connected_is_told() {
+        let info = "master_repl_offset:100\r\nslave0:ip=h,port=1,state=online,offset=90,lag=0\r\n\
+                    slave1:ip=h,port=2,state=wait_bgsave,offset=0,lag=0\r\n";
+        let primary = Primary {
+            address: "h:0".into(),
+            slots: None,
+            report: ServerReport::parse(info),
+            settings: BTreeMap::new(),
+        };
+        assert_eq!(primary.lags(), [10]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::history::{Event, History, What};
 /// How much later than its lease a killed worker's task may run elsewhere.
 const RECLAIM: Duration = Duration::from_secs(2);
 /// How much longer than a lease a task may wait for its turn at the load of these runs.
-const BACKLOG: Duration = Duration::from_secs(4);
+const BACKLOG: Duration = Duration::from_secs(3);
 
 /// Finds what stood still.
 pub(super) fn check(history: &History, terms: &Terms) -> Vec<Violation> {

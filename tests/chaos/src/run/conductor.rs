@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use pmq_broker::TaskId;
 
+use super::clock;
 use super::crew::Crew;
 use super::fault::{Fault, Kind};
 use super::junk;
@@ -16,6 +17,8 @@ use super::snapshot;
 use crate::history::{Effects, Recorder, What};
 
 const TICK: Duration = Duration::from_millis(20);
+/// In seconds.
+const CLOCK_JUMP: i64 = 30;
 const LOOK: Duration = Duration::from_millis(300);
 
 /// A run under way.
@@ -120,7 +123,7 @@ impl Conductor {
                 Kind::Cut(_) => proxy.cut(),
                 Kind::Hole(_) => proxy.hole(true),
                 Kind::Delay(_) => proxy.delay(Duration::from_millis(20 + lease_ms % 200)),
-                Kind::LoseReplies(_) => (0..5).for_each(|_| proxy.drop_next_reply()),
+                Kind::LoseReplies(_) => proxy.drop_next_reply(),
                 _ => {}
             }
         }
@@ -184,6 +187,8 @@ impl Conductor {
                 self.site.isolate(true);
             }
             Kind::MoveSlot => self.site.move_slot(),
+            Kind::ClockAhead => clock::jump(&mut self.site, CLOCK_JUMP),
+            Kind::ClockBehind => clock::jump(&mut self.site, -CLOCK_JUMP),
             Kind::FlushAll => self.tell(redis::cmd("FLUSHALL").arg("SYNC")),
             Kind::FlushFunctions => {
                 for _ in 0..5 {
@@ -207,6 +212,7 @@ impl Conductor {
             Kind::PauseBroker => self.site.server_mut().resume(),
             Kind::FullMemory => self.tell(redis::cmd("CONFIG").arg(&["SET", "maxmemory", "0"])),
             Kind::FullDisk => power::empty_disk(&self.site)?,
+            Kind::ClockAhead | Kind::ClockBehind => clock::jump(&mut self.site, 0),
             Kind::KillPrimary | Kind::PausePrimary | Kind::IsolatePrimary => {
                 self.replace_primary(fault.kind);
             }

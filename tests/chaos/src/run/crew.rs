@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use pmq_tests::program::Running;
 use pmq_tests::{Program, Proxy};
 
+use super::clock;
 use crate::role::{Brief, Role};
 
 /// One place in the crew, which is filled by one process after the other.
@@ -23,6 +24,8 @@ pub struct Member {
 pub struct Crew {
     /// The places.
     pub members: BTreeMap<String, Member>,
+    /// What makes the clocks of some processes wrong, where they shall be.
+    pub wrong_clocks: Option<PathBuf>,
     program: Program,
     directory: PathBuf,
     url: String,
@@ -36,6 +39,7 @@ impl Crew {
         let myself = std::env::current_exe().context("this program is in no file")?;
         Ok(Self {
             members: BTreeMap::new(),
+            wrong_clocks: None,
             program: Program::new(myself),
             directory,
             url,
@@ -76,7 +80,11 @@ impl Crew {
             role: member.role.clone(),
         };
         let brief = serde_json::to_string(&brief)?;
-        member.process = Some(self.program.spawn(["play", &brief]));
+        let program = match &self.wrong_clocks {
+            Some(library) if place.ends_with('1') => clock::skewed(&self.program, library),
+            _ => self.program.clone(),
+        };
+        member.process = Some(program.spawn(["play", &brief]));
         Ok(())
     }
 

@@ -158,17 +158,17 @@ impl Conductor {
                     ("leases", shard.workers.len() as u64),
                 ];
                 for (what, count) in counts {
-                    self.census(&queue, what, count);
+                    self.census((&queue, "after"), what, count);
                 }
             }
             for (index, what, command) in PLACES {
                 let count: Option<u64> = self.site.ask(redis::cmd(command).arg(&fixed[index]));
-                self.census(&queue, what, count.unwrap_or_default());
+                self.census((&queue, "after"), what, count.unwrap_or_default());
             }
         }
         if self.site.is_single() {
             let others = self.connections_left();
-            self.census("redis", "connections", others);
+            self.census(("redis", "after"), "connections", others);
         }
     }
 
@@ -188,15 +188,5 @@ impl Conductor {
             std::thread::sleep(Duration::from_millis(20));
         }
         others
-    }
-
-    fn census(&self, of: &str, what: &str, count: u64) {
-        let (of, when, what) = (of.to_owned(), "after".to_owned(), what.to_owned());
-        self.recorder.record(What::Census {
-            of,
-            when,
-            what,
-            count,
-        });
     }
 }

@@ -34,6 +34,10 @@ pub struct Family {
     pub cast: fn() -> Vec<(String, Role)>,
     /// What is promised.
     pub terms: Terms,
+    /// Whether the server's clock can jump, and those of some clients are wrong.
+    pub wrong_clocks: bool,
+    /// Whether it runs for long without faults, and counts what grows.
+    pub soaks: bool,
 }
 
 /// What a run needs of the machine.
@@ -59,6 +63,8 @@ const USUAL: Family = Family {
     needs: Need::Nothing,
     cast: usual_cast,
     terms: TERMS,
+    wrong_clocks: false,
+    soaks: false,
 };
 const TERMS: Terms = Terms {
     lease: Duration::from_secs(3),
@@ -77,7 +83,7 @@ const FAILOVER: Terms = Terms {
 };
 
 /// All families.
-pub const FAMILIES: [Family; 18] = [
+pub const FAMILIES: [Family; 20] = [
     Family {
         name: "workers",
         about: "workers, producers and consumers are killed, stopped and replaced (F1, F2, F24)",
@@ -211,7 +217,7 @@ pub const FAMILIES: [Family; 18] = [
             Kind::LoseReplies("producer"),
             Kind::LoseReplies("consumer"),
         ],
-        every_ms: 300,
+        every_ms: 100,
         proxied: true,
         ..USUAL
     },
@@ -255,6 +261,24 @@ pub const FAMILIES: [Family; 18] = [
         ..USUAL
     },
     Family {
+        name: "clock",
+        about: "the server's clock jumps by half a minute, and some clients' are wrong by more (F14)",
+        menu: &[Kind::ClockAhead, Kind::ClockBehind],
+        every_ms: 1500,
+        wrong_clocks: true,
+        cast: clock_cast,
+        terms: LOSSY,
+        ..USUAL
+    },
+    Family {
+        name: "soak",
+        about: "half an hour, a million tasks, no faults: nothing grows",
+        seconds: 1800,
+        cast: soak_cast,
+        soaks: true,
+        ..USUAL
+    },
+    Family {
         name: "herd",
         about: "a thousand idle workers, whose server goes away (F23)",
         menu: &[Kind::KillBroker],
@@ -269,7 +293,7 @@ impl Family {
     /// Whether a plan has runs of this family.
     #[must_use]
     pub fn in_plan(&self, plan: Plan) -> bool {
-        (self.name == "soak") == (plan == Plan::Soak)
+        self.soaks == (plan == Plan::Soak)
     }
 
     /// The family of this name.
@@ -309,6 +333,27 @@ fn outage_cast() -> Vec<(String, Role)> {
     cast
 }
 
+/// No delays and no retries: by which clock would they be early?
+fn clock_cast() -> Vec<(String, Role)> {
+    let mut cast = workers(3, &["q"]);
+    cast.push(producer(0, &["q"], 60, Mix::PLAIN));
+    cast.push(producer(1, &["q"], 60, Mix::PLAIN));
+    cast.extend(consumers(&["q", "q"]));
+    cast.extend(holders(2));
+    cast
+}
+
+fn soak_cast() -> Vec<(String, Role)> {
+    let mut cast = workers(3, &["q"]);
+    let mix = Mix {
+        longest_ms: 4,
+        ..Mix::PLAIN
+    };
+    cast.push(producer(0, &["q"], 560, mix));
+    cast.extend(consumers(&["q"]));
+    cast
+}
+
 fn zombie_cast() -> Vec<(String, Role)> {
     let mut cast = workers(2, &["q"]);
     let hand = |n: u8, queue: &str, lazy| {
@@ -323,10 +368,16 @@ fn zombie_cast() -> Vec<(String, Role)> {
     cast.extend([
         hand(0, "q", true),
         hand(1, "q", true),
+        hand(4, "q", true),
         hand(2, "ordered", false),
         hand(3, "ordered", false),
     ]);
-    cast.push(producer(0, &["q"], 100, Mix::VARIED));
+    // Long enough that a late end often meets a later run.
+    let long = Mix {
+        longest_ms: 1500,
+        ..Mix::VARIED
+    };
+    cast.push(producer(0, &["q"], 40, long));
     cast.push(producer(1, &["ordered"], 100, Mix::PLAIN));
     cast.extend(consumers(&["q", "ordered"]));
     cast

@@ -31,6 +31,10 @@ pub enum Kind {
     IsolatePrimary,
     /// The slot of the task queue moves to another primary.
     MoveSlot,
+    /// The server's clock jumps ahead by half a minute, and back again.
+    ClockAhead,
+    /// The server's clock jumps back by half a minute, and ahead again.
+    ClockBehind,
     /// FLUSHALL.
     FlushAll,
     /// FUNCTION FLUSH, five times in a row.
@@ -41,7 +45,7 @@ pub enum Kind {
     Hole(&'static str),
     /// A process's packets are late.
     Delay(&'static str),
-    /// Replies to a process are lost, a few one after the other.
+    /// The next reply to a process is lost, and its connection with it.
     LoseReplies(&'static str),
     /// The server's memory is full.
     FullMemory,
@@ -81,6 +85,8 @@ impl Kind {
             Self::PausePrimary => "pause the primary",
             Self::IsolatePrimary => "isolate the primary",
             Self::MoveSlot => "move the slot",
+            Self::ClockAhead => "clock ahead",
+            Self::ClockBehind => "clock behind",
             Self::FlushAll => "FLUSHALL",
             Self::FlushFunctions => "FUNCTION FLUSH",
             Self::Cut(_) => "cut",
@@ -118,6 +124,7 @@ impl Kind {
             Self::LongOutage | Self::KillPrimary | Self::PausePrimary | Self::IsolatePrimary => {
                 (1200, 1600)
             }
+            Self::ClockAhead | Self::ClockBehind => (500, 1500),
             Self::Pause(_) | Self::PauseBroker => (100, 500),
             Self::Hole(_) => (200, 1200),
             Self::Delay(_) | Self::FullMemory | Self::FullDisk => (500, 900),

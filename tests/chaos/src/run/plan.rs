@@ -173,11 +173,8 @@ impl Job {
             return Ok(None);
         }
         if !output.status.success() {
-            bail!(
-                "{}\nreplay: scripts/chaos {}",
-                text(&output),
-                self.arguments[..6].join(" ")
-            );
+            let arguments = self.arguments.join(" ");
+            bail!("{}\nreplay: scripts/chaos {arguments}", text(&output));
         }
         let line = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(serde_json::from_str(line.lines().last().unwrap_or_default()).ok())

@@ -5,7 +5,6 @@
 //! server and takes away the bytes behind that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -24,15 +23,19 @@ const BALLAST: &str = "ballast";
 const SOON: Duration = Duration::from_secs(10);
 
 /// A program that starts `server` under strace, in place of the server.
-pub fn wrapper(directory: &Path, server: &OsStr) -> Result<PathBuf> {
+pub fn wrapper(directory: &Path, server: &str) -> Result<PathBuf> {
     let path = directory.join("server-under-strace");
     let script = format!(
-        "#!/bin/sh\nrm -f {TRACE}\nexec strace -f -qq -y -s 0 -e trace=write,fsync,fdatasync -o {TRACE} '{}' \"$@\"\n",
-        server.display()
+        "#!/bin/sh\nrm -f {TRACE}\nexec strace -f -qq -y -s 0 -e trace=write,fsync,fdatasync -o {TRACE} '{server}' \"$@\"\n"
     );
-    fs::write(&path, script)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    write_script(&path, &script)?;
     Ok(path)
+}
+
+/// Writes a program.
+pub(super) fn write_script(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).context("could not write a script")
 }
 
 /// Kills the server and drops what it had not synchronised; answers how many bytes.
