@@ -24,6 +24,7 @@ const CONNECTION: &[&str] = &[
     "asking",
     "auth",
     "client|setname",
+    "cluster|info",
     "cluster|slots",
     "hello",
     "info",

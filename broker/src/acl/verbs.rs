@@ -15,6 +15,8 @@ const OF_TASKS: &[(&str, &[Role])] = &[
     // Clients have leases as well, and whoever waits takes back what dead workers held.
     ("heartbeat", &[Producer, Worker]),
     ("reclaim", &[Producer, Worker]),
+    // What goes before WAIT, where more than the primary shall have a change.
+    ("mark", &[Producer, Worker]),
     ("join", &[Producer]),
     ("leave", &[Producer]),
     ("take", &[Producer]),
