@@ -16,6 +16,8 @@ pub use recorder::{Recorder, now};
 pub struct History {
     /// The events by time.
     pub events: Vec<Event>,
+    /// When data may have been lost, and how far back, in ns.
+    losses: Vec<(u64, u64)>,
 }
 
 impl History {
@@ -43,30 +45,20 @@ impl History {
     #[must_use]
     pub fn of(mut events: Vec<Event>) -> Self {
         events.sort_by_key(|event: &Event| event.t);
-        Self { events }
+        let losses = events.iter().filter_map(loss).collect();
+        Self { events, losses }
     }
 
     /// Whether something that was acknowledged at `t` may have been lost by a fault since.
     #[must_use]
     pub fn may_be_lost(&self, t: u64) -> bool {
-        self.losses()
-            .any(|(at, ns)| t <= at && at.saturating_sub(t) <= ns)
+        self.losses.iter().any(|(at, ns)| t <= *at && at - t <= *ns)
     }
 
     /// Whether the state went back to an earlier one before `t`, so that a thing may have been done twice.
     #[must_use]
     pub fn went_back_before(&self, t: u64) -> bool {
-        self.losses().any(|(at, _)| at < t)
-    }
-
-    /// When data may have been lost, and how far back, in ns.
-    fn losses(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.events.iter().filter_map(|event| match &event.what {
-            What::Fault { effects, .. } if effects.loses_ms > 0 => {
-                Some((event.t, effects.loses_ms.saturating_mul(1_000_000)))
-            }
-            _ => None,
-        })
+        self.losses.iter().any(|(at, _)| *at < t)
     }
 
     /// The events that mention `subject`, and the faults: the shortest history that shows what happened to it.
@@ -78,6 +70,16 @@ impl History {
             (fault || line.contains(subject)).then(|| shortened(&line, subject))
         });
         lines.collect()
+    }
+}
+
+/// When and how far back an event may have lost data.
+fn loss(event: &Event) -> Option<(u64, u64)> {
+    match &event.what {
+        What::Fault { effects, .. } if effects.loses_ms > 0 => {
+            Some((event.t, effects.loses_ms.saturating_mul(1_000_000)))
+        }
+        _ => None,
     }
 }
 

@@ -230,6 +230,7 @@ impl Conductor {
             Kind::PausePrimary => self.site.server_mut().resume(),
             _ => self.site.isolate(false),
         }
+        self.site.wait_for_rejoin();
         self.site.find_primary();
     }
 

@@ -158,7 +158,7 @@ pub const FAMILIES: [Family; 20] = [
         every_ms: 2500,
         seconds: 20,
         durability: Durability::Sentinels,
-        loses_ms: 12_000,
+        loses_ms: 30_000,
         cast: lone_cast,
         terms: FAILOVER,
         ..USUAL
@@ -170,7 +170,7 @@ pub const FAMILIES: [Family; 20] = [
         every_ms: 2500,
         seconds: 14,
         durability: Durability::Cluster,
-        loses_ms: 12_000,
+        loses_ms: 30_000,
         cast: lone_cast,
         terms: FAILOVER,
         ..USUAL

@@ -1,16 +1,20 @@
 //! Where a run takes place: real servers, alone, behind sentinels or as a cluster.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pmq_broker::keys::ShardKeys;
-use pmq_tests::{Cluster, RedisServer, SentinelGroup};
+use pmq_tests::{Cluster, RedisServer, SentinelGroup, eventually};
 use redis::Connection;
 
 use crate::role::name;
 
 /// The only task queue of a cluster's run.
 const QUEUE: &str = "q";
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const REJOIN_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a server keeps its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +140,18 @@ impl Site {
         }
     }
 
+    /// Waits until the old primary is a replica: until then clients may still find it, and what it takes is lost.
+    pub fn wait_for_rejoin(&self) {
+        if self.is_single() {
+            return;
+        }
+        eventually("the old primary becomes a replica", REJOIN_LIMIT, || {
+            let mut connection = connect(self.server())?;
+            let role: redis::Value = redis::cmd("ROLE").query(&mut connection).ok()?;
+            format!("{role:?}").contains("slave").then_some(())
+        });
+    }
+
     /// Moves the slot of the task queue to the next primary, key by key.
     pub fn move_slot(&mut self) {
         if let Store::Cluster(cluster) = &self.store {
@@ -164,12 +180,22 @@ impl Site {
         }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.server().connection(),
+            None => connect(self.server())?,
         };
         let answer = command.query(&mut connection).ok()?;
         self.connection = Some(connection);
         Some(answer)
     }
+}
+
+/// A connection past all networks; `None` where the server is busy with changing its role.
+fn connect(server: &RedisServer) -> Option<Connection> {
+    #[expect(
+        clippy::disallowed_types,
+        reason = "the fixture fails where this may be tried again"
+    )]
+    let client = redis::Client::open(server.url()).ok()?;
+    client.get_connection_with_timeout(CONNECT_LIMIT).ok()
 }
 
 fn alone(durability: Durability) -> RedisServer {
