@@ -311,14 +311,14 @@ fn whoever_walks_100_000_running_tasks_another_goes_on_where_it_stopped() {
     let server = RedisServer::start();
     load(&server);
     let shard = with_100_000_running(&server);
-    let first = walk(&shard, 50);
-    assert!(first > 20_000 && first < 80_000, "{first} in 50 calls");
+    let first = walk(&shard, 100);
+    assert!(first > 20_000 && first < 80_000, "{first} in 100 calls");
     assert_eq!(
         texts(&shard.call(&heartbeat("w", ""))),
         ["lost"],
         "it is marked"
     );
-    let rest = walk(&shard, 400);
+    let rest = walk(&shard, 800);
     assert_eq!(first + rest, 100_000);
     assert_all_came_back(&shard);
 }
@@ -328,7 +328,7 @@ fn a_walk_begins_anew_when_the_server_restarted_in_its_middle() {
     let mut server = RedisServer::builder().aof(true).start();
     load(&server);
     let shard = with_100_000_running(&server);
-    let first = walk(&shard, 50);
+    let first = walk(&shard, 100);
     server.shutdown();
     server.restart();
     shard.reconnect(&server);
