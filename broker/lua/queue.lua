@@ -12,7 +12,7 @@ local function check_settings(args)
   for i = 1, #args, 2 do
     local name, value = "|" .. args[i] .. "|", args[i + 1]
     if not string.find(SETTINGS, name, 1, true) then
-      return redis.error_reply("PMQSETTING " .. args[i] .. " is no setting of a queue")
+      return redis.error_reply("PMQSETTING " .. string.gsub(args[i], "[^%w_]", "?") .. " is no setting of a queue")
     end
     if not value or value ~= "" and string.find(NUMBERS, name, 1, true) and not string.find(value, "^%d+$") then
       return redis.error_reply("PMQSETTING " .. args[i] .. " needs a number")

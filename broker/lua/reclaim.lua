@@ -12,25 +12,29 @@ local function server_run()
   return string.match(redis.call("INFO", "server"), "run_id:(%x+)") or ""
 end
 
--- Sorts the ended rows: consumers go at once; workers and owners are marked with a negative score, the turn of the walk
--- after which nothing of theirs is left. A worker that said it holds nothing may be wrong: a failover can lose its
--- last finish, and a very late copy of its claim can bring what it never learns of.
+-- Sorts the ended rows: clients go at once; workers and owners are marked with a negative score, the turn of the walk
+-- after which nothing of theirs is left. An idle worker has tasks only where a failover or a power cut undid their ends,
+-- of which it knows nothing; where no task runs at all, it goes at once too.
 local function sort_rows(keys, ms, turn, fresh)
   local rows = redis.call("ZRANGEBYSCORE", keys[WORKERS], "-inf", whole(ms), "WITHSCORES", "LIMIT", "0", "100")
-  local r = { marked = {}, marks = {}, gone = {}, ends = {} }
+  local r = { marked = {}, marks = {}, gone = {}, ends = {}, idle = {} }
+  local runs = redis.call("HLEN", keys[RUNNING]) > 0
   for i = 1, #rows, 2 do
     local who, score = rows[i], tonumber(rows[i + 1])
     local log = redis.call("HGET", keys[CLAIMS], who)
     local kind = log and string.sub(log, 5, 5) or "i"
+    r.idle[who] = kind == "i"
     if score < 0 then
       r.marked[who] = -score
-    elseif kind == "c" then
-      r.gone[#r.gone + 1] = who
-      r.ends[#r.ends + 1] = end_client(keys, who, log, false)
-    else
+    elseif kind == "w" or kind == "o" or runs and kind == "i" then
       r.marked[who] = fresh and turn or turn + 1
       r.marks[#r.marks + 1] = -r.marked[who]
       r.marks[#r.marks + 1] = who
+    else
+      r.gone[#r.gone + 1] = who
+      if kind == "c" then
+        r.ends[#r.ends + 1] = end_client(keys, who, log, false)
+      end
     end
   end
   return r
@@ -47,6 +51,14 @@ local function add_walked_past(keys, r, turn)
       end
     end
   end
+end
+
+-- A worker that holds nothing did not die of it, so this uses nothing up.
+local function hand_back(w, id, value, row)
+  local o = running_options(value)
+  w.held[#w.held + 1] = id
+  leave_started(w.ending, id, o)
+  add_giveback(w.back, id, o.priority, parse_attempts(row).crashes)
 end
 
 -- A crash uses up one of the task's crash budget.
@@ -82,8 +94,8 @@ local function owner_of(value)
 end
 
 -- Looks at one page of the running tasks: those of marked workers, and those whose owner is marked.
-local function look(keys, w, page, marked)
-  local mine = {}
+local function look(keys, w, page, r)
+  local mine, marked = {}, r.marked
   for i = 1, #page, 2 do
     local id, value = page[i], page[i + 1]
     if marked[string.sub(value, 1, 16)] then
@@ -96,7 +108,12 @@ local function look(keys, w, page, marked)
     if told_to_stop(w.ending, run.id, run.value) then
       end_cancelled(w, run.id, run.value)
     else
-      crash(keys, w, run.id, run.value, redis.call("HGET", keys[ATTEMPTS], run.id))
+      local row = redis.call("HGET", keys[ATTEMPTS], run.id)
+      if r.idle[string.sub(run.value, 1, 16)] then
+        hand_back(w, run.id, run.value, row)
+      else
+        crash(keys, w, run.id, run.value, row)
+      end
     end
   end
 end
@@ -168,7 +185,7 @@ register("reclaim", { "allow-oom" }, function(keys, args)
   local walking = next(r.marked) ~= nil
   if walking then
     local page = redis.call("HSCAN", keys[RUNNING], cursor, "COUNT", CHUNK)
-    look(keys, w, page[2], r.marked)
+    look(keys, w, page[2], r)
     cursor = page[1]
     if cursor == "0" then
       add_walked_past(keys, r, turn)

@@ -12,7 +12,7 @@ use crate::connection::address::Place;
 use crate::connection::blocking::in_a_thread;
 use crate::connection::lane::Lane;
 use crate::connection::local::LocalBroker;
-use crate::connection::{Primary, ServerReport, strict};
+use crate::connection::{Primary, ServerReport, diagnosis, exposure, login, strict};
 use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::ids::{Incarnation, Name};
@@ -99,8 +99,20 @@ impl Broker {
             (local.url(), Some(local))
         };
         let trust = Trust::of(config, local.is_some())?;
-        let control = Place::new(config, &url)?.lane(local, CONTROL_RESPONSE)?;
-        let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
+        let place = Place::new(config, &url)?;
+        exposure::check(config, &place).await?;
+        let (first, asked) = (place.first(), place.access().login().clone());
+        let control = place.lane(local, CONTROL_RESPONSE)?;
+        let report = match ServerReport::read(&control, FIRST_PATIENCE).await {
+            Ok(report) => report,
+            Err(error) => {
+                return Err(match first {
+                    Some(first) => diagnosis::explain(error, first).await,
+                    None => error,
+                });
+            }
+        };
+        login::check(&control, &asked).await?;
         Ok((control, report, trust))
     }
 

@@ -316,7 +316,7 @@ impl<'a> Parts<'a> {
     pub(crate) fn task(&self, id: TaskId, body: Bytes) -> Result<Task> {
         let (work, details) = header::read(&self.envelope[self.header.clone()])?;
         let control = &self.control;
-        Ok(Task {
+        let task = Task {
             id,
             given_id: false,
             work,
@@ -330,7 +330,10 @@ impl<'a> Parts<'a> {
             keep: control.flags & DISCARD == 0,
             process: control.flags & PROCESS != 0,
             details,
-        })
+        };
+        // Whoever wrote it may have checked nothing.
+        check_options(&task).map_err(|error| unreadable(error.to_string()))?;
+        Ok(task)
     }
 }
 
@@ -440,6 +443,19 @@ mod tests {
                 .to_string()
                 .contains("digest")
         );
+    }
+
+    /// Options that `encode` refuses were written by another program.
+    #[test]
+    fn a_task_that_could_not_be_submitted_is_unreadable() {
+        let attempts = |bytes: &mut Vec<u8>| bytes[4..6].fill(0);
+        let crashes = |bytes: &mut Vec<u8>| bytes[6] = 0;
+        for spoil in [attempts, crashes] {
+            let mut bytes = encode(&Task::handler("t", "")).unwrap().to_vec();
+            spoil(&mut bytes);
+            let error = decode(TaskId::new(), &bytes.into()).unwrap_err();
+            assert!(error.to_string().contains("at least one"), "{error}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What can go wrong, and what to do about it.
 
+use crate::connection::{Insecurity, TlsProblem};
 use crate::ids::{Name, TaskId};
 use crate::sealing::Distrust;
 
@@ -257,6 +258,24 @@ pub enum Error {
         source: redis::RedisError,
     },
 
+    /// No TLS connection came about, so nothing was sent.
+    #[error("could not speak TLS with the broker at {at}: {problem}")]
+    Tls {
+        /// The address, without secrets.
+        at: String,
+        /// What is wrong.
+        problem: TlsProblem,
+    },
+
+    /// The connection would not be safe, or is not what was asked for.
+    #[error("the broker at {at} {why}")]
+    Insecure {
+        /// The address, without secrets.
+        at: String,
+        /// What is not as it should be.
+        why: Insecurity,
+    },
+
     /// User or password are wrong, or missing.
     #[error("the broker at {at} refused the login")]
     Login {
@@ -339,6 +358,7 @@ impl Error {
             self,
             Self::Full { .. }
                 | Self::Unreachable { .. }
+                | Self::Tls { .. }
                 | Self::OutOfMemory(_)
                 | Self::CannotWrite { .. }
                 | Self::Unconfirmed { .. }
@@ -352,6 +372,8 @@ impl Error {
             Self::Unreachable { .. } => {
                 "is Redis running there? `pmq doctor` looks closer; without a URL pmq uses its local broker"
             }
+            Self::Tls { problem, .. } => return problem.hint(),
+            Self::Insecure { why, .. } => return why.hint(),
             Self::Login { .. } => {
                 "give the password in PMQ_REDIS_PASSWORD, in a file named by PMQ_REDIS_PASSWORD_FILE, or in the URL"
             }

@@ -9,6 +9,7 @@ pub const LIBRARY: &str = "pmq1";
 /// A static, because of a constant every codegen unit that names it has a copy of 200 kB.
 pub static SOURCE: &str = concat!(
     "#!lua name=pmq1\n",
+    include_str!("../lua/shapes.lua"),
     include_str!("../lua/lib.lua"),
     include_str!("../lua/ending.lua"),
     include_str!("../lua/giveback.lua"),

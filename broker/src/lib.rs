@@ -18,6 +18,7 @@
 //! [`event`], [`barrier`]; [`queue`] and [`pipe`]; [`manager`] for what is shared; [`process`] and [`pool`] for what runs;
 //! [`lending`], by which who waits for others makes room for them.
 
+pub mod access;
 pub mod acl;
 mod ambient;
 pub mod authkey;
@@ -51,6 +52,7 @@ mod reply;
 pub mod rights;
 pub mod rlock;
 pub mod sealing;
+pub mod secret;
 pub mod semaphore;
 pub mod task;
 pub mod task_queue;
@@ -61,7 +63,7 @@ pub use barrier::Barrier;
 pub use broker::{Broker, PATIENCE};
 pub use completion::{Completion, Outcome, Report};
 pub use condition::Condition;
-pub use config::{Config, Password};
+pub use config::{Config, Password, Tls};
 pub use durability::Durability;
 pub use error::{Error, Result};
 pub use event::Event;

@@ -6,13 +6,15 @@ use clap::{ArgAction, Args, Parser};
 use pmq_broker::{Durability, Name};
 
 use crate::commands::Command;
+use crate::link_url::Url;
 use crate::output::Colors;
 
 const AFTER_HELP: &str = "\
 Without a URL pmq uses a private Redis of your own, which it starts and stops by itself.
 
 Precedence: flags, then PMQ_REDIS_URL (PMQ_REDIS_USERNAME, PMQ_REDIS_PASSWORD_FILE, PMQ_REDIS_PASSWORD, \
-PMQ_AUTHKEY_FILE, PMQ_AUTHKEY, PMQ_ENCRYPT, PMQ_NAMESPACE, PMQ_DURABILITY), then the configuration file (--config, $PMQ_CONFIG, or pmq/pmq.toml in $XDG_CONFIG_HOME or \
+PMQ_TLS_CA, PMQ_TLS_CERT, PMQ_TLS_KEY, PMQ_INSECURE, PMQ_AUTHKEY_FILE, PMQ_AUTHKEY, PMQ_ENCRYPT, PMQ_NAMESPACE, PMQ_DURABILITY), then the \
+configuration file (--config, $PMQ_CONFIG, or pmq/pmq.toml in $XDG_CONFIG_HOME or \
 ~/.config), then the local broker.
 
 redis+cluster://HOST:PORT,HOST:PORT names some nodes of a Redis Cluster, redis+sentinel://HOST:PORT,HOST:PORT/NAME some \
@@ -44,7 +46,7 @@ pub struct Cli {
 pub struct Globals {
     /// The broker: redis://, rediss://, redis+unix://, redis+cluster:// or redis+sentinel:// [default: the local broker]
     #[arg(long, global = true, value_name = "URL")]
-    pub redis: Option<String>,
+    pub redis: Option<Url>,
 
     /// The file of the authkey: sign tasks, and trust only signed ones [default: neither]
     #[arg(long, global = true, value_name = "FILE")]
@@ -66,6 +68,14 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// Take a broker on a network without a password, or on a public one without TLS
+    #[arg(long, global = true)]
+    pub insecure: bool,
+
+    /// Whom TLS trusts, and who this client is.
+    #[command(flatten)]
+    pub tls: TlsFlags,
+
     /// Print JSON, one object a line
     #[arg(long, global = true)]
     pub json: bool,
@@ -84,6 +94,23 @@ pub struct Globals {
         hide_possible_values = true
     )]
     pub color: Colors,
+}
+
+/// The files of TLS, which a URL with rediss:// turns on.
+#[derive(Args, Debug, Clone, Default)]
+#[command(next_help_heading = "Global options")]
+pub struct TlsFlags {
+    /// The authorities that may sign the server's certificate, in PEM [default: those of this system]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// This client's certificate, in PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of this client's certificate, in PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
 }
 
 /// The task queue that a command works on.

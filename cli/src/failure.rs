@@ -141,6 +141,8 @@ fn exit_of_broker(error: Option<&Error>) -> Exit {
         ) => Exit::USAGE,
         Some(
             Error::Unreachable { .. }
+            | Error::Tls { .. }
+            | Error::Insecure { .. }
             | Error::CannotWrite { .. }
             | Error::Login { .. }
             | Error::Denied { .. }

@@ -15,7 +15,7 @@ pub mod failure;
 mod fleet;
 mod hold;
 mod ignored;
-mod link_url;
+pub mod link_url;
 mod locate;
 mod log;
 pub mod map;

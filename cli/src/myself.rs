@@ -40,6 +40,18 @@ pub(crate) fn on(config: &Config, arguments: &[&str]) -> anyhow::Result<Command>
     if let Some(username) = &config.sentinel_username {
         command.env("PMQ_SENTINEL_USERNAME", username);
     }
+    let tls = &config.tls;
+    let files = [
+        ("PMQ_TLS_CA", &tls.ca),
+        ("PMQ_TLS_CERT", &tls.cert),
+        ("PMQ_TLS_KEY", &tls.key),
+    ];
+    for (name, file) in files {
+        command.envs(file.as_ref().map(|file| (name, file)));
+    }
+    if config.insecure {
+        command.env("PMQ_INSECURE", "1");
+    }
     pass_on(&mut command, "PMQ_REDIS", &config.password);
     pass_on(&mut command, "PMQ_SENTINEL", &config.sentinel_password);
     command.env("PMQ_DURABILITY", config.durability.as_str());

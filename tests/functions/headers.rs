@@ -107,6 +107,16 @@ fn a_header_names_every_argument_that_its_function_reads() {
 }
 
 #[test]
+fn every_verb_says_what_its_arguments_have_to_be() {
+    for verb in registered() {
+        assert!(
+            SOURCE.contains(&format!(" {verb} = \"")),
+            "{verb} has no shape in shapes.lua"
+        );
+    }
+}
+
+#[test]
 fn every_verb_has_a_scenario_and_a_file_of_tests() {
     let mut tested: BTreeSet<String> = SCENARIOS.iter().map(|s| s.verb.to_owned()).collect();
     tested.insert("mark".to_owned()); // it has a key of its own, and a test in mark.rs

@@ -358,3 +358,21 @@ fn a_party_hears_that_it_passed_also_where_a_call_of_it_never_arrived() {
     assert_eq!(barrier.call(&wait("second", 1, "arrive"))[0], "ok");
     assert_eq!(barrier.call(&wait("first", 3, "wait"))[0], "ok");
 }
+
+#[test]
+fn a_step_whose_numbers_are_none_changes_nothing() {
+    let list = Object::new("no-lease", &LIST);
+    let append = |ttl: &str, lease: &str| {
+        let call = Call::new("list_extend").arg(ttl).arg(padded("member"));
+        call.n(1).arg(lease).arg("7")
+    };
+    for (ttl, lease) in [("", ""), ("", "nan"), ("soon", "60000")] {
+        let mut connection = list.connection.borrow_mut();
+        let answer = append(ttl, lease).send(&mut connection, &list.keys);
+        let error = answer.and_then(Value::extract_error).unwrap_err();
+        assert!(error.to_string().contains("PMQMALFORMED"), "{error}");
+        drop(connection);
+        assert_eq!(list.redis::<u64>("EXISTS", ":items", &[]), 0);
+    }
+    assert_eq!(list.call(&append("", "60000"))[0], "ok");
+}

@@ -102,17 +102,15 @@ fn the_row_of_an_idle_worker_goes_at_once() {
     shard.expect(
         &reclaim(),
         "- claims w: claim 1 idle
-         - workers w: -60s
-         + meta cursor: 0
-         + meta run: run
-         + meta turn: 2",
+         - workers w: -60s",
     );
 }
 
 #[test]
-fn what_an_idle_worker_has_finished_before_a_failover_that_lost_it_goes_back() {
+fn an_idle_worker_gives_back_what_a_failover_has_put_into_its_hands_again() {
     let shard = Shard::new();
-    shard.running("a", "w"); // as the replica knows it, which has not heard of the finish
+    shard.running("a", "w");
+    // It had finished, which a failover undid.
     shard.call(&heartbeat("w", "1"));
     shard.expire("w");
     shard.expect(
@@ -120,7 +118,6 @@ fn what_an_idle_worker_has_finished_before_a_failover_that_lost_it_goes_back() {
         "- claims w: claim 1 idle
          - running a: w T1
          - workers w: -60s
-         + attempts a: failed 0 crashed 1
          + meta cursor: 0
          + meta run: run
          + meta turn: 2

@@ -77,6 +77,9 @@ struct RunArguments {
     /// How many times as long as in plan ci
     #[arg(long, default_value_t = 1)]
     times: u64,
+    /// For how many seconds faults happen, instead
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Run against a broken library, and expect that it is caught
     #[arg(long)]
     mutant: Option<String>,
@@ -116,8 +119,9 @@ fn carry_out(arguments: PlanArguments) -> Result<ExitCode> {
 }
 
 fn play(arguments: &RunArguments) -> Result<ExitCode> {
-    let family = Family::named(&arguments.family)
+    let mut family = Family::named(&arguments.family)
         .with_context(|| format!("there is no family '{}'", arguments.family))?;
+    family.seconds = arguments.seconds.unwrap_or(family.seconds);
     match machine::equip(family.needs)? {
         Equipped::Here => {}
         Equipped::Elsewhere(code) => return Ok(code),

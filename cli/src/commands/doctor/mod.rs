@@ -1,12 +1,13 @@
 //! `pmq doctor`: whether the broker is one that keeps tasks safe, and how far away it is.
 
+mod access;
 mod primaries;
 mod server;
 
 use std::time::Duration;
 
 use clap::Args;
-use pmq_broker::{Broker, Durability, Error};
+use pmq_broker::{Broker, Config, Error};
 use serde::Serialize;
 
 use crate::args::QueueFlag;
@@ -31,7 +32,7 @@ const PINGS: usize = 20;
 /// A clock this far off shows wrong times to people and makes `--at` early or late.
 const CLOCK_LIMIT_MS: u64 = 2000;
 
-/// Check the broker: version, settings, rights, clock, latency.
+/// Check the broker: who can reach it, version, settings, rights, clock, latency.
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub struct Doctor {
@@ -95,7 +96,8 @@ impl Doctor {
         let broker = Broker::connect_to_any(&context.config)
             .await
             .map_err(|error| unreachable(context.explain(error)))?;
-        let checks = self.checks(&broker, context.config.durability).await?;
+        context.warn_of_password();
+        let checks = self.checks(&broker, &context.config).await?;
         for check in &checks {
             show(check, context.output)?;
         }
@@ -106,9 +108,10 @@ impl Doctor {
         Ok(if bad { Exit::FAILED } else { Exit::OK })
     }
 
-    async fn checks(&self, broker: &Broker, durability: Durability) -> anyhow::Result<Vec<Check>> {
+    async fn checks(&self, broker: &Broker, config: &Config) -> anyhow::Result<Vec<Check>> {
         let primaries = broker.primaries().await?;
         let mut checks = vec![Check::good("address", broker.address())];
+        checks.extend(access::checks(broker, config).await?);
         for primary in &primaries {
             let local = broker.is_local();
             let found = server::checks(primary, local);
@@ -132,7 +135,7 @@ impl Doctor {
         }
         checks.push(clock(broker).await?);
         checks.push(latency(broker).await?);
-        checks.extend(primaries::promises(durability));
+        checks.extend(primaries::promises(config.durability));
         Ok(checks)
     }
 }

@@ -93,7 +93,7 @@ fn check_task(
             continue;
         }
         match run.end {
-            Some((t, RunEnd::Failed)) => {
+            Some((t, RunEnd::Failed)) if t <= next.start => {
                 let floor = plan.floor_ms * 1_000_000;
                 if next.attempt == run.attempt + 1 && next.start + ROUNDING < t + floor {
                     found.push(violation(
@@ -222,6 +222,17 @@ mod tests {
         };
         assert!(retried(104).is_empty());
         assert_eq!(retried(50), ["was tried again before its time"]);
+    }
+
+    #[test]
+    fn a_stopped_worker_may_fail_long_after_its_task_went_elsewhere() {
+        let stopped = at(3, "harness", fault("v", ends_leases()));
+        let runs = [
+            at(2, "v", start(1, 1, 7)),
+            at(4, "w", start(1, 2, 8)),
+            at(5, "v", end(1, 7, RunEnd::Failed)),
+        ];
+        assert!(found(with(runs.into_iter().chain([stopped]))).is_empty());
     }
 
     #[test]

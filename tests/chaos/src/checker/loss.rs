@@ -39,11 +39,9 @@ pub(super) fn lost(history: &History) -> Vec<(TaskId, u64, &'static str)> {
     let (mut got, mut finals) = (BTreeSet::new(), BTreeMap::new());
     for event in &history.events {
         match &event.what {
-            What::Completion { id, .. } => {
-                got.insert(*id);
-            }
             // A task that is cancelled before it runs has no worker that names a completion queue.
-            What::Final {
+            What::Completion { id, .. }
+            | What::Final {
                 id,
                 outcome: Some(Outcome::Cancelled),
                 ..

@@ -19,7 +19,7 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
             }
         }
     }
-    let mut last: BTreeMap<(&str, &str, u8), ((u64, usize), _)> = BTreeMap::new();
+    let mut last = BTreeMap::new();
     let (mut found, mut seen) = (Vec::new(), std::collections::BTreeSet::new());
     for event in &history.events {
         let What::Submit { queue, tasks, .. } = &event.what else {
@@ -37,7 +37,7 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
                 continue;
             }
             let line = last
-                .entry((&event.actor, queue, task.priority))
+                .entry((event.actor.as_str(), queue.as_str(), task.priority))
                 .or_insert((*place, task.id));
             if line.0 > *place {
                 let what = format!("was claimed before {}, which was submitted earlier", line.1);

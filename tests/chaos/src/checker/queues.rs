@@ -57,10 +57,8 @@ fn is_drained(history: &History) -> bool {
             What::Phase { name } => drained |= name == "drained",
             What::Fault {
                 target, effects, ..
-            } if target.starts_with("receiver") => {
-                if effects.ends_leases {
-                    return false;
-                }
+            } if target.starts_with("receiver") && effects.ends_leases => {
+                return false;
             }
             _ => {}
         }

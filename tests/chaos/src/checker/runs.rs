@@ -56,7 +56,7 @@ impl Runs {
                     });
                 }
                 What::End { id, token, how } => {
-                    runs.end(*id, (*token, &event.actor), (event.t, *how))
+                    runs.end(*id, (*token, &event.actor), (event.t, *how));
                 }
                 _ => {}
             }

@@ -42,8 +42,9 @@ fn check_end(event: &Event, runs: &Runs, history: &History) -> Option<Violation>
         } if answer == "ended" => (id, *token),
         _ => return None,
     };
-    let newest = runs.by_task.get(id)?.iter().map(|run| run.token).max()?;
-    let ended_old = newest > token && !history.went_back_before(event.t);
+    let newest = runs.by_task.get(id)?.iter().max_by_key(|run| run.token)?;
+    let undone = history.went_back_before(newest.start.max(event.t));
+    let (newest, ended_old) = (newest.token, newest.token > token && !undone);
     ended_old.then(|| {
         let what = format!("ended under token {token} although {newest} had been granted");
         Violation::new(Invariant::Tokens, id, what)

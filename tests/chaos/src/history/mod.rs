@@ -88,8 +88,14 @@ fn shortened(line: &str, subject: &str) -> String {
         return line.to_owned();
     }
     let at = line.find(subject).unwrap_or_default();
-    let start = line.floor_char_boundary(at.saturating_sub(60));
-    let end = line.floor_char_boundary((at + 240).min(line.len()));
-    let head = line.floor_char_boundary(100.min(start));
-    format!("{} ... {} ...", &line[..head], &line[start..end])
+    let part = |from: usize, to: usize| {
+        let bytes = &line.as_bytes()[from.min(line.len())..to.min(line.len())];
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    let start = at.saturating_sub(60);
+    format!(
+        "{} ... {} ...",
+        part(0, start.min(100)),
+        part(start, at + 240)
+    )
 }

@@ -68,7 +68,7 @@ impl Hand<'_> {
             return;
         }
         self.begin(&claims);
-        let late = lazy && self.rng.u8(..4) == 0;
+        let late = lazy && self.rng.bool();
         self.work(late).await;
         let runs: Vec<Finish> = claims.iter().map(|claim| self.end(claim)).collect();
         self.finish(&runs).await;
@@ -122,7 +122,7 @@ impl Hand<'_> {
             });
             let lease = self.stage.lease();
             self.stage
-                .pause(lease + lease.mul_f64(self.rng.f64()))
+                .pause(lease + lease.mul_f64(self.rng.f64() / 2.0))
                 .await;
         } else {
             self.beat(None).await;

@@ -111,7 +111,7 @@ impl<'a> Producer<'a> {
             });
             let answer = queue.submit_many(tasks).await;
             let again = answer.as_ref().is_err_and(Error::is_transient);
-            self.stage.recorder.record(answered(op, answer));
+            self.stage.recorder.record(answered(op, &answer));
             last_tries += u32::from(self.stage.stop.is_cancelled());
             if !again || last_tries > LAST_TRIES {
                 return;
@@ -189,7 +189,7 @@ pub(super) fn known(error: Option<&Error>) -> Known {
     }
 }
 
-fn answered(op: u64, answer: Result<Vec<Submitted>, Error>) -> What {
+fn answered(op: u64, answer: &Result<Vec<Submitted>, Error>) -> What {
     let outcome = known(answer.as_ref().err());
     let err = answer.as_ref().err().map(ToString::to_string);
     let letter = |submitted: &Submitted| match submitted {

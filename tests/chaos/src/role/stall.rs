@@ -15,7 +15,7 @@ pub(super) fn watch(recorder: Recorder) {
         loop {
             let begin = Instant::now();
             thread::sleep(TICK);
-            let late = begin.elapsed() - TICK;
+            let late = begin.elapsed().saturating_sub(TICK);
             if late > WORTH_TELLING {
                 recorder.record(What::Stall {
                     ms: late.as_millis() as u64,

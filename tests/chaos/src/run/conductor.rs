@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use pmq_broker::TaskId;
 
+use super::clock;
 use super::crew::Crew;
 use super::fault::{Fault, Kind};
 use super::junk;
@@ -16,6 +17,8 @@ use super::snapshot;
 use crate::history::{Effects, Recorder, What};
 
 const TICK: Duration = Duration::from_millis(20);
+/// In seconds.
+const CLOCK_JUMP: i64 = 30;
 const LOOK: Duration = Duration::from_millis(300);
 
 /// A run under way.
@@ -120,7 +123,7 @@ impl Conductor {
                 Kind::Cut(_) => proxy.cut(),
                 Kind::Hole(_) => proxy.hole(true),
                 Kind::Delay(_) => proxy.delay(Duration::from_millis(20 + lease_ms % 200)),
-                Kind::LoseReplies(_) => (0..5).for_each(|_| proxy.drop_next_reply()),
+                Kind::LoseReplies(_) => proxy.drop_next_reply(),
                 _ => {}
             }
         }
@@ -167,18 +170,25 @@ impl Conductor {
 
     fn hit_broker(&mut self, fault: &Fault) -> Result<()> {
         match fault.kind {
-            Kind::KillBroker | Kind::LongOutage => {
+            Kind::KillBroker | Kind::LongOutage | Kind::KillPrimary => {
                 self.site.up = false;
-                self.site.server.kill();
+                self.site.server_mut().kill();
             }
-            Kind::PauseBroker => {
+            Kind::PauseBroker | Kind::PausePrimary => {
                 self.site.up = false;
-                self.site.server.stop();
+                self.site.server_mut().stop();
             }
             Kind::PowerCut => {
                 self.site.up = false;
                 power::cut(&mut self.site)?;
             }
+            Kind::IsolatePrimary => {
+                self.site.up = false;
+                self.site.isolate(true);
+            }
+            Kind::MoveSlot => self.site.move_slot(),
+            Kind::ClockAhead => clock::jump(&mut self.site, CLOCK_JUMP),
+            Kind::ClockBehind => clock::jump(&mut self.site, -CLOCK_JUMP),
             Kind::FlushAll => self.tell(redis::cmd("FLUSHALL").arg("SYNC")),
             Kind::FlushFunctions => {
                 for _ in 0..5 {
@@ -196,14 +206,31 @@ impl Conductor {
 
     fn mend_broker(&mut self, fault: &Fault) -> Result<()> {
         match fault.kind {
-            Kind::KillBroker | Kind::LongOutage | Kind::PowerCut => self.site.server.restart(),
-            Kind::PauseBroker => self.site.server.resume(),
+            Kind::KillBroker | Kind::LongOutage | Kind::PowerCut => {
+                self.site.server_mut().restart();
+            }
+            Kind::PauseBroker => self.site.server_mut().resume(),
             Kind::FullMemory => self.tell(redis::cmd("CONFIG").arg(&["SET", "maxmemory", "0"])),
             Kind::FullDisk => power::empty_disk(&self.site)?,
+            Kind::ClockAhead | Kind::ClockBehind => clock::jump(&mut self.site, 0),
+            Kind::KillPrimary | Kind::PausePrimary | Kind::IsolatePrimary => {
+                self.replace_primary(fault.kind);
+            }
             _ => {}
         }
         self.site.up = true;
         Ok(())
+    }
+
+    /// Lets the old primary come back once another one has taken over.
+    fn replace_primary(&mut self, kind: Kind) {
+        self.site.wait_for_failover();
+        match kind {
+            Kind::KillPrimary => self.site.server_mut().restart(),
+            Kind::PausePrimary => self.site.server_mut().resume(),
+            _ => self.site.isolate(false),
+        }
+        self.site.find_primary();
     }
 
     fn push_junk(&mut self, seed: u64) {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use pmq_tests::program::Running;
-use pmq_tests::{Program, Proxy, RedisServer};
+use pmq_tests::{Program, Proxy};
 
+use super::clock;
 use crate::role::{Brief, Role};
 
 /// One place in the crew, which is filled by one process after the other.
@@ -23,6 +24,8 @@ pub struct Member {
 pub struct Crew {
     /// The places.
     pub members: BTreeMap<String, Member>,
+    /// What makes the clocks of some processes wrong, where they shall be.
+    pub wrong_clocks: Option<PathBuf>,
     program: Program,
     directory: PathBuf,
     url: String,
@@ -32,13 +35,14 @@ pub struct Crew {
 
 impl Crew {
     /// A crew without members.
-    pub fn new(server: &RedisServer, directory: PathBuf, seed: u64, lease_ms: u64) -> Result<Self> {
+    pub fn new(url: String, directory: PathBuf, seed: u64, lease_ms: u64) -> Result<Self> {
         let myself = std::env::current_exe().context("this program is in no file")?;
         Ok(Self {
             members: BTreeMap::new(),
+            wrong_clocks: None,
             program: Program::new(myself),
             directory,
-            url: server.url(),
+            url,
             seed,
             lease_ms,
         })
@@ -76,7 +80,11 @@ impl Crew {
             role: member.role.clone(),
         };
         let brief = serde_json::to_string(&brief)?;
-        member.process = Some(self.program.spawn(["play", &brief]));
+        let program = match &self.wrong_clocks {
+            Some(library) if place.ends_with('1') => clock::skewed(&self.program, library),
+            _ => self.program.clone(),
+        };
+        member.process = Some(program.spawn(["play", &brief]));
         Ok(())
     }
 

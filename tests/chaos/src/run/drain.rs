@@ -86,7 +86,7 @@ async fn look_up(conductor: &Conductor) -> Result<()> {
     open.sort();
     open.dedup();
     open.retain(|(id, _)| !got.contains(id));
-    let broker = Broker::connect(&Config::url(conductor.site.server.url())).await?;
+    let broker = Broker::connect(&Config::url(conductor.site.url())).await?;
     for some in open.chunks(AT_ONCE) {
         for (id, queue) in some {
             let queue = broker.task_queue(&name(queue));
@@ -113,7 +113,7 @@ async fn find(queue: &TaskQueue, id: TaskId) -> Result<What> {
 
 /// Takes back what the last leases still hold, as the next worker would.
 async fn tidy(conductor: &Conductor, lease: Duration) -> Result<()> {
-    let broker = Broker::connect(&Config::url(conductor.site.server.url())).await?;
+    let broker = Broker::connect(&Config::url(conductor.site.url())).await?;
     tokio::time::sleep(lease + Duration::from_millis(500)).await;
     for queue in &conductor.queues {
         let queue = broker.task_queue(&name(queue));
@@ -158,16 +158,18 @@ impl Conductor {
                     ("leases", shard.workers.len() as u64),
                 ];
                 for (what, count) in counts {
-                    self.census(&queue, what, count);
+                    self.census((&queue, "after"), what, count);
                 }
             }
             for (index, what, command) in PLACES {
                 let count: Option<u64> = self.site.ask(redis::cmd(command).arg(&fixed[index]));
-                self.census(&queue, what, count.unwrap_or_default());
+                self.census((&queue, "after"), what, count.unwrap_or_default());
             }
         }
-        let others = self.connections_left();
-        self.census("redis", "connections", others);
+        if self.site.is_single() {
+            let others = self.connections_left();
+            self.census(("redis", "after"), "connections", others);
+        }
     }
 
     /// Connections beside that of the harness, once they have had a moment to go.
@@ -186,15 +188,5 @@ impl Conductor {
             std::thread::sleep(Duration::from_millis(20));
         }
         others
-    }
-
-    fn census(&self, of: &str, what: &str, count: u64) {
-        let (of, when, what) = (of.to_owned(), "after".to_owned(), what.to_owned());
-        self.recorder.record(What::Census {
-            of,
-            when,
-            what,
-            count,
-        });
     }
 }

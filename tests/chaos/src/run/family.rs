@@ -23,7 +23,8 @@ pub struct Family {
     pub seconds: u64,
     /// How the server keeps its data.
     pub durability: Durability,
-    /// How much a power cut may lose, in ms.
+    /// How much a killed server, a power cut or a failover may lose, in ms. A server that synchronises every second
+    /// puts writing off for up to 2 s while a synchronisation is under way, and answers meanwhile.
     pub loses_ms: u64,
     /// Whether each process has a network of its own.
     pub proxied: bool,
@@ -33,6 +34,10 @@ pub struct Family {
     pub cast: fn() -> Vec<(String, Role)>,
     /// What is promised.
     pub terms: Terms,
+    /// Whether the server's clock can jump, and those of some clients are wrong.
+    pub wrong_clocks: bool,
+    /// Whether it runs for long without faults, and counts what grows.
+    pub soaks: bool,
 }
 
 /// What a run needs of the machine.
@@ -58,6 +63,8 @@ const USUAL: Family = Family {
     needs: Need::Nothing,
     cast: usual_cast,
     terms: TERMS,
+    wrong_clocks: false,
+    soaks: false,
 };
 const TERMS: Terms = Terms {
     lease: Duration::from_secs(3),
@@ -68,9 +75,15 @@ const LOSSY: Terms = Terms {
     exclusion: false,
     ..TERMS
 };
+/// A client looks for the new primary for up to 2 s more at a time.
+const FAILOVER: Terms = Terms {
+    exclusion: false,
+    resumes: Duration::from_secs(8),
+    ..TERMS
+};
 
 /// All families.
-pub const FAMILIES: [Family; 13] = [
+pub const FAMILIES: [Family; 20] = [
     Family {
         name: "workers",
         about: "workers, producers and consumers are killed, stopped and replaced (F1, F2, F24)",
@@ -95,14 +108,28 @@ pub const FAMILIES: [Family; 13] = [
     },
     Family {
         name: "broker",
-        about: "the server is killed, stopped, away for longer than a lease, and loses its functions (F4, F7, F13)",
-        menu: &[
-            Kind::KillBroker,
-            Kind::PauseBroker,
-            Kind::FlushFunctions,
-            Kind::LongOutage,
-        ],
+        about: "the server is killed, stopped, and loses its functions (F4, F7, F13)",
+        menu: &[Kind::KillBroker, Kind::PauseBroker, Kind::FlushFunctions],
+        durability: Durability::Always,
+        ..USUAL
+    },
+    Family {
+        name: "broker-everysec",
+        about: "the server is killed, with changes synchronised every second (F4)",
+        menu: &[Kind::KillBroker],
+        every_ms: 1200,
+        loses_ms: 2500,
+        terms: LOSSY,
+        ..USUAL
+    },
+    Family {
+        name: "outage",
+        about: "the server is away for longer than a lease, under long runs (F4, F13)",
+        menu: &[Kind::LongOutage],
+        every_ms: 2000,
         seconds: 16,
+        cast: outage_cast,
+        durability: Durability::Always,
         ..USUAL
     },
     Family {
@@ -122,6 +149,39 @@ pub const FAMILIES: [Family; 13] = [
         loses_ms: 3000,
         needs: Need::Strace,
         terms: LOSSY,
+        ..USUAL
+    },
+    Family {
+        name: "sentinel",
+        about: "the primary is killed, stopped and isolated, and a replica takes over (F8)",
+        menu: &[Kind::KillPrimary, Kind::PausePrimary, Kind::IsolatePrimary],
+        every_ms: 2500,
+        seconds: 20,
+        durability: Durability::Sentinels,
+        loses_ms: 12_000,
+        cast: lone_cast,
+        terms: FAILOVER,
+        ..USUAL
+    },
+    Family {
+        name: "cluster",
+        about: "a primary of a cluster is killed and stopped, and its replica takes over (F9)",
+        menu: &[Kind::KillPrimary, Kind::PausePrimary],
+        every_ms: 2500,
+        seconds: 14,
+        durability: Durability::Cluster,
+        loses_ms: 12_000,
+        cast: lone_cast,
+        terms: FAILOVER,
+        ..USUAL
+    },
+    Family {
+        name: "migration",
+        about: "the slot of a task queue moves from primary to primary (F10)",
+        menu: &[Kind::MoveSlot],
+        every_ms: 1200,
+        durability: Durability::Cluster,
+        cast: lone_cast,
         ..USUAL
     },
     Family {
@@ -157,7 +217,7 @@ pub const FAMILIES: [Family; 13] = [
             Kind::LoseReplies("producer"),
             Kind::LoseReplies("consumer"),
         ],
-        every_ms: 300,
+        every_ms: 100,
         proxied: true,
         ..USUAL
     },
@@ -197,6 +257,25 @@ pub const FAMILIES: [Family; 13] = [
         ],
         seconds: 16,
         cast: object_cast,
+        durability: Durability::Always,
+        ..USUAL
+    },
+    Family {
+        name: "clock",
+        about: "the server's clock jumps by half a minute, and some clients' are wrong by more (F14)",
+        menu: &[Kind::ClockAhead, Kind::ClockBehind],
+        every_ms: 1500,
+        wrong_clocks: true,
+        cast: clock_cast,
+        terms: LOSSY,
+        ..USUAL
+    },
+    Family {
+        name: "soak",
+        about: "half an hour, a million tasks, no faults: nothing grows",
+        seconds: 1800,
+        cast: soak_cast,
+        soaks: true,
         ..USUAL
     },
     Family {
@@ -205,6 +284,7 @@ pub const FAMILIES: [Family; 13] = [
         menu: &[Kind::KillBroker],
         every_ms: 3000,
         cast: herd_cast,
+        durability: Durability::Always,
         ..USUAL
     },
 ];
@@ -213,7 +293,7 @@ impl Family {
     /// Whether a plan has runs of this family.
     #[must_use]
     pub fn in_plan(&self, plan: Plan) -> bool {
-        (self.name == "soak") == (plan == Plan::Soak)
+        self.soaks == (plan == Plan::Soak)
     }
 
     /// The family of this name.
@@ -232,6 +312,48 @@ fn usual_cast() -> Vec<(String, Role)> {
     cast
 }
 
+/// One queue with everything of it.
+fn lone_cast() -> Vec<(String, Role)> {
+    let mut cast = workers(3, &["q"]);
+    cast.push(producer(0, &["q"], 100, Mix::VARIED));
+    cast.push(producer(1, &["q"], 50, Mix::VARIED));
+    cast.extend(consumers(&["q", "q"]));
+    cast
+}
+
+/// Runs that outlast an outage, in workers of which some are back before the others.
+fn outage_cast() -> Vec<(String, Role)> {
+    let mut cast = workers(6, &["q"]);
+    let mix = Mix {
+        longest_ms: 4000,
+        ..Mix::PLAIN
+    };
+    cast.push(producer(0, &["q"], 30, mix));
+    cast.extend(consumers(&["q"]));
+    cast
+}
+
+/// No delays and no retries: by which clock would they be early?
+fn clock_cast() -> Vec<(String, Role)> {
+    let mut cast = workers(3, &["q"]);
+    cast.push(producer(0, &["q"], 60, Mix::PLAIN));
+    cast.push(producer(1, &["q"], 60, Mix::PLAIN));
+    cast.extend(consumers(&["q", "q"]));
+    cast.extend(holders(2));
+    cast
+}
+
+fn soak_cast() -> Vec<(String, Role)> {
+    let mut cast = workers(3, &["q"]);
+    let mix = Mix {
+        longest_ms: 4,
+        ..Mix::PLAIN
+    };
+    cast.push(producer(0, &["q"], 560, mix));
+    cast.extend(consumers(&["q"]));
+    cast
+}
+
 fn zombie_cast() -> Vec<(String, Role)> {
     let mut cast = workers(2, &["q"]);
     let hand = |n: u8, queue: &str, lazy| {
@@ -246,10 +368,16 @@ fn zombie_cast() -> Vec<(String, Role)> {
     cast.extend([
         hand(0, "q", true),
         hand(1, "q", true),
+        hand(4, "q", true),
         hand(2, "ordered", false),
         hand(3, "ordered", false),
     ]);
-    cast.push(producer(0, &["q"], 100, Mix::VARIED));
+    // Long enough that a late end often meets a later run.
+    let long = Mix {
+        longest_ms: 1500,
+        ..Mix::VARIED
+    };
+    cast.push(producer(0, &["q"], 40, long));
     cast.push(producer(1, &["ordered"], 100, Mix::PLAIN));
     cast.extend(consumers(&["q", "ordered"]));
     cast

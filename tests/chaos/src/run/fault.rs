@@ -23,6 +23,18 @@ pub enum Kind {
     LongOutage,
     /// Everything that was not synchronised is gone, as after a power cut.
     PowerCut,
+    /// SIGKILL of the primary; a replica takes over.
+    KillPrimary,
+    /// SIGSTOP of the primary until a replica has taken over, and SIGCONT then.
+    PausePrimary,
+    /// The primary loses its replicas and sentinels, but not its clients, until a replica has taken over.
+    IsolatePrimary,
+    /// The slot of the task queue moves to another primary.
+    MoveSlot,
+    /// The server's clock jumps ahead by half a minute, and back again.
+    ClockAhead,
+    /// The server's clock jumps back by half a minute, and ahead again.
+    ClockBehind,
     /// FLUSHALL.
     FlushAll,
     /// FUNCTION FLUSH, five times in a row.
@@ -33,7 +45,7 @@ pub enum Kind {
     Hole(&'static str),
     /// A process's packets are late.
     Delay(&'static str),
-    /// Replies to a process are lost, a few one after the other.
+    /// The next reply to a process is lost, and its connection with it.
     LoseReplies(&'static str),
     /// The server's memory is full.
     FullMemory,
@@ -69,6 +81,12 @@ impl Kind {
             Self::PauseBroker => "pause the broker",
             Self::LongOutage => "long outage of the broker",
             Self::PowerCut => "power cut",
+            Self::KillPrimary => "kill the primary",
+            Self::PausePrimary => "pause the primary",
+            Self::IsolatePrimary => "isolate the primary",
+            Self::MoveSlot => "move the slot",
+            Self::ClockAhead => "clock ahead",
+            Self::ClockBehind => "clock behind",
             Self::FlushAll => "FLUSHALL",
             Self::FlushFunctions => "FUNCTION FLUSH",
             Self::Cut(_) => "cut",
@@ -103,11 +121,15 @@ impl Kind {
         match self {
             Self::Kill(_) | Self::Retire(_) | Self::KillBroker | Self::PowerCut => (100, 300),
             Self::LongPause(_) => (1300, 1800),
-            Self::LongOutage => (1200, 1600),
+            Self::LongOutage | Self::KillPrimary | Self::PausePrimary | Self::IsolatePrimary => {
+                (1200, 1600)
+            }
+            Self::ClockAhead | Self::ClockBehind => (500, 1500),
             Self::Pause(_) | Self::PauseBroker => (100, 500),
             Self::Hole(_) => (200, 1200),
             Self::Delay(_) | Self::FullMemory | Self::FullDisk => (500, 900),
-            Self::FlushAll
+            Self::MoveSlot
+            | Self::FlushAll
             | Self::FlushFunctions
             | Self::Cut(_)
             | Self::LoseReplies(_)
@@ -124,7 +146,12 @@ impl Kind {
         );
         let loses_ms = match self {
             Self::FlushAll => u64::MAX / 2_000_000,
-            Self::PowerCut => loses_ms,
+            Self::KillBroker
+            | Self::LongOutage
+            | Self::PowerCut
+            | Self::KillPrimary
+            | Self::PausePrimary
+            | Self::IsolatePrimary => loses_ms,
             _ => 0,
         };
         Effects {

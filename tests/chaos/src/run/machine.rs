@@ -55,13 +55,20 @@ fn works(program: &str, arguments: &[&str]) -> bool {
 }
 
 fn again_under_strace(directory: &Path) -> Result<ExitCode> {
-    let server = std::env::var_os("PMQ_SERVER_BIN").unwrap_or_else(|| "redis-server".into());
-    let mut command = Command::new(std::env::current_exe()?);
-    command
-        .args(std::env::args_os().skip(1))
-        .env("PMQ_SERVER_BIN", power::wrapper(directory, &server)?)
-        .env(EQUIPPED, "1");
+    let mut command = again()?;
+    command.env("PMQ_SERVER_BIN", power::wrapper(directory, &server())?);
     end_of(&mut command)
+}
+
+/// The server that a run would start otherwise.
+fn server() -> String {
+    std::env::var("PMQ_SERVER_BIN").unwrap_or_else(|_| "redis-server".into())
+}
+
+fn again() -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(std::env::args_os().skip(1)).env(EQUIPPED, "1");
+    Ok(command)
 }
 
 /// In a mount namespace of its own, so that nothing stays mounted whatever happens.

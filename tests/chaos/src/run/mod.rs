@@ -1,5 +1,7 @@
 //! Runs: a scene is set, faults happen, they end, everything is drained, and the histories are judged.
 
+mod census;
+pub mod clock;
 pub mod conductor;
 pub mod crew;
 pub mod drain;
@@ -20,11 +22,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use pmq_broker::task_queue::Settings;
+use pmq_broker::{Broker, Config};
 use pmq_tests::Proxy;
 
 use crate::checker::Judgement;
 use crate::history::{History, Recorder, What};
-use crate::role::Role;
+use crate::role::{Role, name};
 use conductor::Conductor;
 use crew::Crew;
 use family::Family;
@@ -79,7 +83,11 @@ impl Run {
             conductor.turn()?;
         }
         conductor.phase("faults");
-        conductor.conduct(&faults, window)?;
+        if self.family.soaks {
+            Self::soak(&mut conductor, window)?;
+        } else {
+            conductor.conduct(&faults, window)?;
+        }
         conductor.phase("heal");
         drain::drain(&mut conductor, lease)?;
         let history = History::read(&self.directory)?;
@@ -91,18 +99,47 @@ impl Run {
         })
     }
 
+    /// Counts what everybody holds once the run is under way, and again at its end.
+    fn soak(conductor: &mut Conductor, window: Duration) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let retention = Some(window / 10);
+        for queue in &conductor.queues {
+            let settings = Settings {
+                retention,
+                ..Settings::default()
+            };
+            runtime.block_on(async {
+                let broker = Broker::connect(&Config::url(conductor.site.url())).await?;
+                broker.task_queue(&name(queue)).configure(&settings).await
+            })?;
+        }
+        drop(runtime);
+        conductor.conduct(&[], window / 4)?;
+        conductor.take_census("start");
+        conductor.conduct(&[], window * 3 / 4)?;
+        conductor.take_census("end");
+        Ok(())
+    }
+
     /// Starts the server and everybody who takes part.
     fn set_up(&self) -> Result<Conductor> {
         let mut site = Site::open(self.family.durability, &self.directory)?;
-        if let Some(mutant) = &self.mutant {
-            load(&mut site, &mutant.source()?)?;
+        match &self.mutant {
+            Some(mutant) => load(&mut site, &mutant.source()?)?,
+            None if self.family.wrong_clocks => load(&mut site, &clock::source())?,
+            None => {}
         }
         let lease_ms = self.family.terms.lease.as_millis() as u64;
-        let mut crew = Crew::new(&site.server, self.directory.clone(), self.seed, lease_ms)?;
+        let mut crew = Crew::new(site.url(), self.directory.clone(), self.seed, lease_ms)?;
+        if self.family.wrong_clocks {
+            crew.wrong_clocks = clock::library();
+        }
         let mut queues = BTreeSet::new();
         for (place, role) in (self.family.cast)() {
             queues.extend(queues_of(&role));
-            let proxy = self.family.proxied.then(|| Proxy::to(&site.server));
+            let proxy = self.family.proxied.then(|| Proxy::to(site.server()));
             crew.hire(&place, role, proxy)?;
         }
         Ok(Conductor {

@@ -70,7 +70,7 @@ pub const MUTANTS: [Mutant; 10] = [
             "  local last = last_number(log)\n  if false then\n    local common",
         )],
         family: "replies",
-        breaks: Invariant::NoLoss,
+        breaks: Invariant::Liveness,
     },
     Mutant {
         name: "take-without-a-number",
@@ -103,7 +103,7 @@ pub const MUTANTS: [Mutant; 10] = [
             "  if gap or (tonumber(m[3]) or 0) > ms then\n",
             "  if false then\n",
         )],
-        family: "broker",
+        family: "outage",
         breaks: Invariant::Budgets,
     },
     Mutant {

@@ -95,16 +95,7 @@ impl Plan {
         let results = Mutex::new(Vec::new());
         thread::scope(|scope| {
             for _ in 0..options.jobs.max(1) {
-                scope.spawn(|| {
-                    while let Some(job) = next(&queue) {
-                        let result = job.run();
-                        tell(&job, &result);
-                        results
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push(result);
-                    }
-                });
+                scope.spawn(|| work(&queue, &results));
             }
         });
         let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -127,6 +118,20 @@ impl Plan {
             bail!("{failed} runs failed");
         }
         Ok(())
+    }
+}
+
+type Results = Mutex<Vec<Result<Option<Summary>>>>;
+
+/// Runs one job after the other.
+fn work(queue: &Mutex<VecDeque<Job>>, results: &Results) {
+    while let Some(job) = next(queue) {
+        let result = job.run();
+        tell(&job, &result);
+        results
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(result);
     }
 }
 
@@ -168,11 +173,8 @@ impl Job {
             return Ok(None);
         }
         if !output.status.success() {
-            bail!(
-                "{}\nreplay: scripts/chaos {}",
-                text(&output),
-                self.arguments[..6].join(" ")
-            );
+            let arguments = self.arguments.join(" ");
+            bail!("{}\nreplay: scripts/chaos {arguments}", text(&output));
         }
         let line = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(serde_json::from_str(line.lines().last().unwrap_or_default()).ok())

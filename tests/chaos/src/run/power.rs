@@ -5,7 +5,6 @@
 //! server and takes away the bytes behind that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -24,20 +23,24 @@ const BALLAST: &str = "ballast";
 const SOON: Duration = Duration::from_secs(10);
 
 /// A program that starts `server` under strace, in place of the server.
-pub fn wrapper(directory: &Path, server: &OsStr) -> Result<PathBuf> {
+pub fn wrapper(directory: &Path, server: &str) -> Result<PathBuf> {
     let path = directory.join("server-under-strace");
     let script = format!(
-        "#!/bin/sh\nrm -f {TRACE}\nexec strace -f -qq -y -s 0 -e trace=write,fsync,fdatasync -o {TRACE} '{}' \"$@\"\n",
-        server.display()
+        "#!/bin/sh\nrm -f {TRACE}\nexec strace -f -qq -y -s 0 -e trace=write,fsync,fdatasync -o {TRACE} '{server}' \"$@\"\n"
     );
-    fs::write(&path, script)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    write_script(&path, &script)?;
     Ok(path)
+}
+
+/// Writes a program.
+pub(super) fn write_script(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).context("could not write a script")
 }
 
 /// Kills the server and drops what it had not synchronised; answers how many bytes.
 pub fn cut(site: &mut Site) -> Result<u64> {
-    let directory = site.server.directory().to_owned();
+    let directory = site.server().directory().to_owned();
     let pid = traced_pid(&directory)?;
     kill_process(pid, Signal::KILL).context("could not kill the traced server")?;
     let proc = format!("/proc/{}", pid.as_raw_nonzero());
@@ -45,7 +48,7 @@ pub fn cut(site: &mut Site) -> Result<u64> {
         let status = fs::read_to_string(format!("{proc}/status")).unwrap_or_default();
         (status.is_empty() || status.contains("State:\tZ")).then_some(())
     });
-    site.server.kill();
+    site.server_mut().kill();
     let log = newest_log(&directory)?;
     let trace = fs::read_to_string(directory.join(TRACE)).context("there is no trace")?;
     let name = log.file_name().unwrap_or_default().to_string_lossy();
@@ -122,7 +125,7 @@ fn result(call: &str) -> u64 {
 
 /// Fills the disk of the server to the last byte.
 pub fn fill_disk(site: &Site) -> Result<()> {
-    let mut file = File::create(site.server.directory().join(BALLAST))?;
+    let mut file = File::create(site.server().directory().join(BALLAST))?;
     let block = vec![0_u8; 64 * 1024];
     while file.write_all(&block).is_ok() {}
     while file.write_all(&block[..512]).is_ok() {}
@@ -131,7 +134,7 @@ pub fn fill_disk(site: &Site) -> Result<()> {
 
 /// Makes room again.
 pub fn empty_disk(site: &Site) -> Result<()> {
-    fs::remove_file(site.server.directory().join(BALLAST)).context("could not make room again")
+    fs::remove_file(site.server().directory().join(BALLAST)).context("could not make room again")
 }
 
 #[cfg(test)]

@@ -1,10 +1,16 @@
-//! Where a run takes place: a real server, and a network to it for each process.
+//! Where a run takes place: real servers, alone, behind sentinels or as a cluster.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use pmq_tests::RedisServer;
+use pmq_broker::keys::ShardKeys;
+use pmq_tests::{Cluster, RedisServer, SentinelGroup};
 use redis::Connection;
+
+use crate::role::name;
+
+/// The only task queue of a cluster's run.
+const QUEUE: &str = "q";
 
 /// How a server keeps its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +21,10 @@ pub enum Durability {
     Everysec,
     /// Synchronised before each answer.
     Always,
+    /// In memory, and in that of two replicas, with sentinels.
+    Sentinels,
+    /// In memory, and in that of a replica, as a cluster of three.
+    Cluster,
 }
 
 impl Durability {
@@ -25,54 +35,156 @@ impl Durability {
             Self::None => "no AOF",
             Self::Everysec => "AOF everysec",
             Self::Always => "AOF always",
+            Self::Sentinels => "replicas, Sentinel",
+            Self::Cluster => "replicas, Cluster",
         }
     }
 }
 
-/// A server and the directory of the histories.
+enum Store {
+    Single(RedisServer),
+    Sentinels(SentinelGroup),
+    Cluster(Cluster),
+}
+
+/// The servers and the directory of the histories.
 pub struct Site {
-    /// The server.
-    pub server: RedisServer,
+    store: Store,
+    /// The server that has the task queue, or had it when it was last looked for.
+    primary: usize,
     /// Where histories go.
     pub directory: PathBuf,
-    /// Whether the server answers now, as far as the faults go.
+    /// Whether that server answers now, as far as the faults go.
     pub up: bool,
     connection: Option<Connection>,
 }
 
 impl Site {
-    /// Starts a server.
+    /// Starts the servers.
     pub fn open(durability: Durability, directory: &Path) -> Result<Self> {
         std::fs::create_dir_all(directory)
             .context("could not make the directory of the histories")?;
-        let fsync = if durability == Durability::Always {
-            "always"
-        } else {
-            "everysec"
+        let store = match durability {
+            Durability::Sentinels => Store::Sentinels(SentinelGroup::start()),
+            Durability::Cluster => Store::Cluster(Cluster::with_replicas(3)),
+            _ => Store::Single(alone(durability)),
         };
-        let server = RedisServer::builder()
-            .aof(durability != Durability::None)
-            .config("appendfsync", fsync)
-            .config("maxclients", "20000")
-            .start();
-        Ok(Self {
-            server,
-            directory: directory.to_owned(),
+        let directory = directory.to_owned();
+        let mut site = Self {
+            store,
+            primary: 0,
+            directory,
             up: true,
             connection: None,
-        })
+        };
+        site.find_primary();
+        Ok(site)
     }
 
-    /// Asks the server itself, past all networks; `None` where it is down or does not answer.
+    /// How clients reach it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match &self.store {
+            Store::Single(server) => server.url(),
+            Store::Sentinels(group) => group.url(),
+            Store::Cluster(cluster) => cluster.url(),
+        }
+    }
+
+    /// Whether there is one server alone.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        matches!(self.store, Store::Single(_))
+    }
+
+    /// The server that has the task queue.
+    #[must_use]
+    pub fn server(&self) -> &RedisServer {
+        match &self.store {
+            Store::Single(server) => server,
+            Store::Sentinels(group) => &group.servers()[self.primary],
+            Store::Cluster(cluster) => &cluster.nodes()[self.primary],
+        }
+    }
+
+    /// The same, to be killed, stopped or started again.
+    pub fn server_mut(&mut self) -> &mut RedisServer {
+        match &mut self.store {
+            Store::Single(server) => server,
+            Store::Sentinels(group) => &mut group.servers_mut()[self.primary],
+            Store::Cluster(cluster) => &mut cluster.nodes_mut()[self.primary],
+        }
+    }
+
+    /// Cuts the primary off from its replicas and sentinels, or lets it be reached again.
+    pub fn isolate(&self, isolated: bool) {
+        if let Store::Sentinels(group) = &self.store {
+            if isolated {
+                group.isolate(self.primary);
+            } else {
+                group.rejoin(self.primary);
+            }
+        }
+    }
+
+    /// Waits until another server has taken over from the primary.
+    pub fn wait_for_failover(&self) {
+        match &self.store {
+            Store::Single(_) => {}
+            Store::Sentinels(group) => drop(group.wait_for_failover(self.primary)),
+            Store::Cluster(cluster) => drop(cluster.wait_for_failover(self.primary)),
+        }
+    }
+
+    /// Moves the slot of the task queue to the next primary, key by key.
+    pub fn move_slot(&mut self) {
+        if let Store::Cluster(cluster) = &self.store {
+            cluster
+                .begin_migration(cluster.slot_of(&queue_key()))
+                .finish();
+        }
+        self.find_primary();
+    }
+
+    /// Looks for the server that has the task queue.
+    pub fn find_primary(&mut self) {
+        self.primary = match &self.store {
+            Store::Single(_) => 0,
+            Store::Sentinels(group) => group.primary(),
+            Store::Cluster(cluster) => cluster.owner_of(cluster.slot_of(&queue_key())),
+        };
+        self.connection = None;
+    }
+
+    /// Asks that server itself, past all networks; `None` where it is down or does not answer.
     pub fn ask<T: redis::FromRedisValue>(&mut self, command: &redis::Cmd) -> Option<T> {
         if !self.up {
             self.connection = None;
             return None;
         }
-        let connection = self
-            .connection
-            .get_or_insert_with(|| self.server.connection());
-        let answer = command.query(connection);
-        answer.inspect_err(|_| self.connection = None).ok()
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.server().connection(),
+        };
+        let answer = command.query(&mut connection).ok()?;
+        self.connection = Some(connection);
+        Some(answer)
     }
+}
+
+fn alone(durability: Durability) -> RedisServer {
+    let fsync = if durability == Durability::Always {
+        "always"
+    } else {
+        "everysec"
+    };
+    RedisServer::builder()
+        .aof(durability != Durability::None)
+        .config("appendfsync", fsync)
+        .config("maxclients", "20000")
+        .start()
+}
+
+fn queue_key() -> String {
+    ShardKeys::new(&name("pmq"), &name(QUEUE)).running()
 }
