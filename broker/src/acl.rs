@@ -201,7 +201,7 @@ impl Grant {
         let own = self.roles.iter().flat_map(|role| role.commands());
         commands.extend(own.chain(CONNECTION.iter().copied()).map(str::to_owned));
         if self.version >= Version(7, 2) {
-            commands.insert("client|setinfo".to_owned());
+            commands.extend(["client|setinfo", "waitaof"].map(str::to_owned));
         }
         if !self.objects.is_empty() {
             commands.extend(["subscribe", "unsubscribe"].map(str::to_owned));

@@ -36,6 +36,8 @@ const OF_TASKS: &[(&str, &[Role])] = &[
     ("list_dead", &[Viewer]),
     ("list_started", &[Producer, Viewer]),
     ("present", &[Worker]),
+    // Behind what must outlive its primary.
+    ("mark", &[Producer, Worker]),
     ("fleet", &[Producer, Worker, Viewer]),
 ];
 

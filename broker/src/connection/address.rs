@@ -144,6 +144,10 @@ impl Place {
                     .into(),
             ));
         }
+        if !database.bytes().all(|byte| byte.is_ascii_digit()) {
+            let why = "its database, behind the name of the primary, is no number";
+            return Err(Error::BadUrl(why.into()));
+        }
         let access = Access::new(config, &parts.url_of_one(database))?;
         Ok(Self::Sentinel {
             sentinels: parts.endpoints(SENTINEL_PORT)?,
