@@ -137,7 +137,7 @@ impl ClaimLoop {
             };
             asked += 1;
             let wait = claimed.wait;
-            self.turns.answered(i, wait);
+            self.turns.answered(i, wait, Instant::now());
             let started = self.start(i, claimed, free);
             self.left -= started;
             let last = !self.turns.has_next();

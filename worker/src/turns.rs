@@ -86,9 +86,11 @@ impl Turns {
     }
 
     /// A line answered: zero says that more may be ready, any other time that this worker shall ask again by then.
-    pub(crate) fn answered(&mut self, line: usize, wait: Option<Duration>) {
+    ///
+    /// `now` is after the answer, or another would be sent there too early, and nobody after it.
+    pub(crate) fn answered(&mut self, line: usize, wait: Option<Duration>, now: Instant) {
         if wait != Some(Duration::ZERO) {
-            self.watches[line] = wait.map(|wait| self.now + wait);
+            self.watches[line] = wait.map(|wait| now + wait);
             self.with(line, Rotation::dry);
         }
     }
@@ -185,10 +187,10 @@ mod tests {
             while let Some(line) = self.turns.next() {
                 asked.push(line);
                 if full.contains(&line) {
-                    self.turns.answered(line, MORE);
+                    self.turns.answered(line, MORE, self.now);
                     break;
                 }
-                self.turns.answered(line, NOTHING);
+                self.turns.answered(line, NOTHING, self.now);
             }
             asked
         }
@@ -254,7 +256,8 @@ mod tests {
         test.turns.hear(4);
         test.turns.begin(test.now);
         assert_eq!(test.turns.next(), Some(4));
-        test.turns.answered(4, Some(Duration::from_secs(2)));
+        let now = test.now;
+        test.turns.answered(4, Some(Duration::from_secs(2)), now);
         assert_eq!(
             test.turns.deadline(),
             Some(test.now + Duration::from_secs(2))

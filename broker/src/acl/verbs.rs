@@ -4,8 +4,7 @@ use super::Role::{self, Producer, Viewer, Worker};
 
 /// The functions of task queues and of the fleet, each with the roles that call it. An admin calls all.
 const OF_TASKS: &[(&str, &[Role])] = &[
-    // Who only looks asks how many shards there are; who works makes a queue that is new.
-    ("open", &[Producer, Worker, Viewer]),
+    ("open", &[Producer, Worker]),
     // On a Redis Cluster whoever made tasks ready tells the workers.
     ("wake", &[Producer, Worker]),
     ("submit", &[Producer]),

@@ -85,10 +85,16 @@ impl TaskQueue {
         }
         let shards = match self.known() {
             Some(shards) => shards,
-            None => match self.call_open(new).await? {
-                0 => return Ok(std::slice::from_ref(self.first())),
-                number => self.all(number),
-            },
+            None => {
+                let number = match new {
+                    Some(new) => self.call_open(new).await?,
+                    None => self.count().await?,
+                };
+                if number == 0 {
+                    return Ok(std::slice::from_ref(self.first()));
+                }
+                self.all(number)
+            }
         };
         Ok(known.get_or_init(async || shards).await)
     }
@@ -101,7 +107,7 @@ impl TaskQueue {
                 "a queue has 1 to {SHARDS_LIMIT} shards"
             )));
         }
-        let has = self.call_open(Some(shards)).await?;
+        let has = self.call_open(shards).await?;
         if has != shards {
             return Err(Error::Shards {
                 queue: self.name().clone(),
@@ -112,16 +118,21 @@ impl TaskQueue {
         self.register().await
     }
 
-    /// How many shards the queue has. Where there is none, it is made with `new` shards, or else 0 is the answer.
-    async fn call_open(&self, new: Option<u16>) -> Result<u16> {
-        let call = self.first().call("open");
-        let call = match new {
-            Some(shards) => call.arg(shards),
-            None => call.arg(""),
-        };
+    /// How many shards the queue has; one that is new is made with so many.
+    async fn call_open(&self, new: u16) -> Result<u16> {
+        let call = self.first().call("open").arg(new);
         let answer = self.broker().control().call(&call, PATIENCE).await?;
         let number: u64 = reply::number(answer, "open")?;
         u16::try_from(number).map_err(|_| reply::odd("open"))
+    }
+
+    /// How many shards the queue has, 0 where there is none: for who may only look.
+    async fn count(&self) -> Result<u16> {
+        let meta = self.first().status().await?.meta;
+        match meta.get("shards") {
+            Some(number) => number.parse().map_err(|_| reply::odd("inspect")),
+            None => Ok(u16::from(!meta.is_empty())),
+        }
     }
 
     /// All shards where there are so many.
