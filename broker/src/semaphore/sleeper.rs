@@ -130,13 +130,11 @@ impl<'a> Sleeper<'a> {
         if let Some(row) = Row::parse(answer.tag.as_bytes()) {
             return Ok(Asked::Granted(self.take(row)?));
         }
-        Ok(match answer.tag.as_str() {
-            "wait" => Asked::Wait,
-            _ => {
-                self.stands = false;
-                Asked::Gone
-            }
-        })
+        if answer.tag == "wait" {
+            return Ok(Asked::Wait);
+        }
+        self.stands = false;
+        Ok(Asked::Gone)
     }
 
     /// Waits for the news that it holds the lock, until it had better ask again, or leave.
