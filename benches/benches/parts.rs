@@ -1,10 +1,13 @@
 //! The parts that a task's way through a process is made of: ids, digests, envelopes, completions, replies.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use pmq_broker::{Completion, Outcome, Report, Task, TaskId, Work, envelope};
+use pmq_broker::{
+    Authkey, Completion, Name, Outcome, Report, Sealing, Task, TaskId, Work, envelope,
+};
 use redis::Value;
 
 const SIZES: [usize; 3] = [100, 10 << 10, 1 << 20];
@@ -80,6 +83,41 @@ fn completions(criterion: &mut Criterion) {
     }
 }
 
+/// Signed alone, and encrypted as well.
+fn seals(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("sealing");
+    let key = Authkey::parse(&Authkey::generate()).expect("it was just made");
+    let (key, name) = (Arc::new(key), Name::new("default").expect("it is a name"));
+    for (word, encrypts) in [("signed", false), ("encrypted", true)] {
+        let sealing = Sealing::new(key.clone(), encrypts, &name, &name);
+        for size in SIZES {
+            let (task, completion) = (task(size), completion(size));
+            let sealed = sealing.seal_task(&task).expect("it keeps to the limits");
+            let done = sealing.seal_completion(&completion, &sealed);
+            let mut part = |part: &str, run: &dyn Fn() -> usize| {
+                let id = BenchmarkId::new(format!("{word} {part}"), size);
+                group.bench_function(id, |bencher| bencher.iter(run));
+            };
+            part("task", &|| {
+                sealing.seal_task(black_box(&task)).map_or(0, |t| t.len())
+            });
+            part("claim", &|| {
+                let opened = sealing.open_task(task.id, black_box(&sealed), 1);
+                opened.map_or(0, |task| task.body.len())
+            });
+            part("finish", &|| {
+                sealing
+                    .seal_completion(black_box(&completion), &sealed)
+                    .len()
+            });
+            part("take", &|| {
+                let opened = sealing.open_posted(black_box(&done));
+                opened.map_or(0, |completion| completion.body.len())
+            });
+        }
+    }
+}
+
 /// What a claim answers, as it comes from the server.
 fn reply() -> Vec<u8> {
     let bulk = |bytes: &[u8]| [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
@@ -130,7 +168,7 @@ fn split(reply: Value) -> Vec<(TaskId, Bytes, Bytes)> {
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    for part in [ids, digests, envelopes, completions, replies] {
+    for part in [ids, digests, envelopes, completions, seals, replies] {
         part(&mut criterion);
     }
     criterion.final_summary();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pmq_broker::connection::local::LocalBroker;
 use pmq_broker::keys::FleetKeys;
-use pmq_broker::task_queue::{Ask, Claim, Finish, How, Settings};
+use pmq_broker::task_queue::{Ask, Claim, Finish, How, Settings, Shard};
 use pmq_broker::{Broker, Completion, Config, Incarnation, Name, Outcome, Task, TaskId, TaskQueue};
 use redis::Connection;
 
@@ -68,7 +68,7 @@ impl Site {
             .arg(floor::Keys::new(&self.config).all())
             .arg(&fleet.presence)
             .arg(&fleet.queues)
-            .arg(self.queue().keys().wake_done(&done_name()))
+            .arg(self.queue().first().keys().wake_done(&done_name()))
             .exec(&mut connection)?;
         while info::is_freeing(&mut connection)? {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -121,7 +121,7 @@ async fn limit_results(queue: &TaskQueue, most: u64) -> Result<()> {
 /// Submits a task, claims it and ends it.
 async fn run_one(queue: &TaskQueue) -> Result<()> {
     queue.submit(&Task::handler("noop", "0")).await?;
-    let mut claimer = queue.claimer(Incarnation::new(), SHORT, None);
+    let mut claimer = queue.first().claimer(Incarnation::new(), SHORT, None);
     let ask = Ask {
         n: 1,
         suspect: false,
@@ -129,13 +129,16 @@ async fn run_one(queue: &TaskQueue) -> Result<()> {
     };
     let claim = claimer.get_nowait(ask).await?.tasks.pop();
     let claim = claim.context("a task that was just submitted is not there")?;
-    queue.finish(&[finish(&claim, queue)]).await?;
+    queue
+        .first()
+        .finish(&[finish(&claim, queue.first())])
+        .await?;
     Ok(())
 }
 
 /// The end of a task that does nothing.
-pub(crate) fn finish(claim: &Claim, queue: &TaskQueue) -> Finish {
-    Finish::new(claim, How::Ok, &completion(claim.id), queue.sealing())
+pub(crate) fn finish(claim: &Claim, shard: &Shard) -> Finish {
+    Finish::new(claim, How::Ok, &completion(claim.id), shard.sealing())
 }
 
 /// The completion of a task that does nothing, as a worker of the run writes it.

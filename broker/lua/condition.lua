@@ -20,8 +20,8 @@ end
 -- ARGV[2]   member that holds the lock (16 bytes)
 -- ARGV[3]   member that sleeps, and is to hold the lock next (16 bytes)
 -- ARGV[4]   condition
--- Returns   {"ok", fence, "1" if a dead holder had it}, {"wait"}, or {"gone"} where the first does not hold the lock and
---           the other is not known (any more)
+-- Returns   its grant (sem_acquire), {"wait"}, or {"gone"} where the first does not hold the lock and the other is not
+--           known (any more)
 
 register("cond_wait", { "allow-oom" }, function(keys, args)
   local holder, who = args[2], args[3]
@@ -36,7 +36,7 @@ register("cond_wait", { "allow-oom" }, function(keys, args)
   redis.call("HLEN", keys[LOG]) -- wrong types fail here, before the first write
   if s.mine then
     redis.call("ZADD", keys[MEMBERS], deadline, who)
-    return parse_grant(s.mine)
+    return s.mine
   end
   sweep_semaphore(s, who, ms)
   local falls = not stands and redis.call("HDEL", keys[META], holder) == 1
@@ -54,7 +54,7 @@ register("cond_wait", { "allow-oom" }, function(keys, args)
   redis.call("PEXPIRE", sleepers, whole(SLEEPERS_TTL))
   local mine = hand_over(s, ms, us)[who]
   keep_alive(keys, args[1])
-  return mine and parse_grant(mine) or { "wait" }
+  return mine or { "wait" }
 end)
 
 -- cond_leave: sleep no longer. Who was notified before keeps its place in the lock's line, or the lock.
@@ -64,7 +64,7 @@ end)
 -- ARGV[2]   member that sleeps (16 bytes)
 -- ARGV[3]   condition
 -- ARGV[4]   "1" to give that up as well, and to pass the notification on; else "0", which renews it
--- Returns   {"ok", fence, "1" if a dead holder had it} or {"wait"} where it was notified, or {"gone"}
+-- Returns   its grant (sem_acquire) or {"wait"} where it was notified, or {"gone"}
 
 register("cond_leave", { "allow-oom" }, function(keys, args)
   local who, condition = args[2], args[3]
@@ -83,7 +83,7 @@ register("cond_leave", { "allow-oom" }, function(keys, args)
     return { "gone" }
   elseif args[4] == "0" then
     redis.call("ZADD", keys[MEMBERS], whole((clock()) + WAITING_LEASE), who)
-    return s.mine and parse_grant(s.mine) or { "wait" }
+    return s.mine or { "wait" }
   end
   local ms, us = clock()
   redis.call("ZREM", keys[WAITERS], who)

@@ -26,8 +26,8 @@ local function frames_of(run)
   local frames, from = {}, 1
   while from < #run do
     local at = from + 2
-    for _ = 1, struct.unpack("<H", run, from) do
-      at = at + 4 + struct.unpack("<I4", run, at)
+    for _ = 1, at <= #run and struct.unpack("<H", run, from) or 0 do
+      at = at + 3 > #run and #run + 1 or at + 4 + struct.unpack("<I4", run, at) -- no frame of ours is as long as it says
     end
     frames[#frames + 1] = string.sub(run, from, at - 1)
     from = at

@@ -22,7 +22,11 @@ local VERDICT, SIGNED_VERDICT = 22, 58 -- bytes of a completion that its record 
 local NO_EXIT = -2147483648
 
 local function register(verb, flags, callback)
-  redis.register_function({ function_name = PREFIX .. verb, callback = callback, flags = flags })
+  local check = checker(verb)
+  local function checked(keys, args)
+    return check(args) or callback(keys, args)
+  end
+  redis.register_function({ function_name = PREFIX .. verb, callback = checked, flags = flags })
 end
 
 -- Server time in ms and in µs since the epoch: no client clock decides anything.

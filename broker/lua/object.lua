@@ -53,12 +53,17 @@ local function next_member_end(keys)
   return row[2] and tonumber(row[2])
 end
 
+-- When the lease (ms) of a lone holder ends, who was granted it at `fence` (µs).
+local function lone_end(lone, fence)
+  return math.floor(fence / 1000) + (tonumber(string.sub(lone, 17)) or 0)
+end
+
 -- Writes the lone holder of a semaphore (see there) down as any other, and answers who it is, nil where there is none.
 -- It changes how the state is written, not what it says, so checks may follow.
 local function unfold(keys, lone, fence)
   local member = lone ~= "" and string.sub(lone, 1, 16) or nil
   if member then
-    redis.call("ZADD", keys[MEMBERS], string.sub(lone, 17), member)
+    redis.call("ZADD", keys[MEMBERS], whole(lone_end(lone, fence)), member)
     redis.call("HSET", keys[META], "held", "1", member, fence)
   end
   redis.call("HDEL", keys[META], "lone")

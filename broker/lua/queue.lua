@@ -1,3 +1,52 @@
+-- open: how many shards the queue has. A queue that was used before it could have several has one.
+--
+-- KEYS      the fixed keys of the queue's first shard (lib)
+-- ARGV[1]   how many a new queue gets, 1 to 4096; "" to make none
+-- Returns   how many it has; 0 where there is none, and none was made
+-- Fails     PMQSETTING for a number that is none
+
+register("open", { "allow-oom" }, function(keys, args)
+  local m, problem = settings(keys, "shards")
+  if not m then
+    return problem
+  end
+  local new = tonumber(args[1])
+  if args[1] ~= "" and (not string.find(args[1], "^%d+$") or new < 1 or new > 4096) then
+    return redis.error_reply("PMQSETTING a queue has 1 to 4096 shards")
+  end
+  if m[2] then
+    return tonumber(m[2])
+  elseif redis.call("EXISTS", keys[META]) == 1 then
+    return 1
+  elseif not new then
+    return 0
+  end
+  redis.call("HSET", keys[META], "layout", LAYOUT, "shards", whole(new))
+  return new
+end)
+
+-- wake: tell workers of the whole queue that a shard has ready tasks. For a Redis Cluster, where nobody can wait on the
+-- lists of several slots at once: there this is called after what made tasks ready, and each token is a shard's number.
+--
+-- KEYS[1]   wake.all  LIST  tokens; it is in the slot of the queue's first shard
+-- KEYS[2]   absent, which never exists
+-- ARGV[1]   number of the shard
+-- ARGV[2]   how many tasks are ready
+-- Returns   how many tokens it has added: as many of the shard's as there are tasks, 256 of all shards, but one of each
+
+register("wake", { "allow-oom" }, function(keys, args)
+  local have = #redis.call("LPOS", keys[1], args[1], "COUNT", "0")
+  local room = math.max(WAKE_MAX - redis.call("LLEN", keys[1]), have == 0 and 1 or 0)
+  local tokens = {}
+  for i = 1, math.min(tonumber(args[2]) - have, room) do
+    tokens[i] = args[1]
+  end
+  if tokens[1] then
+    redis.call("RPUSH", keys[1], unpack(tokens))
+  end
+  return #tokens
+end)
+
 -- configure: write settings of the queue; pause and resume are `paused`.
 --
 -- KEYS      the shard's fixed keys (lib)
@@ -5,14 +54,14 @@
 -- Returns   {"ok"}
 -- Fails     PMQSETTING for a name that is no setting, or a value that is no number where one is due
 
-local SETTINGS = "|paused|maxsize|retention|results_max|completions|completions_max|shards|log_max|logs_max|"
-local NUMBERS = "|maxsize|retention|results_max|completions_max|shards|log_max|logs_max|"
+local SETTINGS = "|paused|maxsize|retention|results_max|completions|completions_max|log_max|logs_max|"
+local NUMBERS = "|maxsize|retention|results_max|completions_max|log_max|logs_max|"
 
 local function check_settings(args)
   for i = 1, #args, 2 do
     local name, value = "|" .. args[i] .. "|", args[i + 1]
     if not string.find(SETTINGS, name, 1, true) then
-      return redis.error_reply("PMQSETTING " .. args[i] .. " is no setting of a queue")
+      return redis.error_reply("PMQSETTING " .. string.gsub(args[i], "[^%w_]", "?") .. " is no setting of a queue")
     end
     if not value or value ~= "" and string.find(NUMBERS, name, 1, true) and not string.find(value, "^%d+$") then
       return redis.error_reply("PMQSETTING " .. args[i] .. " needs a number")

@@ -1,11 +1,13 @@
 -- reclaim: take back what a worker held whose lease ended; end the rows of clients that are gone.
--- One shared cursor walks the running tasks, 500 a call, so it survives the death of whoever walks.
+-- One shared cursor walks the running tasks, 250 a call, so it survives the death of whoever walks.
 --
 -- Moves     running -> ready, running -> suspects (a second crash), running -> dead (the crash budget is spent),
 --           running -> (ended) (its worker was told to stop it; a process whose crash budget is spent, with exit code -9)
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   lease of the caller (ms)
 -- Returns   {"ok", tasks taken back, "1" if there is more to walk}, or {"grace", ms} while the broker was away
+
+local PAGE = "250" -- tasks a call: a call stays below 5 ms also where it makes a large hash grow
 
 -- A hash's cursor means nothing to another server process: after a restart or a failover the walk begins anew.
 local function server_run()
@@ -53,18 +55,36 @@ local function add_walked_past(keys, r, turn)
   end
 end
 
+-- The options in a running value, read once a call: the runs of one claim mostly share theirs.
+local function options_of(w, value)
+  local o = w.options[value] or running_options(value)
+  w.options[value] = o
+  return o
+end
+
 -- A worker that holds nothing did not die of it, so this uses nothing up.
 local function hand_back(w, id, value, row)
-  local o = running_options(value)
+  local o = options_of(w, value)
   w.held[#w.held + 1] = id
   leave_started(w.ending, id, o)
   add_giveback(w.back, id, o.priority, parse_attempts(row).crashes)
 end
 
+-- What a crash makes of a row of `attempts`, or of none, which most have: the crashes and the new row.
+local function add_crash(w, row)
+  local after = w.after[row]
+  if not after then
+    local used = parse_attempts(row)
+    used.crashes = used.crashes + 1
+    after = { crashes = used.crashes, row = pack_attempts(used) }
+    w.after[row] = after
+  end
+  return after
+end
+
 -- A crash uses up one of the task's crash budget.
 local function crash(keys, w, id, value, row)
-  local o, used = running_options(value), parse_attempts(row)
-  used.crashes = used.crashes + 1
+  local o, used = options_of(w, value), add_crash(w, row)
   w.held[#w.held + 1] = id
   if used.crashes >= o.crashes then
     local envelope = redis.call("HGET", keys[TASKS], id) or ""
@@ -79,7 +99,8 @@ local function crash(keys, w, id, value, row)
     leave_started(w.ending, id, o)
     add_giveback(w.back, id, o.priority, used.crashes)
   end
-  w.used[#w.used + 1], w.used[#w.used + 2] = id, pack_attempts(used)
+  w.used[#w.used + 1] = id
+  w.used[#w.used + 1] = used.row
 end
 
 -- The owner in a running value, or ""; reads only what it must, as a walk sees every running task.
@@ -95,25 +116,27 @@ end
 
 -- Looks at one page of the running tasks: those of marked workers, and those whose owner is marked.
 local function look(keys, w, page, r)
-  local mine, marked = {}, r.marked
+  local marked, ids, values, rows = r.marked, {}, {}, {}
   for i = 1, #page, 2 do
     local id, value = page[i], page[i + 1]
     if marked[string.sub(value, 1, 16)] then
-      mine[#mine + 1] = { id = id, value = value }
+      ids[#ids + 1], values[#values + 1] = id, value
     elseif marked[owner_of(value)] then
       w.orders[#w.orders + 1] = { worker = string.sub(value, 1, 16), order = id .. string.char(15) }
     end
   end
-  for _, run in ipairs(mine) do
-    if told_to_stop(w.ending, run.id, run.value) then
-      end_cancelled(w, run.id, run.value)
+  in_chunks(ids, function(...)
+    for _, row in ipairs(redis.call("HMGET", keys[ATTEMPTS], ...)) do
+      rows[#rows + 1] = row
+    end
+  end)
+  for i, id in ipairs(ids) do
+    if told_to_stop(w.ending, id, values[i]) then
+      end_cancelled(w, id, values[i])
+    elseif r.idle[string.sub(values[i], 1, 16)] then
+      hand_back(w, id, values[i], rows[i])
     else
-      local row = redis.call("HGET", keys[ATTEMPTS], run.id)
-      if r.idle[string.sub(run.value, 1, 16)] then
-        hand_back(w, run.id, run.value, row)
-      else
-        crash(keys, w, run.id, run.value, row)
-      end
+      crash(keys, w, id, values[i], rows[i])
     end
   end
 end
@@ -180,11 +203,11 @@ register("reclaim", { "allow-oom" }, function(keys, args)
   local r = sort_rows(keys, ms, turn, cursor == "0")
   local w = {
     ms = ms, held = {}, gone = {}, used = {}, dead = {}, errors = {}, orders = {},
-    back = new_giveback(keys), ending = new_ending(keys, ms, m, 7),
+    options = {}, after = {}, back = new_giveback(keys), ending = new_ending(keys, ms, m, 7),
   }
   local walking = next(r.marked) ~= nil
   if walking then
-    local page = redis.call("HSCAN", keys[RUNNING], cursor, "COUNT", CHUNK)
+    local page = redis.call("HSCAN", keys[RUNNING], cursor, "COUNT", PAGE)
     look(keys, w, page[2], r)
     cursor = page[1]
     if cursor == "0" then

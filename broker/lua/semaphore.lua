@@ -5,11 +5,10 @@
 -- uncontended call looks at nothing else.
 --
 -- While all are free and nothing but the fence has to be remembered, `lone` is "". Who takes one then is a lone holder:
--- `lone` is its member and the end of its lease, and stands for its row in `members`, its field and `held`; its fence is
--- the last. It comes and goes by that field alone. Any other call first has it written down as other holders are (see
+-- `lone` is its member and the length of its lease, and stands for its row in `members`, its field and `held`; its fence
+-- is the last, which is the time of its grant. It comes and goes by that field alone. Any other call first has it written down as other holders are (see
 -- unfold in object), and `lone` is gone until a release leaves all free.
 
-local DAY = 86400 -- s: the first grant of each prolongs it (IDLE_TTL), so that it lives while in use, but few pay for that
 local GRANT_LEASE = 3000 -- ms: who waits and is granted says soon that it knows, or another gets it
 local POST_LEASE = 30000 -- ms: a post is known by its caller for longer than anybody sends it again
 
@@ -44,24 +43,25 @@ local function read_semaphore(keys, who, stays)
   return s
 end
 
--- Whether these times (s) are of two days. The time since the last grant would not do: one in use all the time would never
--- be prolonged.
-local function on_other_days(now, before)
-  return math.floor(now / DAY) ~= math.floor(before / DAY)
+-- Whether a grant with this fence prolongs it (IDLE_TTL), so that it lives while in use, but few pay for that: the first in
+-- each 100,000 s, when the 5th of a fence's 16 digits changes. The time since the last grant would not do: one in use all
+-- the time would never be prolonged.
+local function prolongs(fence, last)
+  return #last ~= #fence or string.byte(fence, 5) ~= string.byte(last, 5)
 end
 
--- The whole of taking one where all are free: the caller is a lone holder. It formats no number, as that costs as much as
--- a command.
+-- The whole of taking one where all are free: the caller is a lone holder. It reads and writes numbers as the strings that
+-- they are, as to convert one costs as much as a command, and makes few strings and tables, which Lua has to clear away.
 local function grant_alone(keys, args, last)
   local time = redis.call("TIME")
-  local fence = time[1] .. string.sub("00000" .. time[2], -6)
-  if #last ~= #fence or last >= fence or on_other_days(time[1], string.sub(last, 1, -7)) then
+  local s, us = time[1], time[2]
+  local fence = s .. (#us == 6 and us or string.sub("00000" .. us, -6))
+  if prolongs(fence, last) or last >= fence then
     return nil
   end
-  local deadline = string.sub(fence, 1, -4) + args[3]
-  redis.call("HSET", keys[META], "fence", fence, "lone", args[2] .. deadline)
+  redis.call("HSET", keys[META], "fence", fence, "lone", args[2] .. args[3])
   keep_alive(keys, args[1])
-  return { "ok", fence, "0" }
+  return fence
 end
 
 local function free_permits(s)
@@ -81,23 +81,19 @@ local function has_size(s, n)
   return true
 end
 
--- What a holder's field says: its fence, and whether it got what a dead one held.
-local function parse_grant(grant)
-  return { "ok", string.match(grant, "%d+"), string.find(grant, "!", 1, true) and "1" or "0" }
-end
-
--- Makes a member, whose row stands, a holder; answers its field.
+-- Makes a member, whose row stands, a holder; answers its field, which is all that it is told.
 local function grant(s, member, us)
-  local before = s.fence
-  s.fence = math.max(before + 1, us)
+  local last = whole(s.fence)
+  s.fence = math.max(s.fence + 1, us)
   s.held = s.held + 1
-  local mine = whole(s.fence) .. (s.abandoned and "!" or "")
-  redis.call("HSET", s.keys[META], "layout", LAYOUT, "n", whole(s.n), "held", whole(s.held), "fence", whole(s.fence), member, mine)
+  local fence = whole(s.fence)
+  local mine = fence .. (s.abandoned and "!" or "")
+  redis.call("HSET", s.keys[META], "layout", LAYOUT, "n", whole(s.n), "held", whole(s.held), "fence", fence, member, mine)
   if s.abandoned then
     redis.call("HDEL", s.keys[META], "abandoned")
     s.abandoned = nil
   end
-  if s.extra == 0 and on_other_days(us / 1000000, before / 1000000) then
+  if s.extra == 0 and prolongs(fence, last) then
     redis.call("PEXPIRE", s.keys[META], whole(IDLE_TTL))
   end
   return mine
@@ -198,9 +194,9 @@ end
 -- ARGV[3]   lease (ms)
 -- ARGV[4]   how many permits there are in all; 1 is a lock
 -- ARGV[5]   "1" to wait in line, "0" not to
--- Returns   {"ok", fence, "1" if a dead holder had it}, {"wait", ms until the next lease ends, "" for who is not the
---           first in line, the last fence: news of a grant with no higher one is old}, {"busy"}, or {"other", how many
---           permits there are}
+-- Returns   its grant: the fence, and "!" if a dead holder had it; or {"wait", ms until the next lease ends, "" for who is
+--           not the first in line, the last fence: news of a grant with no higher one is old}, {"busy"}, or {"other", how
+--           many permits there are}
 
 register("sem_acquire", {}, function(keys, args)
   local who, n = args[2], tonumber(args[4])
@@ -218,7 +214,7 @@ register("sem_acquire", {}, function(keys, args)
   if s.mine then
     redis.call("ZADD", keys[MEMBERS], deadline, who)
     keep_alive(keys, args[1])
-    return parse_grant(s.mine)
+    return s.mine
   elseif not has_size(s, n) then
     return { "other", whole(s.n) }
   elseif s.new then
@@ -238,7 +234,7 @@ register("sem_acquire", {}, function(keys, args)
     redis.call("ZADD", keys[MEMBERS], deadline, who)
     mine = mine or grant(s, who, us)
     keep_alive(keys, args[1])
-    return parse_grant(mine)
+    return mine
   elseif args[5] == "0" then
     return { "busy" }
   end
@@ -264,7 +260,7 @@ end)
 -- ARGV[3]   "back"; "leak" to leave the permit taken, so that only sem_post frees it; or "unused" where nobody has
 --           learned of it, so that the next one is told of the dead holder
 -- ARGV[4]   its fence, "0" where it is not known
--- Returns   {"ok"}; {"gone"} where it has none (any more), as after a first try; {"taken"} where sem_post took it
+-- Returns   "ok"; "gone" where it has none (any more), as after a first try; "taken" where sem_post took it
 
 register("sem_release", { "allow-oom" }, function(keys, args)
   local who, how = args[2], args[3]
@@ -274,7 +270,7 @@ register("sem_release", { "allow-oom" }, function(keys, args)
   elseif how == "back" and m[2] and string.sub(m[2], 1, 16) == who then -- the usual case, short
     redis.call("HSET", keys[META], "lone", "")
     keep_alive(keys, args[1])
-    return { "ok" }
+    return "ok"
   end
   local s = read_semaphore(keys, who)
   if s.line or not s.mine then
@@ -283,7 +279,7 @@ register("sem_release", { "allow-oom" }, function(keys, args)
   redis.call("ZREM", keys[MEMBERS], who)
   if not s.mine then
     redis.call("ZREM", keys[WAITERS], who)
-    return { redis.call("HGET", keys[META], "taken") == args[4] and "taken" or "gone" }
+    return redis.call("HGET", keys[META], "taken") == args[4] and "taken" or "gone"
   end
   redis.call("HDEL", keys[META], who)
   if s.conditions then
@@ -304,7 +300,7 @@ register("sem_release", { "allow-oom" }, function(keys, args)
     redis.call("HSET", keys[META], "lone", "")
   end
   keep_alive(keys, args[1])
-  return { "ok" }
+  return "ok"
 end)
 
 -- The holder that loses its permit to a post: one whose lease has ended, else the one that has held it longest.
@@ -397,7 +393,7 @@ register("sem_look", { "no-writes" }, function(keys)
   for _, member in ipairs(ended_members(keys, ms)) do
     s.held = s.held - redis.call("HEXISTS", keys[META], member)
   end
-  if s.lone and s.lone ~= "" and tonumber(string.sub(s.lone, 17)) > ms then
+  if s.lone and s.lone ~= "" and lone_end(s.lone, s.fence) > ms then
     s.held = 1
   end
   local free = s.n and whole(free_permits(s)) or ""

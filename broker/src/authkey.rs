@@ -1,7 +1,8 @@
 //! The authkey: the secret by which those who share it know each other's tasks and completions. The name is Python's.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use chacha20poly1305::XChaCha20Poly1305;
 use hmac::{Hmac, KeyInit, Mac};
@@ -41,9 +42,18 @@ impl AuthkeySource {
                     Error::BadOption(format!("the authkey file {}: {why}", path.display()))
                 };
                 let text = std::fs::read_to_string(path).map_err(|e| bad(&e))?;
+                warn_of_readers(path);
                 Authkey::parse(&text).map(Some).map_err(|e| bad(&e))
             }
         }
+    }
+}
+
+/// Where files of secrets are mounted for all to read, as in some containers, there may be nobody else to read them.
+fn warn_of_readers(path: &Path) {
+    let mode = std::fs::metadata(path).map_or(0, |file| file.permissions().mode());
+    if mode & 0o004 != 0 {
+        tracing::warn!(target: "pmq", "every user of this machine can read the authkey in {0}; `chmod 600 {0}`", path.display());
     }
 }
 

@@ -8,11 +8,11 @@ use redis::Value;
 
 use crate::authkey::Authkey;
 use crate::config::Config;
-use crate::connection::ServerReport;
 use crate::connection::address::Place;
 use crate::connection::blocking::in_a_thread;
 use crate::connection::lane::Lane;
 use crate::connection::local::LocalBroker;
+use crate::connection::{Primary, ServerReport, diagnosis, exposure, login, strict};
 use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::ids::{Incarnation, Name};
@@ -21,7 +21,7 @@ use crate::object::Client;
 use crate::process::Children;
 use crate::reply;
 use crate::sealing::Sealing;
-use crate::task_queue::TaskQueue;
+use crate::task_queue::{KnownQueues, TaskQueue};
 
 /// How long a call waits for a broker that is away before it gives up.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,17 +36,24 @@ pub struct Broker {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+/// What a broker has in common with those apart from it.
+#[derive(Clone)]
+struct Common {
     namespace: Name,
+    known: KnownQueues,
+    report: ServerReport,
+    trust: Trust,
+}
+
+struct Inner {
+    common: Common,
     fleet: FleetKeys,
     control: Arc<Lane>,
     heartbeat: Lane,
     bulk: Lane,
     registered: Mutex<HashSet<Name>>,
     children: Arc<Children>,
-    report: ServerReport,
     client: OnceLock<Client>,
-    trust: Trust,
 }
 
 /// What tasks and completions are signed with, if they are.
@@ -78,13 +85,20 @@ impl Broker {
     ///
     /// Without a URL it uses the local broker, and starts it where it does not run.
     pub async fn connect(config: &Config) -> Result<Self> {
-        let broker = Self::connect_to_any(config).await?;
-        broker.server().require_suitable(broker.address())?;
-        Ok(broker)
+        let (control, common) = Self::reach(config).await?;
+        common.report.require_suitable(control.at())?;
+        let disks = strict::check(&control, config.durability).await?;
+        let control = control.assured(config.durability, disks);
+        Ok(Self::over(control, common))
     }
 
     /// Connects to whatever Redis is there, also one that may lose tasks: to look at it, not to use it.
     pub async fn connect_to_any(config: &Config) -> Result<Self> {
+        let (control, common) = Self::reach(config).await?;
+        Ok(Self::over(control, common))
+    }
+
+    async fn reach(config: &Config) -> Result<(Lane, Common)> {
         let (url, local) = if let Some(url) = &config.url {
             (url.clone(), None)
         } else {
@@ -92,24 +106,40 @@ impl Broker {
             (local.url(), Some(local))
         };
         let trust = Trust::of(config, local.is_some())?;
-        let control = Place::new(config, &url)?.lane(local, CONTROL_RESPONSE)?;
-        let report = ServerReport::read(&control, FIRST_PATIENCE).await?;
-        Ok(Self::over(control, &config.namespace, report, trust))
+        let place = Place::new(config, &url)?;
+        exposure::check(config, &place).await?;
+        let (first, asked) = (place.first(), place.access().login().clone());
+        let control = place.lane(local, CONTROL_RESPONSE)?;
+        let report = match ServerReport::read(&control, FIRST_PATIENCE).await {
+            Ok(report) => report,
+            Err(error) => {
+                return Err(match first {
+                    Some(first) => diagnosis::explain(error, first).await,
+                    None => error,
+                });
+            }
+        };
+        login::check(&control, &asked).await?;
+        let common = Common {
+            namespace: config.namespace.clone(),
+            known: KnownQueues::default(),
+            report,
+            trust,
+        };
+        Ok((control, common))
     }
 
-    fn over(control: Lane, namespace: &Name, report: ServerReport, trust: Trust) -> Self {
+    fn over(control: Lane, common: Common) -> Self {
         Self {
             inner: Arc::new(Inner {
-                namespace: namespace.clone(),
-                fleet: FleetKeys::new(namespace),
+                fleet: FleetKeys::new(&common.namespace),
                 heartbeat: control.sibling(HEARTBEAT_RESPONSE),
                 bulk: control.sibling(BULK_RESPONSE),
                 control: Arc::new(control),
                 registered: Mutex::default(),
                 children: Arc::default(),
-                report,
                 client: OnceLock::new(),
-                trust,
+                common,
             }),
         }
     }
@@ -118,12 +148,8 @@ impl Broker {
     #[must_use]
     pub fn apart(&self) -> Self {
         let inner = &self.inner;
-        Self::over(
-            inner.control.sibling(CONTROL_RESPONSE),
-            &inner.namespace,
-            inner.report.clone(),
-            inner.trust.clone(),
-        )
+        let control = inner.control.sibling(CONTROL_RESPONSE);
+        Self::over(control, inner.common.clone())
     }
 
     /// A task queue. It exists as soon as something is put into it.
@@ -135,7 +161,7 @@ impl Broker {
     /// What the server said about itself when this process connected.
     #[must_use]
     pub fn server(&self) -> &ServerReport {
-        &self.inner.report
+        &self.inner.common.report
     }
 
     /// The server's address, without secrets.
@@ -154,6 +180,19 @@ impl Broker {
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         self.inner.control.is_cluster()
+    }
+
+    /// Each primary: the server, or those that share the slots of a Redis Cluster.
+    pub async fn primaries(&self) -> Result<Vec<Primary>> {
+        let mut primaries = ServerReport::of_each(self.control()).await?;
+        let settings = strict::settings_of_each(self.control(), &["appendfsync", "save"]);
+        for (at, settings) in settings.await? {
+            let at_it = primaries.iter_mut().find(|primary| primary.address == *at);
+            if let Some(primary) = at_it {
+                primary.settings = settings;
+            }
+        }
+        Ok(primaries)
     }
 
     /// The time of one round trip.
@@ -193,12 +232,7 @@ impl Broker {
             .control()
             .send(&command, doing, CONTROL_RESPONSE)
             .await?;
-        let mut items = reply::items(answer, doing)?.into_iter();
-        let mut settings = BTreeMap::new();
-        while let (Some(name), Some(value)) = (items.next(), items.next()) {
-            settings.insert(reply::text(name, doing)?, reply::text(value, doing)?);
-        }
-        Ok(settings)
+        strict::settings(answer)
     }
 
     /// Loads the function library, which pmq otherwise does when it first needs it.
@@ -256,6 +290,7 @@ impl Broker {
         if let Ok(mut set) = self.inner.registered.lock() {
             set.remove(queue);
         }
+        self.inner.common.known.forget(queue);
         Ok(())
     }
 
@@ -292,26 +327,36 @@ impl Broker {
             return Ok(client);
         }
         let link = inner.control.sibling(HEARTBEAT_RESPONSE);
-        let started = Client::start(&inner.namespace, link)?;
+        let started = Client::start(&inner.common.namespace, link)?;
         Ok(inner.client.get_or_init(|| started))
+    }
+
+    /// The shards of the queues that this process has met.
+    pub(crate) fn known_queues(&self) -> &KnownQueues {
+        &self.inner.common.known
     }
 
     /// How what is on this queue is signed and verified.
     pub(crate) fn sealing(&self, queue: &Name) -> Sealing {
-        let Trust { authkey, encrypts } = &self.inner.trust;
+        let Trust { authkey, encrypts } = &self.inner.common.trust;
         authkey.as_ref().map_or_else(Sealing::default, |authkey| {
-            Sealing::new(authkey.clone(), *encrypts, &self.inner.namespace, queue)
+            Sealing::new(
+                authkey.clone(),
+                *encrypts,
+                &self.inner.common.namespace,
+                queue,
+            )
         })
     }
 
     /// Whether tasks and completions are signed and verified.
     #[must_use]
     pub fn has_authkey(&self) -> bool {
-        self.inner.trust.authkey.is_some()
+        self.inner.common.trust.authkey.is_some()
     }
 
     pub(crate) fn namespace(&self) -> &Name {
-        &self.inner.namespace
+        &self.inner.common.namespace
     }
 
     /// The processes that this one has started.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::authkey::AuthkeySource;
+use crate::durability::{Durability, UnknownDurability};
 use crate::error::{Error, Result};
 use crate::ids::Name;
 
@@ -27,8 +28,14 @@ pub struct Config {
     pub authkey: AuthkeySource,
     /// Whether bodies and results are encrypted as well, with the authkey; false unless set.
     pub encrypt: bool,
+    /// How TLS is spoken, with `rediss://`.
+    pub tls: Tls,
+    /// Whether a broker on a network is used without a password, and one on a public network without TLS; false unless set.
+    pub insecure: bool,
     /// The prefix of every key; `pmq` unless set.
     pub namespace: Name,
+    /// What an acknowledgement promises; `Local` unless set.
+    pub durability: Durability,
     /// The local broker's directory; the user's own unless set.
     pub local_directory: Option<PathBuf>,
 }
@@ -45,6 +52,18 @@ pub enum Password {
     File(PathBuf),
 }
 
+/// Whom TLS trusts, and how this process proves who it is. All files are PEM; they are read once, when the process connects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificates of the authorities that may sign the server's; unless set, those that this system trusts, and where
+    /// it has none, those that Mozilla does.
+    pub ca: Option<PathBuf>,
+    /// The certificate of this client, and those between it and its authority; none unless set.
+    pub cert: Option<PathBuf>,
+    /// The private key of `cert`, not encrypted.
+    pub key: Option<PathBuf>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -55,7 +74,10 @@ impl Default for Config {
             sentinel_password: Password::None,
             authkey: AuthkeySource::None,
             encrypt: false,
+            tls: Tls::default(),
+            insecure: false,
             namespace: Name::new("pmq").expect("it keeps to the grammar"),
+            durability: Durability::Local,
             local_directory: None,
         }
     }
@@ -73,7 +95,7 @@ impl Config {
 
     /// What the environment says: `PMQ_REDIS_URL`, `PMQ_REDIS_USERNAME`, `PMQ_REDIS_PASSWORD_FILE`,
     /// `PMQ_REDIS_PASSWORD`, the last three with `PMQ_SENTINEL` for what sentinels ask for, `PMQ_AUTHKEY_FILE`, `PMQ_AUTHKEY`,
-    /// `PMQ_ENCRYPT`, `PMQ_NAMESPACE`.
+    /// `PMQ_ENCRYPT`, `PMQ_TLS_CA`, `PMQ_TLS_CERT`, `PMQ_TLS_KEY`, `PMQ_INSECURE`, `PMQ_NAMESPACE`, `PMQ_DURABILITY`.
     pub fn from_env() -> Result<Self> {
         let mut config = Self {
             url: variable("PMQ_REDIS_URL"),
@@ -81,6 +103,12 @@ impl Config {
             password: Password::from_env("PMQ_REDIS"),
             sentinel_username: variable("PMQ_SENTINEL_USERNAME"),
             sentinel_password: Password::from_env("PMQ_SENTINEL"),
+            tls: Tls {
+                ca: variable("PMQ_TLS_CA").map(Into::into),
+                cert: variable("PMQ_TLS_CERT").map(Into::into),
+                key: variable("PMQ_TLS_KEY").map(Into::into),
+            },
+            insecure: variable("PMQ_INSECURE").is_some_and(|word| word != "0"),
             ..Self::default()
         };
         if let Some(file) = variable("PMQ_AUTHKEY_FILE") {
@@ -91,6 +119,11 @@ impl Config {
         config.encrypt = variable("PMQ_ENCRYPT").is_some_and(|word| word != "0");
         if let Some(namespace) = variable("PMQ_NAMESPACE") {
             config.namespace = Name::new(namespace)?;
+        }
+        if let Some(durability) = variable("PMQ_DURABILITY") {
+            let parsed = durability.parse();
+            let named = |error| Error::BadOption(format!("PMQ_DURABILITY: {error}"));
+            config.durability = parsed.map_err(|error: UnknownDurability| named(error))?;
         }
         Ok(config)
     }
@@ -129,12 +162,13 @@ impl Password {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self
-            .url
-            .as_deref()
-            .map_or("local", |url| url.split("://").next().unwrap_or_default());
+        // A text without a scheme may be all password.
+        let scheme = |url: &'_ str| url.split_once("://").map(|(scheme, _)| scheme.to_owned());
+        let place = self.url.as_deref().map_or(Some("local".into()), scheme);
+        let place =
+            place.filter(|place| place.bytes().all(|b| b.is_ascii_lowercase() || b == b'+'));
         f.debug_struct("Config")
-            .field("url", &place)
+            .field("url", &place.as_deref().unwrap_or("unusable"))
             .field("namespace", &self.namespace)
             .finish_non_exhaustive()
     }
@@ -152,5 +186,14 @@ mod tests {
         };
         let shown = format!("{config:?}");
         assert!(!shown.contains("hunter"), "{shown}");
+    }
+
+    #[test]
+    fn debug_shows_no_password_of_a_mistyped_url() {
+        for url in ["redis:/u:hunter2@h", ":hunter2@h", "u:hunter2@h://h"] {
+            let shown = format!("{:?}", Config::url(url));
+            assert!(shown.contains("unusable"), "{shown}");
+            assert!(!shown.contains("hunter"), "{shown}");
+        }
     }
 }

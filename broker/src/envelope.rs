@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::authkey::{KEY_ID, KeyId, MAC};
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, Name, TaskId};
-use crate::task::{BODY_LIMIT, Details, Due, HEADER_LIMIT, Retry, Task, Work};
+use crate::task::{BODY_LIMIT, Details, Due, HEADER_LIMIT, Key, Retry, Task, Work};
 use header::name_alone;
 
 /// The version that this program writes, and the newest that it reads.
@@ -151,6 +151,14 @@ fn check_options(task: &Task) -> Result<()> {
     }
     if task.priority > 9 {
         return bad("a priority is 0 to 9");
+    }
+    if let Some(Key(deal)) = task.key
+        && deal != task.id.deal()
+    {
+        return bad(&format!(
+            "task id {} and the task's key are of two shards: with this key an id ends in {deal:04x}",
+            task.id
+        ));
     }
     if task.retry.attempts == 0 || task.retry.crashes == 0 {
         return bad("a task needs at least one attempt and one crash");
@@ -316,9 +324,10 @@ impl<'a> Parts<'a> {
     pub(crate) fn task(&self, id: TaskId, body: Bytes) -> Result<Task> {
         let (work, details) = header::read(&self.envelope[self.header.clone()])?;
         let control = &self.control;
-        Ok(Task {
+        let task = Task {
             id,
             given_id: false,
+            key: None,
             work,
             body,
             priority: control.priority,
@@ -330,7 +339,10 @@ impl<'a> Parts<'a> {
             keep: control.flags & DISCARD == 0,
             process: control.flags & PROCESS != 0,
             details,
-        })
+        };
+        // Whoever wrote it may have checked nothing.
+        check_options(&task).map_err(|error| unreadable(error.to_string()))?;
+        Ok(task)
     }
 }
 
@@ -440,6 +452,19 @@ mod tests {
                 .to_string()
                 .contains("digest")
         );
+    }
+
+    /// Options that `encode` refuses were written by another program.
+    #[test]
+    fn a_task_that_could_not_be_submitted_is_unreadable() {
+        let attempts = |bytes: &mut Vec<u8>| bytes[4..6].fill(0);
+        let crashes = |bytes: &mut Vec<u8>| bytes[6] = 0;
+        for spoil in [attempts, crashes] {
+            let mut bytes = encode(&Task::handler("t", "")).unwrap().to_vec();
+            spoil(&mut bytes);
+            let error = decode(TaskId::new(), &bytes.into()).unwrap_err();
+            assert!(error.to_string().contains("at least one"), "{error}");
+        }
     }
 
     #[test]

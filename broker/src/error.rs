@@ -1,5 +1,6 @@
 //! What can go wrong, and what to do about it.
 
+use crate::connection::{Insecurity, TlsProblem};
 use crate::ids::{Name, TaskId};
 use crate::sealing::Distrust;
 
@@ -77,6 +78,17 @@ pub enum Error {
         what: String,
         /// The limit.
         limit: u64,
+    },
+
+    /// The queue has another number of shards, which stays as it is for as long as the queue is there.
+    #[error("queue {queue} has {has} shards, not {wanted}, and that number is fixed")]
+    Shards {
+        /// The queue.
+        queue: Name,
+        /// How many it has.
+        has: u16,
+        /// How many were asked for.
+        wanted: u16,
     },
 
     /// The lease ended: another worker may hold what this one held.
@@ -257,6 +269,24 @@ pub enum Error {
         source: redis::RedisError,
     },
 
+    /// No TLS connection came about, so nothing was sent.
+    #[error("could not speak TLS with the broker at {at}: {problem}")]
+    Tls {
+        /// The address, without secrets.
+        at: String,
+        /// What is wrong.
+        problem: TlsProblem,
+    },
+
+    /// The connection would not be safe, or is not what was asked for.
+    #[error("the broker at {at} {why}")]
+    Insecure {
+        /// The address, without secrets.
+        at: String,
+        /// What is not as it should be.
+        why: Insecurity,
+    },
+
     /// User or password are wrong, or missing.
     #[error("the broker at {at} refused the login")]
     Login {
@@ -289,6 +319,18 @@ pub enum Error {
         /// The cause.
         #[source]
         source: redis::RedisError,
+    },
+
+    /// With a [`Durability`](crate::Durability) beyond `Local`: the call ran on the primary, so that what it submits may exist, but
+    /// no replica confirmed it within a second. A failure of the primary now may lose it.
+    #[error(
+        "no replica of the broker at {at} confirmed the call to {doing}, which took effect: a failover may lose it"
+    )]
+    Unconfirmed {
+        /// The address, without secrets.
+        at: String,
+        /// The call.
+        doing: &'static str,
     },
 
     /// What answers is not a Redis or Valkey that pmq can use.
@@ -327,8 +369,10 @@ impl Error {
             self,
             Self::Full { .. }
                 | Self::Unreachable { .. }
+                | Self::Tls { .. }
                 | Self::OutOfMemory(_)
                 | Self::CannotWrite { .. }
+                | Self::Unconfirmed { .. }
         )
     }
 
@@ -339,6 +383,8 @@ impl Error {
             Self::Unreachable { .. } => {
                 "is Redis running there? `pmq doctor` looks closer; without a URL pmq uses its local broker"
             }
+            Self::Tls { problem, .. } => return problem.hint(),
+            Self::Insecure { why, .. } => return why.hint(),
             Self::Login { .. } => {
                 "give the password in PMQ_REDIS_PASSWORD, in a file named by PMQ_REDIS_PASSWORD_FILE, or in the URL"
             }
@@ -351,7 +397,13 @@ impl Error {
             Self::CannotWrite { .. } => {
                 "free some space on its disk; its log says more, and so does `redis-cli INFO persistence`"
             }
+            Self::Unconfirmed { .. } => {
+                "the same call can be made again, with the same task id; `pmq doctor` shows the replicas"
+            }
             Self::Conflict { .. } => "choose another id, or submit exactly the same task again",
+            Self::Shards { .. } => {
+                "use the queue as it is, or another name; to begin anew, drain it, stop its workers and producers and delete its keys"
+            }
             Self::Full { .. } => "wait for workers or consumers, or raise the limit of the queue",
             Self::NewerLayout(_) => "use a pmq at least as new as the one that wrote the queue",
             Self::TooLarge { .. } => {

@@ -1,6 +1,6 @@
 //! The Redis Functions library: every change of state is one function of it.
 
-use redis::Cmd;
+use redis::{Cmd, RedisWrite};
 
 /// The library's name, with the number that changes with its sources.
 pub const LIBRARY: &str = "pmq1";
@@ -9,6 +9,7 @@ pub const LIBRARY: &str = "pmq1";
 /// A static, because of a constant every codegen unit that names it has a copy of 200 kB.
 pub static SOURCE: &str = concat!(
     "#!lua name=pmq1\n",
+    include_str!("../lua/shapes.lua"),
     include_str!("../lua/lib.lua"),
     include_str!("../lua/ending.lua"),
     include_str!("../lua/giveback.lua"),
@@ -66,6 +67,9 @@ pub static SOURCE: &str = concat!(
     include_str!("../lua/fleet.lua"),
     "end\n",
     "do\n",
+    include_str!("../lua/mark.lua"),
+    "end\n",
+    "do\n",
     include_str!("../lua/member.lua"),
     "end\n",
     "do\n",
@@ -103,13 +107,16 @@ pub(crate) struct Call {
     pub(crate) command: Cmd,
 }
 
+/// Room for what most calls have beside their keys, so that a command grows no buffer: bytes, then arguments.
+const ROOM: (usize, usize) = (192, 16);
+
 impl Call {
     pub(crate) fn new(verb: &'static str, keys: &[String]) -> Self {
-        let mut command = redis::cmd("FCALL");
-        command
-            .arg(format!("{LIBRARY}_{verb}"))
-            .arg(keys.len())
-            .arg(keys);
+        let bytes: usize = keys.iter().map(String::len).sum();
+        let mut command = Cmd::with_capacity(keys.len() + ROOM.1, bytes + ROOM.0);
+        command.arg("FCALL");
+        command.write_arg_fmt(format_args!("{LIBRARY}_{verb}"));
+        command.arg(keys.len()).arg(keys);
         Self { verb, command }
     }
 

@@ -2,13 +2,28 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::Error;
 
+/// So many ids that a process makes one after the other have the same deal, and thus the same shard: as many as one call
+/// takes, so that tasks that are submitted in bulk go round the shards call by call.
+pub const DEAL: u64 = 500;
+
+/// The deal of the next id. A process begins anywhere.
+fn next_deal() -> u16 {
+    static NEXT: LazyLock<AtomicU64> =
+        LazyLock::new(|| AtomicU64::new(u64::from(fastrand::u16(..)) * DEAL));
+    (NEXT.fetch_add(1, Ordering::Relaxed) / DEAL) as u16
+}
+
 /// The id of a task: any UUID. pmq makes version 7, which begins with the time.
+///
+/// Its last two bytes are its deal: that number modulo the number of the queue's shards is the task's shard.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskId(Uuid);
@@ -17,7 +32,7 @@ impl TaskId {
     /// A new id, later than all that this process made before.
     #[must_use]
     pub fn new() -> Self {
-        Self(Uuid::now_v7())
+        Self(Uuid::now_v7()).with_deal(next_deal())
     }
 
     /// The 16 bytes that stand in Redis.
@@ -30,6 +45,25 @@ impl TaskId {
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         Uuid::from_slice(bytes).ok().map(Self)
+    }
+
+    /// The same id with another deal.
+    #[must_use]
+    pub fn with_deal(self, deal: u16) -> Self {
+        let mut bytes = *self.as_bytes();
+        bytes[14..].copy_from_slice(&deal.to_be_bytes());
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// Which shard of its queue the task is on, in a queue of so many shards: its last two bytes modulo that.
+    #[must_use]
+    pub fn shard(&self, shards: usize) -> usize {
+        usize::from(self.deal()) % shards.max(1)
+    }
+
+    pub(crate) fn deal(&self) -> u16 {
+        let bytes = self.as_bytes();
+        u16::from_be_bytes([bytes[14], bytes[15]])
     }
 
     /// When the id was made, in ms since the epoch; `None` where its version does not tell.
@@ -209,6 +243,17 @@ mod tests {
                 .made_ms(),
             None
         );
+    }
+
+    #[test]
+    fn ids_are_dealt_to_the_shards_by_five_hundred_and_stay_in_order() {
+        let ids: Vec<TaskId> = (0..5000).map(|_| TaskId::new()).collect();
+        assert!(ids.is_sorted());
+        let turns = ids.chunk_by(|a, b| a.shard(7) == b.shard(7));
+        let turns: Vec<(usize, usize)> = turns.map(|ids| (ids[0].shard(7), ids.len())).collect();
+        assert!(turns.len() >= 10);
+        // Other tests of this process make ids as well.
+        assert!(turns.iter().all(|(_, ids)| *ids <= DEAL as usize));
     }
 
     proptest! {

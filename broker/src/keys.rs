@@ -1,6 +1,7 @@
 //! Every key in Redis. Keys are made here and nowhere else.
 
 use crate::ids::{Name, TaskId};
+use crate::slot;
 
 /// The fixed parts of a shard, in the order in which each function of the task system gets them.
 const PARTS: [&str; 19] = [
@@ -29,7 +30,7 @@ const PRIORITIES: usize = 10;
 /// begins, which it otherwise would break off in its middle as soon as a key that the call emptied is gone.
 const ABSENT: &str = "absent";
 
-/// The keys of one shard of a task queue. They share the hash tag `{queue/shard}`, so they live in one slot.
+/// The keys of one shard of a task queue. They share a hash tag, so they live in one slot.
 #[derive(Clone, Debug)]
 pub struct ShardKeys {
     prefix: String,
@@ -40,7 +41,20 @@ impl ShardKeys {
     /// The keys of shard 0, which every queue has.
     #[must_use]
     pub fn new(namespace: &Name, queue: &Name) -> Self {
-        let prefix = format!("{namespace}:{{{queue}/0}}:");
+        Self::tagged(namespace, &format!("{queue}/0"))
+    }
+
+    /// The keys of all shards of a queue that has so many, by their numbers.
+    #[must_use]
+    pub fn all(namespace: &Name, queue: &Name, shards: u16) -> Vec<Self> {
+        let tags = slot::tags(queue.as_str(), shards.into());
+        tags.iter()
+            .map(|tag| Self::tagged(namespace, tag))
+            .collect()
+    }
+
+    fn tagged(namespace: &Name, tag: &str) -> Self {
+        let prefix = format!("{namespace}:{{{tag}}}:");
         let ready = (0..PRIORITIES).map(|p| format!("{prefix}ready:{p}"));
         let fixed = PARTS
             .iter()
@@ -73,6 +87,12 @@ impl ShardKeys {
     #[must_use]
     pub fn wake(&self) -> String {
         self.part("wake")
+    }
+
+    /// The list of wake tokens of the whole queue, as its function `wake` gets it; shard 0 has it, on a Redis Cluster.
+    #[must_use]
+    pub fn wake_all(&self) -> [String; 2] {
+        [self.part("wake.all"), self.part(ABSENT)]
     }
 
     /// The list of wake tokens for producers that wait for room.
@@ -126,6 +146,13 @@ impl ShardKeys {
     fn part(&self, part: &str) -> String {
         format!("{}{part}", self.prefix)
     }
+}
+
+/// A key of the same shard or object as `key`, which the function `mark` writes.
+#[must_use]
+pub fn mark_beside(key: &[u8]) -> String {
+    let prefix = key.rsplitn(2, |byte| *byte == b':').nth(1).unwrap_or(key);
+    format!("{}:mark", String::from_utf8_lossy(prefix))
 }
 
 /// A kind of object: a word of multiprocessing, and the parts of such an object.
@@ -214,5 +241,9 @@ mod tests {
         let keys = ObjectKeys::new(&namespace, kind, &name);
         assert_eq!(keys.fixed()[0], "pmq:queue:{fruit}:meta");
         assert_eq!(keys.fixed()[3], "pmq:queue:{fruit}:absent");
+        assert_eq!(
+            mark_beside(keys.fixed()[0].as_bytes()),
+            "pmq:queue:{fruit}:mark"
+        );
     }
 }

@@ -18,6 +18,8 @@
 //! [`event`], [`barrier`]; [`queue`] and [`pipe`]; [`manager`] for what is shared; [`process`] and [`pool`] for what runs;
 //! [`lending`], by which who waits for others makes room for them.
 
+pub mod access;
+pub mod acl;
 mod ambient;
 pub mod authkey;
 pub mod barrier;
@@ -30,6 +32,7 @@ pub mod config;
     reason = "this is the one place where connections live"
 )]
 pub mod connection;
+pub mod durability;
 pub mod envelope;
 pub mod error;
 pub mod event;
@@ -49,7 +52,9 @@ mod reply;
 pub mod rights;
 pub mod rlock;
 pub mod sealing;
+pub mod secret;
 pub mod semaphore;
+pub mod slot;
 pub mod task;
 pub mod task_queue;
 pub mod typed;
@@ -59,7 +64,8 @@ pub use barrier::Barrier;
 pub use broker::{Broker, PATIENCE};
 pub use completion::{Completion, Outcome, Report};
 pub use condition::Condition;
-pub use config::{Config, Password};
+pub use config::{Config, Password, Tls};
+pub use durability::Durability;
 pub use error::{Error, Result};
 pub use event::Event;
 pub use ids::{Incarnation, Name, TaskId};

@@ -36,7 +36,11 @@ pub(crate) fn bytes(value: Value, doing: &'static str) -> Result<Bytes> {
 }
 
 pub(crate) fn text(value: Value, doing: &'static str) -> Result<String> {
-    String::from_utf8(bytes(value, doing)?.into()).map_err(|_| odd(doing))
+    let bytes = match value {
+        Value::BulkString(bytes) => bytes,
+        other => bytes(other, doing)?.into(),
+    };
+    String::from_utf8(bytes).map_err(|_| odd(doing))
 }
 
 pub(crate) fn number(value: Value, doing: &'static str) -> Result<u64> {
@@ -46,10 +50,16 @@ pub(crate) fn number(value: Value, doing: &'static str) -> Result<u64> {
     }
 }
 
-/// An answer `{"ok", ...}`: what follows; or the other first word.
+/// An answer `{"ok", ...}`: what follows; or the other first word. One of a single word may come without the list.
 pub(crate) fn tagged(value: Value, doing: &'static str) -> Result<Tagged> {
-    let mut items = items(value, doing)?.into_iter();
-    let tag = text(items.next().ok_or_else(|| odd(doing))?, doing)?;
+    let (tag, items) = match value {
+        word @ Value::BulkString(_) => (word, Vec::new().into_iter()),
+        list => {
+            let mut items = items(list, doing)?.into_iter();
+            (items.next().ok_or_else(|| odd(doing))?, items)
+        }
+    };
+    let tag = text(tag, doing)?;
     Ok(Tagged {
         tag,
         rest: items,

@@ -8,6 +8,8 @@ use crate::functions::LIBRARY;
 use crate::ids::Name;
 use crate::reply;
 
+/// Stands for the key once more.
+const KEY: &str = "KEY";
 /// The commands that the functions run inside, each with the arguments that follow the key.
 const INNER: &[(&str, &[&str])] = &[
     ("DEL", &[]),
@@ -34,7 +36,7 @@ const INNER: &[(&str, &[&str])] = &[
     ("LTRIM", &["0", "0"]),
     ("PEXPIRE", &["1"]),
     ("PERSIST", &[]),
-    ("RENAME", &["k"]),
+    ("RENAME", &[KEY]),
     ("RPOP", &[]),
     ("RPUSH", &["v"]),
     ("SADD", &["v"]),
@@ -60,8 +62,11 @@ const INNER: &[(&str, &[&str])] = &[
     ("ZREMRANGEBYRANK", &["0", "0"]),
     ("ZSCORE", &["v"]),
     ("BLPOP", &["1"]),
+    ("LPOS", &["v"]),
 ];
-const FUNCTIONS: [&str; 10] = [
+const FUNCTIONS: [&str; 12] = [
+    "wake",
+    "open",
     "submit",
     "claim",
     "start",
@@ -93,7 +98,7 @@ impl Broker {
             answer => reply::text(answer?, "ask for the user")?,
         };
         let queue = self.task_queue(queue);
-        let key = &queue.keys().fixed()[0];
+        let key = &queue.first().keys().fixed()[0];
         let mut rights = Rights {
             user,
             ..Rights::default()
@@ -139,7 +144,10 @@ fn commands(key: &str) -> Vec<Vec<String>> {
     ];
     let inner = INNER.iter().map(|(command, rest)| {
         let mut line = words(&[command, key]);
-        line.extend(words(rest));
+        let rest = rest
+            .iter()
+            .map(|word| if *word == KEY { key } else { word });
+        line.extend(rest.map(ToString::to_string));
         line
     });
     functions.chain(keyless).chain(inner).collect()

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Incarnation, Name, TaskId};
 use crate::process::Lineage;
+use crate::slot::crc16;
 
 /// Priority of a task that names none; 0 to 9, higher first.
 pub const DEFAULT_PRIORITY: u8 = 5;
@@ -146,6 +147,18 @@ fn is_zero_u32(n: &u32) -> bool {
     *n == 0
 }
 
+/// What tasks have in common that stay in order: the CRC-16 of any text, which is the end of their ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key(pub(crate) u16);
+
+impl Key {
+    /// The number, which is the [deal](TaskId::with_deal) of the ids.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        self.0
+    }
+}
+
 /// A task as it is submitted. In Python's multiprocessing it is what `Pool.apply_async` sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
@@ -153,6 +166,8 @@ pub struct Task {
     pub id: TaskId,
     /// Whether the caller chose the id, so that an older task may have it.
     pub given_id: bool,
+    /// What decides its shard, where that is not left to pmq; see [`Task::with_key`].
+    pub key: Option<Key>,
     /// What it runs.
     pub work: Work,
     /// Its arguments: JSON, or bytes of `details.content_type`. At most 16 MiB.
@@ -207,6 +222,7 @@ impl Task {
         Self {
             id: TaskId::new(),
             given_id: false,
+            key: None,
             work,
             body,
             priority: DEFAULT_PRIORITY,
@@ -226,6 +242,18 @@ impl Task {
     pub fn with_id(mut self, id: TaskId) -> Self {
         self.id = id;
         self.given_id = true;
+        self
+    }
+
+    /// Puts all tasks of this key on one shard of the queue, where those of one priority begin in the order in which they
+    /// were submitted. An id of the caller's choice must end in the key's number, or submitting is an error.
+    #[must_use]
+    pub fn with_key(mut self, key: &str) -> Self {
+        let key = Key(crc16(key.as_bytes()));
+        if !self.given_id {
+            self.id = self.id.with_deal(key.0);
+        }
+        self.key = Some(key);
         self
     }
 

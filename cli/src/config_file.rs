@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! namespace = "pmq"
+//! durability = "replicated"
 //!
 //! [redis]
 //! url = "redis://redis.example:6379"
@@ -26,11 +27,13 @@ use std::time::Duration;
 use std::{env, fs, io};
 
 use anyhow::Context as _;
-use pmq_broker::Name;
-use serde::Deserialize;
+use pmq_broker::{Durability, Name};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::duration;
 use crate::failure::Failure;
+use crate::link_url::Url;
 use crate::task_template::TaskTemplate;
 
 /// All that the file may say. Unknown keys are errors, so that a typo does not go unnoticed.
@@ -43,6 +46,9 @@ pub struct ConfigFile {
     pub encrypt: bool,
     /// The prefix of every key in Redis.
     pub namespace: Option<Name>,
+    /// How far a change has got when it is acknowledged.
+    #[serde(deserialize_with = "read_durability")]
+    pub durability: Option<Durability>,
     /// Which broker.
     pub redis: RedisTable,
     /// What `pmq worker` does where its flags do not say.
@@ -53,16 +59,28 @@ pub struct ConfigFile {
     pub runners: BTreeMap<String, RunnerTable>,
 }
 
-/// `[redis]`: which broker, and how to log in.
+/// `[redis]`: which broker, and how to log in. `Debug` shows no secret.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisTable {
-    /// `redis://`, `rediss://` or `redis+unix://`.
-    pub url: Option<String>,
+    /// `redis://`, `rediss://`, `redis+unix://`, `redis+cluster://` or `redis+sentinel://`.
+    pub url: Option<Url>,
     /// The user, where the URL names none.
     pub username: Option<String>,
     /// A file whose first line is the password.
     pub password_file: Option<PathBuf>,
+    /// The user at the sentinels, which have users of their own.
+    pub sentinel_username: Option<String>,
+    /// A file whose first line is the password at the sentinels.
+    pub sentinel_password_file: Option<PathBuf>,
+    /// The authorities that may sign the server's certificate.
+    pub tls_ca: Option<PathBuf>,
+    /// This client's certificate.
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of `tls_cert`.
+    pub tls_key: Option<PathBuf>,
+    /// Whether a broker on a network is used without a password, and one on a public network without TLS.
+    pub insecure: bool,
 }
 
 /// `[worker]`: defaults of `pmq worker`'s flags of the same names.
@@ -106,6 +124,11 @@ pub struct RunnerTable {
     pub depth: usize,
 }
 
+fn read_durability<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Durability>, D::Error> {
+    let word = String::deserialize(from)?;
+    word.parse().map(Some).map_err(D::Error::custom)
+}
+
 fn one() -> usize {
     1
 }
@@ -146,8 +169,21 @@ impl ConfigFile {
                     .filter(|byte| *byte == b'\n')
                     .count()
             });
-            Failure::usage(format!("line {line}: {}", error.message()))
+            Failure::usage(format!("line {line}: {}", without_value(error.message())))
         })
+    }
+}
+
+/// What serde says about a value of a wrong type, without the value, which may be a password in a wrong place.
+fn without_value(message: &str) -> String {
+    let parts = message
+        .split_once(" string \"")
+        .zip(message.rsplit_once("\", expected "));
+    match parts {
+        Some(((kind, _), (_, expected))) if kind.starts_with("invalid ") => {
+            format!("{kind} string, expected {expected}")
+        }
+        _ => message.to_owned(),
     }
 }
 
@@ -218,6 +254,12 @@ mod tests {
             "{typo}"
         );
         assert!(!typo.contains("hunter2"), "{typo}");
+        let misplaced = error("redis = \"redis://:hunter2@h\"");
+        assert!(
+            misplaced.contains("invalid type: string, expected"),
+            "{misplaced}"
+        );
+        assert!(!misplaced.contains("hunter2"), "{misplaced}");
         let bad = error("[tasks.x]\nargv = [\"ls\", \"{dir:folder}\"]\n");
         assert!(bad.contains("folder"), "{bad}");
         assert!(error("[worker]\nlease = \"-3s\"").contains("not negative"));

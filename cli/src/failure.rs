@@ -141,6 +141,8 @@ fn exit_of_broker(error: Option<&Error>) -> Exit {
         ) => Exit::USAGE,
         Some(
             Error::Unreachable { .. }
+            | Error::Tls { .. }
+            | Error::Insecure { .. }
             | Error::CannotWrite { .. }
             | Error::Login { .. }
             | Error::Denied { .. }
@@ -149,7 +151,9 @@ fn exit_of_broker(error: Option<&Error>) -> Exit {
             | Error::Unsuitable(_),
         ) => Exit::UNAVAILABLE,
         Some(Error::Local(error)) => exit_of_local(error),
-        Some(Error::Full { .. } | Error::OutOfMemory(_)) => Exit::TRY_AGAIN,
+        Some(Error::Full { .. } | Error::OutOfMemory(_) | Error::Unconfirmed { .. }) => {
+            Exit::TRY_AGAIN
+        }
         _ => Exit::FAILED,
     }
 }

@@ -15,7 +15,7 @@ pub mod failure;
 mod fleet;
 mod hold;
 mod ignored;
-mod link_url;
+pub mod link_url;
 mod locate;
 mod log;
 pub mod map;
@@ -24,6 +24,7 @@ mod myself;
 pub mod output;
 mod plural;
 mod process;
+mod shards;
 pub mod task_template;
 pub mod when;
 

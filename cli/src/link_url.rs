@@ -1,4 +1,45 @@
-//! What is wrong with the URL of a broker. It may hold a password, so no part of it is quoted.
+//! The URL of a broker. It may hold a password, so it is not shown, and no part of it is quoted where it is wrong.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+use pmq_broker::secret;
+use serde::Deserialize;
+
+/// A URL as the user wrote it. `Debug` leaves out the password.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Url(String);
+
+impl Url {
+    /// All of it, with the password.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is a password in it.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        secret::without_password(&self.0).is_some()
+    }
+}
+
+impl FromStr for Url {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = secret::without_password(&self.0);
+        f.write_str(shown.as_deref().unwrap_or(&self.0))
+    }
+}
 
 /// Which part can't be used; `None` where it is none of the known ones.
 pub(crate) fn problem(url: &str) -> Option<&'static str> {
@@ -6,7 +47,7 @@ pub(crate) fn problem(url: &str) -> Option<&'static str> {
     if !matches!(scheme, "redis" | "rediss") {
         return None;
     }
-    let rest = rest.split('?').next().unwrap_or_default();
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     let host = authority.rsplit('@').next().unwrap_or_default();
     // The colons of an IPv6 address stand in brackets.
@@ -28,6 +69,13 @@ pub(crate) fn problem(url: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn debug_shows_no_password() {
+        let url: Url = "redis://u:hunter2@h".parse().unwrap();
+        assert_eq!(format!("{url:?}"), "redis://u@h");
+        assert!(url.has_password() && url.reveal().contains("hunter2"));
+    }
 
     #[test]
     fn the_part_is_named() {

@@ -27,6 +27,7 @@ pub(crate) fn on(config: &Config, arguments: &[&str]) -> anyhow::Result<Command>
         // The local broker asks for no secret.
         command
             .env_remove("PMQ_REDIS_PASSWORD")
+            .env_remove("PMQ_SENTINEL_PASSWORD")
             .env_remove("PMQ_AUTHKEY");
     }
     command.env("PMQ_NAMESPACE", config.namespace.as_str());
@@ -36,15 +37,24 @@ pub(crate) fn on(config: &Config, arguments: &[&str]) -> anyhow::Result<Command>
     if let Some(username) = &config.username {
         command.env("PMQ_REDIS_USERNAME", username);
     }
-    match &config.password {
-        Password::None => {}
-        Password::Plain(password) => {
-            command.env("PMQ_REDIS_PASSWORD", password);
-        }
-        Password::File(path) => {
-            command.env("PMQ_REDIS_PASSWORD_FILE", path);
-        }
+    if let Some(username) = &config.sentinel_username {
+        command.env("PMQ_SENTINEL_USERNAME", username);
     }
+    let tls = &config.tls;
+    let files = [
+        ("PMQ_TLS_CA", &tls.ca),
+        ("PMQ_TLS_CERT", &tls.cert),
+        ("PMQ_TLS_KEY", &tls.key),
+    ];
+    for (name, file) in files {
+        command.envs(file.as_ref().map(|file| (name, file)));
+    }
+    if config.insecure {
+        command.env("PMQ_INSECURE", "1");
+    }
+    pass_on(&mut command, "PMQ_REDIS", &config.password);
+    pass_on(&mut command, "PMQ_SENTINEL", &config.sentinel_password);
+    command.env("PMQ_DURABILITY", config.durability.as_str());
     // One that is in this process's own environment is in the child's as well.
     if let AuthkeySource::File(path) = &config.authkey {
         command.env("PMQ_AUTHKEY_FILE", path);
@@ -53,4 +63,16 @@ pub(crate) fn on(config: &Config, arguments: &[&str]) -> anyhow::Result<Command>
         command.env("PMQ_ENCRYPT", "1");
     }
     Ok(command)
+}
+
+fn pass_on(command: &mut Command, prefix: &str, password: &Password) {
+    match password {
+        Password::None => {}
+        Password::Plain(password) => {
+            command.env(format!("{prefix}_PASSWORD"), password);
+        }
+        Password::File(path) => {
+            command.env(format!("{prefix}_PASSWORD_FILE"), path);
+        }
+    }
 }

@@ -89,19 +89,11 @@ impl Output {
         if rows.is_empty() {
             return Ok(());
         }
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
+        let mut table = table(header, rows);
         if self.color {
             table.enforce_styling();
         } else {
             table.force_no_tty();
-        }
-        let header = header
-            .iter()
-            .map(|title| Cell::new(title.to_uppercase()).add_attribute(Attribute::Bold));
-        table.set_header(header).add_rows(rows);
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
         }
         self.line(&table.trim_fmt())
     }
@@ -120,6 +112,27 @@ impl Output {
             text.to_owned()
         }
     }
+}
+
+/// Rows under a header, as text without colours.
+#[must_use]
+pub fn plain_table(header: &[&str], rows: Vec<Vec<Cell>>) -> String {
+    let mut table = table(header, rows);
+    table.force_no_tty();
+    table.trim_fmt()
+}
+
+fn table(header: &[&str], rows: Vec<Vec<Cell>>) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    let header = header
+        .iter()
+        .map(|title| Cell::new(title.to_uppercase()).add_attribute(Attribute::Bold));
+    table.set_header(header).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
 }
 
 /// A cell of a table in the colour of `mood`.

@@ -132,14 +132,55 @@ fn arguments(body: &[u8]) -> Result<Map<String, Value>, TemplateError> {
 }
 
 fn fill(word: &[Piece], arguments: &Map<String, Value>) -> Result<String, TemplateError> {
-    let mut out = String::new();
+    let (mut out, mut written) = (String::new(), String::new());
     for piece in word {
         match piece {
-            Piece::Text(text) => out.push_str(text),
-            Piece::Slot(slot) => out.push_str(&slot.value(arguments)?),
+            Piece::Text(text) => {
+                out.push_str(text);
+                written.push_str(text);
+            }
+            Piece::Slot(slot) => {
+                out.push_str(&slot.value(arguments)?);
+                written.push('x');
+            }
         }
     }
+    check_whole(word, &out, &written)?;
     Ok(out)
+}
+
+/// Checks what values make together with each other and the text: an empty one uncovers a dash behind it, and `.` with
+/// `./` are `../`. `written` is the word with a plain value in each slot.
+fn check_whole(word: &[Piece], out: &str, written: &str) -> Result<(), TemplateError> {
+    let mut slots = word.iter().filter_map(|piece| match piece {
+        Piece::Slot(slot) => Some(slot),
+        Piece::Text(_) => None,
+    });
+    let Some(first) = slots.clone().next() else {
+        return Ok(());
+    };
+    let bad = |problem| {
+        Err(TemplateError::BadValue {
+            name: first.name.clone(),
+            problem,
+        })
+    };
+    let opens = matches!(word.first(), Some(Piece::Slot(slot)) if slot.dash);
+    if out.starts_with('-') && !written.starts_with('-') && !opens {
+        return bad("makes a word that begins with '-'");
+    }
+    if slots.any(|slot| slot.kind == Kind::Path) && parents(out) > parents(written) {
+        return bad("makes a path that contains '..'");
+    }
+    Ok(())
+}
+
+/// How often a path goes up.
+fn parents(path: &str) -> usize {
+    Path::new(path)
+        .components()
+        .filter(|part| *part == Component::ParentDir)
+        .count()
 }
 
 fn pieces(word: &str) -> Result<Vec<Piece>, TemplateError> {
@@ -248,10 +289,7 @@ fn path(text: &str) -> Result<String, &'static str> {
     if text.is_empty() {
         return Err("is an empty path");
     }
-    if Path::new(text)
-        .components()
-        .any(|part| part == Component::ParentDir)
-    {
+    if parents(text) > 0 {
         return Err("contains '..'");
     }
     Ok(text.to_owned())
@@ -322,6 +360,22 @@ mod tests {
             );
         }
         assert!(problem("{a:int}", r#"{"a": -5}"#).contains("begins with '-'"));
+    }
+
+    #[test]
+    fn values_that_are_harmless_alone_make_no_option_and_no_way_up_together() {
+        let option = problem("{a:str}-out", r#"{"a": ""}"#);
+        assert!(option.contains("begins with '-'"), "{option}");
+        let ways = [
+            ("{a:path}{b:path}", r#"{"a": ".", "b": "./etc"}"#),
+            (".{a:path}", r#"{"a": "./etc"}"#),
+            ("in/{a:str}/{b:path}", r#"{"a": "..", "b": "x"}"#),
+        ];
+        for (word, body) in ways {
+            assert!(problem(word, body).contains("'..'"), "{word} {body}");
+        }
+        assert!(expand("-{a:str}", r#"{"a": "x"}"#).is_ok());
+        assert!(expand("../{a:path}", r#"{"a": "x"}"#).is_ok());
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub use pmq_broker::{
     Array, AsyncResult, Barrier, Broker, Completion, Condition, Config, Connection, Dict, Error,
     Event, GetError, Incarnation, JoinableQueue, List, Lock, Manager, Name, Namespace, Outcome,
     Password, Permit, Pool, PoolError, Process, ProcessError, PutError, Queue, RLock, RLockGuard,
-    RawQueue, Result, Semaphore, Shared, SimpleQueue, Slice, TaskId, TaskQueue, Value,
+    RawQueue, Result, Semaphore, Shared, SimpleQueue, Slice, TaskId, TaskQueue, Tls, Value,
 };
 pub use pmq_broker::{PipeOptions, Receiver, RecvError, SendError, Sender, Ticket};
 pub use pmq_broker::{manager, pipe, pool, process, queue, task_queue};

@@ -38,7 +38,7 @@ async fn the_third_killed_worker_makes_a_command_a_dead_letter() {
     assert_eq!(completion.outcome, Outcome::Dead);
     let error = completion.report.error.unwrap();
     assert!(error.contains("its worker died 3 times"), "{error}");
-    let letters = fleet.queue.dead_letters(0).await.unwrap();
+    let letters = fleet.dead_letters().await;
     assert_eq!(
         (letters.len(), letters[0].id, fleet.record().len()),
         (1, id, 3)
@@ -87,7 +87,7 @@ async fn a_poison_handler_among_64_slots_ends_alone_in_the_dead_letters() {
         ok.iter()
             .all(|completion| completion.outcome == Outcome::Ok)
     );
-    let letters = fleet.queue.dead_letters(0).await.unwrap();
+    let letters = fleet.dead_letters().await;
     assert_eq!((letters.len(), letters[0].id), (1, poison.id));
 }
 
@@ -133,7 +133,7 @@ async fn a_command_that_fails_is_tried_as_often_as_it_says_and_then_is_a_dead_le
     );
     let recovered = &completions[&recovers.id];
     assert_eq!((recovered.outcome, recovered.attempt), (Outcome::Ok, 2));
-    let letters = fleet.queue.dead_letters(0).await.unwrap();
+    let letters = fleet.dead_letters().await;
     assert_eq!((letters.len(), letters[0].id), (1, fails.id));
     assert_eq!(fleet.record().len(), 5);
 }

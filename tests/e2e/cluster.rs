@@ -4,7 +4,8 @@ use pmq_broker::{Broker, Config, Task};
 use pmq_tests::Cluster;
 
 use crate::everyday;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, pmq_at};
+use crate::shards::check_wakes;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_and_every_word_work_on_a_cluster_of_three() {
@@ -23,6 +24,27 @@ async fn commands_and_every_word_work_on_a_cluster_of_three() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_is_spread_over_all_primaries_and_workers_hear_of_each_shard() {
+    let cluster = Cluster::start(3);
+    let fleet = Fleet::at(cluster.url()).await;
+    let shards = fleet.queue.open().await.unwrap();
+    let mut owned = [0; 3];
+    for shard in shards {
+        owned[cluster.owner_of(cluster.slot_of(&shard.keys().fixed()[0]))] += 1;
+    }
+    assert_eq!(owned.iter().sum::<usize>(), 16);
+    assert!(owned.iter().all(|n| (5..=6).contains(n)), "{owned:?}");
+    check_wakes(&fleet, 16).await;
+    // Many at once, for workers that were idle, and consumers of all shards.
+    let _workers = [fleet.handlers(4), fleet.handlers(4)];
+    let tasks: Vec<Task> = (0..2000)
+        .map(|_| Task::handler("record", "").with_key(&format!("{}", fastrand::u8(..))))
+        .collect();
+    fleet.queue.submit_many(&tasks).await.unwrap();
+    assert_eq!(fleet.completions(2000).await.len(), 2000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_primary_without_the_library_has_it_loaded() {
     let cluster = Cluster::start(3);
     let broker = Broker::connect(&Config::url(cluster.url())).await.unwrap();
@@ -37,6 +59,41 @@ async fn a_primary_without_the_library_has_it_loaded() {
         queue.submit(&Task::handler("t", "")).await.unwrap();
         assert_eq!(queue.status().await.unwrap().ready, 1);
     }
+}
+
+#[test]
+fn the_doctor_looks_at_each_primary_and_says_what_is_promised() {
+    let cluster = Cluster::with_replicas(3);
+    let pmq = pmq_at(&cluster.url());
+    let flags = ["doctor", "--json", "--durability", "replicated"];
+    let checks = pmq.run(flags).expect_code(0).json();
+    let found = |subject: &str| -> Vec<&str> {
+        let of_it = checks.iter().filter(|check| check["check"] == subject);
+        of_it
+            .map(|check| check["found"].as_str().unwrap())
+            .collect()
+    };
+    for node in &cluster.nodes()[..3] {
+        let at = format!("127.0.0.1:{}: ", node.port().unwrap());
+        for subject in ["version", "persistence", "replicas"] {
+            let line = found(subject)
+                .into_iter()
+                .find(|found| found.starts_with(&at));
+            assert!(line.is_some(), "{subject} of {at}: {checks:?}");
+        }
+    }
+    assert_eq!(found("slots"), ["16384 of 16384, on 3 servers"]);
+    assert!(
+        found("replicas")
+            .iter()
+            .all(|found| found.contains("1 replica,"))
+    );
+    assert!(
+        found("promise")
+            .iter()
+            .all(|promise| promise.starts_with("replicated, "))
+    );
+    assert_eq!(found("promise").len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use pmq_broker::task_queue::Consumer;
+use pmq_broker::task_queue::{Consumer, DeadLetter};
 use pmq_broker::{Broker, Completion, Config, Name, Task, TaskId, TaskQueue};
 use pmq_tests::program::Running;
 use pmq_tests::{Program, Redis, Scratch, eventually, shared};
@@ -49,11 +49,16 @@ impl Fleet {
 
     /// A queue of its own on the server of this configuration.
     pub(crate) async fn of(config: Config) -> Self {
+        let number = FLEETS.fetch_add(1, Ordering::Relaxed);
+        Self::serving(config, &name(&format!("q{number}"))).await
+    }
+
+    /// This queue on the server of this configuration.
+    pub(crate) async fn serving(config: Config, queue: &Name) -> Self {
         let broker = Broker::connect(&config).await.unwrap();
         let url = config.url.unwrap();
-        let number = FLEETS.fetch_add(1, Ordering::Relaxed);
         Self {
-            queue: broker.task_queue(&name(&format!("q{number}"))),
+            queue: broker.task_queue(queue),
             url,
             files: Scratch::new(),
         }
@@ -124,6 +129,16 @@ impl Fleet {
         let mut got = self.completions(1).await;
         let id = *got.keys().next().unwrap();
         got.remove(&id).unwrap()
+    }
+
+    /// All dead letters, oldest first.
+    pub(crate) async fn dead_letters(&self) -> Vec<DeadLetter> {
+        let mut letters = self.queue.dead_letters().await.unwrap();
+        let mut all = Vec::new();
+        while let Some(letter) = letters.next().await.unwrap() {
+            all.push(letter);
+        }
+        all
     }
 
     pub(crate) fn consumer(&self) -> Consumer {

@@ -199,7 +199,7 @@ async fn wait_ends_with_the_task_or_with_its_time() {
 
     let running = site.pmq.spawn(["wait", &id, "-q", "q"]);
     let queue = site.queue("q").await;
-    let watched = queue.keys().fixed()[10].clone();
+    let watched = queue.first().keys().fixed()[10].clone();
     eventually_async("somebody waits", LIMIT, async || {
         let mut redis = shared().raw();
         redis::cmd("SCARD")

@@ -16,7 +16,7 @@ local function begins(member)
 end
 local lone = redis.call("HGET", KEYS[1], "lone")
 if lone and lone ~= "" and begins(lone) then
-  redis.call("HSET", KEYS[1], "lone", string.sub(lone, 1, 16) .. "1")
+  redis.call("HSET", KEYS[1], "lone", string.sub(lone, 1, 16) .. "0")
 end
 for _, member in ipairs(redis.call("ZRANGE", KEYS[2], 0, -1)) do
   if begins(member) then

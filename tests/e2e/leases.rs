@@ -192,7 +192,7 @@ async fn hold_until_the_lease_ends(fleet: &Fleet, n: usize) {
     let tasks: Vec<Task> = (0..n).map(|_| Task::handler("t", "")).collect();
     fleet.queue.submit_many(&tasks).await.unwrap();
     let lease = Duration::from_secs(1);
-    let mut claimer = fleet.queue.claimer(Incarnation::new(), lease, None);
+    let mut claimer = fleet.queue.first().claimer(Incarnation::new(), lease, None);
     let ask = Ask {
         n: 500,
         suspect: false,

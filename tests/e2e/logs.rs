@@ -310,7 +310,7 @@ async fn a_hundred_mebibytes_take_bounded_memory_and_all_logs_together_too() {
     eventually("all have ended", LONG, || {
         most = most.max(used());
         let done = redis::cmd("LLEN")
-            .arg(fleet.queue.keys().done(&crate::fleet::name("done")))
+            .arg(fleet.queue.first().keys().done(&crate::fleet::name("done")))
             .query::<u64>(&mut server.connection());
         (done.unwrap() == 4).then_some(())
     });
@@ -341,7 +341,7 @@ async fn a_log_goes_with_the_retention_but_not_while_its_process_runs() {
         "the log and all that tells of it have expired",
         SOON,
         || {
-            let keys = fleet.queue.keys();
+            let keys = fleet.queue.first().keys();
             let keys = [keys.log(id), keys.logs()];
             let left: u64 = redis::cmd("EXISTS")
                 .arg(&keys)

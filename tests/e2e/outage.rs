@@ -173,7 +173,7 @@ async fn a_claim_whose_reply_is_lost_brings_the_same_tasks_again() {
     fleet.queue.submit_many(&tasks).await.unwrap();
     let broker = Broker::connect(&Config::url(proxy.url())).await.unwrap();
     let queue = broker.task_queue(fleet.queue.name());
-    let mut claimer = queue.claimer(Incarnation::new(), LEASE, None);
+    let mut claimer = queue.first().claimer(Incarnation::new(), LEASE, None);
     let ask = Ask {
         n: 60,
         suspect: false,

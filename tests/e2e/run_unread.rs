@@ -43,7 +43,7 @@ impl Fleet {
 
     /// Waits until the logs hold so much that a reader is far behind.
     fn wait_for_flood(&self) {
-        let sizes = self.queue.keys().fixed()[17].clone();
+        let sizes = self.queue.first().keys().fixed()[17].clone();
         let mut redis = shared().raw();
         eventually("the log is half full", SOON, || {
             let read = redis::cmd("HGET").arg(&sizes).arg("all").query(&mut redis);

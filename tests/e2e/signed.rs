@@ -77,6 +77,16 @@ async fn signed_tasks_run_and_their_completions_are_trusted() {
     let run = ["run", "-q", queue, "--", "echo", "hi"];
     let ended = signed.pmq().run(run).expect_code(0);
     assert_eq!(ended.text(), "hi\n");
+    let readers = "every user of this machine can read the authkey";
+    assert!(
+        ended.error_text().contains(readers),
+        "{}",
+        ended.error_text()
+    );
+    let map = [
+        "map", "-q", queue, "-k", "--", "echo", "{}", ":::", "1", "2",
+    ];
+    assert_eq!(signed.pmq().run(map).expect_code(0).text(), "1\n2\n");
     let id = signed.fleet.submit(&signed.task()).await;
     let ended = signed.fleet.completion().await;
     assert_eq!((ended.id, ended.outcome), (id, Outcome::Ok));
@@ -223,4 +233,62 @@ async fn a_command_finds_no_secret_in_its_environment() {
         !text.contains(&signed.key) && text.contains("PMQ_TASK_ID"),
         "{text}"
     );
+}
+
+#[test]
+fn an_authkey_is_made_for_its_owner_alone_and_never_overwritten() {
+    let files = pmq_tests::Scratch::new();
+    let path = files.join("key");
+    let file = path.to_str().unwrap();
+    let pmq = crate::site::bare();
+    let _ = pmq.run(["authkey", "new", file]).expect_code(0);
+    let first = fs::read_to_string(&path).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let refused = pmq.run(["authkey", "new", file]).expect_code(2);
+    assert!(
+        refused.error_text().contains("hint:"),
+        "{}",
+        refused.error_text()
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), first);
+
+    let second = pmq.run(["authkey", "new"]).expect_code(0).text();
+    fs::write(&path, format!("{first}{second}")).unwrap();
+    let ids = pmq.run(["authkey", "ids", file]).expect_code(0).lines();
+    assert!(
+        ids.len() == 2 && ids[0].ends_with(" signs") && first.contains(&ids[0][..8]),
+        "{ids:?}"
+    );
+    fs::write(&path, "hunter2").unwrap();
+    let bad = pmq
+        .run(["authkey", "ids", file])
+        .expect_code(2)
+        .error_text();
+    assert!(
+        bad.contains("64 hexadecimal digits") && !bad.contains("hunter2"),
+        "{bad}"
+    );
+}
+
+/// A key is replaced while tasks are on their way: accepted everywhere first, then signing.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_keys_are_accepted_while_one_replaces_the_other() {
+    let signed = Signed::new().await;
+    let old = signed.task();
+    signed.fleet.submit(&old).await;
+    fs::write(
+        &signed.file,
+        format!("{}\n{}\n", Authkey::generate(), signed.key),
+    )
+    .unwrap();
+    let _worker = signed.worker();
+    // Its completion is signed with the new key, which this process does not know.
+    let mut config = Config::url(signed.fleet.url());
+    config.authkey = AuthkeySource::File(signed.file.clone());
+    let renewed = Fleet::serving(config, signed.fleet.queue.name()).await;
+    assert_eq!(renewed.completion().await.id, old.id);
+    let new = renewed.submit(&signed.task()).await;
+    let ended = renewed.completion().await;
+    assert_eq!((ended.id, ended.outcome), (new, Outcome::Ok));
 }

@@ -85,7 +85,9 @@ impl Site {
     /// Claims a task as soon as there is one.
     pub(crate) async fn claim(&self, queue: &str) -> (TaskQueue, Claim) {
         let queue = self.queue(queue).await;
-        let mut claimer = queue.claimer(Incarnation::new(), DEFAULT_LEASE, None);
+        let mut claimer = queue
+            .first()
+            .claimer(Incarnation::new(), DEFAULT_LEASE, None);
         let ask = Ask {
             n: 1,
             suspect: true,
@@ -125,7 +127,7 @@ impl Site {
             body: Bytes::from(body),
         };
         let finish = Finish::new(&claim, end.how, &completion, queue.sealing());
-        queue.finish(&[finish]).await.unwrap();
+        queue.first().finish(&[finish]).await.unwrap();
         completion.id
     }
 }

@@ -45,6 +45,7 @@ async fn a_queue_is_one_object_with_counts_completions_and_workers() {
     assert_eq!(status.len(), 1);
     let expected = json!({
         "queue": "q", "ready": 1, "scheduled": 1, "running": 1, "dead": 1, "suspects": 0, "paused": true,
+        "shards": [{"shard": 0, "ready": 1, "scheduled": 1, "running": 1, "dead": 1, "suspects": 0}],
         "completions": {"done": 2},
         "workers": [{"name": "w-1", "host": "h", "pid": 1, "queues": ["q"], "slots": 4, "running": 2,
             "commands": true, "tasks": ["square"], "started": "1970-01-01T00:00:00.001Z", "version": "0.1.0"}],

@@ -27,6 +27,15 @@ impl Store {
         }
     }
 
+    /// Goes on as another user of the server.
+    pub(crate) fn log_in(&mut self, user: &str, password: &str) {
+        let answer = cmd("AUTH")
+            .arg(user)
+            .arg(password)
+            .exec(&mut self.connection);
+        answer.unwrap();
+    }
+
     fn key(&self, part: &str) -> String {
         format!("{}{part}", self.prefix)
     }
@@ -38,9 +47,9 @@ impl Store {
         id
     }
 
-    /// Makes a ready task of this id of any bytes, or replaces one.
+    /// Makes a ready task of this id of any bytes, or replaces one, and wakes a worker.
     pub(crate) fn push_as(&mut self, id: TaskId, envelope: &[u8]) {
-        let (tasks, ready) = (self.key("tasks"), self.key("ready:5"));
+        let (tasks, ready, wake) = (self.key("tasks"), self.key("ready:5"), self.key("wake"));
         cmd("HSET")
             .arg(tasks)
             .arg(id.as_bytes())
@@ -50,6 +59,10 @@ impl Store {
         cmd("RPUSH")
             .arg(ready)
             .arg(id.as_bytes())
+            .exec(&mut self.connection)
+            .unwrap();
+        cmd("RPUSH")
+            .arg(&[&wake, "1"])
             .exec(&mut self.connection)
             .unwrap();
     }
@@ -75,24 +88,34 @@ impl Store {
 
     /// Puts something in place of the record of an ended task, as it changes it.
     pub(crate) fn rewrite_record(&mut self, id: TaskId, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+        let bucket = self.newest_bucket();
+        let record: Vec<u8> = cmd("HGET")
+            .arg(&bucket)
+            .arg(id.as_bytes())
+            .query(&mut self.connection)
+            .unwrap();
+        self.put_record(id, &change(record));
+    }
+
+    /// Says that a task has ended like this.
+    pub(crate) fn put_record(&mut self, id: TaskId, record: &[u8]) {
+        let bucket = self.newest_bucket();
+        cmd("HSET")
+            .arg(bucket)
+            .arg(id.as_bytes())
+            .arg(record)
+            .exec(&mut self.connection)
+            .unwrap();
+    }
+
+    fn newest_bucket(&mut self) -> String {
         let meta = self.key("meta");
         let buckets: String = cmd("HGET")
             .arg(meta)
             .arg("buckets")
             .query(&mut self.connection)
             .unwrap();
-        let bucket = self.key(&format!("results:{}", buckets.split(',').next().unwrap()));
-        let record: Vec<u8> = cmd("HGET")
-            .arg(&bucket)
-            .arg(id.as_bytes())
-            .query(&mut self.connection)
-            .unwrap();
-        cmd("HSET")
-            .arg(&bucket)
-            .arg(id.as_bytes())
-            .arg(change(record))
-            .exec(&mut self.connection)
-            .unwrap();
+        self.key(&format!("results:{}", buckets.split(',').next().unwrap()))
     }
 
     /// A task's envelope.

@@ -68,7 +68,10 @@ pub(crate) fn items(value: &Value) -> Vec<Value> {
     }
 }
 
-/// The strings of an answer that is a list of strings.
+/// The strings of an answer that is a list of strings, or one string.
 pub(crate) fn texts(value: &Value) -> Vec<String> {
-    items(value).iter().map(text).collect()
+    match value {
+        Value::BulkString(_) => vec![text(value)],
+        list => items(list).iter().map(text).collect(),
+    }
 }

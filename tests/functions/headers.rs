@@ -107,9 +107,20 @@ fn a_header_names_every_argument_that_its_function_reads() {
 }
 
 #[test]
+fn every_verb_says_what_its_arguments_have_to_be() {
+    for verb in registered() {
+        assert!(
+            SOURCE.contains(&format!(" {verb} = \"")),
+            "{verb} has no shape in shapes.lua"
+        );
+    }
+}
+
+#[test]
 fn every_verb_has_a_scenario_and_a_file_of_tests() {
     let mut tested: BTreeSet<String> = SCENARIOS.iter().map(|s| s.verb.to_owned()).collect();
-    tested.extend(["present", "fleet"].map(str::to_owned)); // they have keys of their own, and tests in fleet.rs
+    // They have keys of their own, and tests in mark.rs, fleet.rs and wake.rs.
+    tested.extend(["mark", "present", "fleet", "wake"].map(str::to_owned));
     tested.extend(
         registered()
             .into_iter()

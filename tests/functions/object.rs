@@ -110,19 +110,18 @@ fn a_lock_in_use_lives_on_however_often_it_is_taken() {
         let call = Call::new("sem_release").arg("").arg(padded(member));
         call.arg("back").arg("0")
     };
-    assert_eq!(lock.call(&acquire("first"))[0], "ok");
-    lock.call(&release("first"));
-    // It was last taken just before midnight, less than a day ago, and is to expire soon.
+    lock.call(&acquire("first"));
+    assert_eq!(lock.call(&release("first")), ["ok"]);
+    // It was last taken just before the present 100,000 s, and is to expire soon.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let midnight = now.as_secs() / DAY.as_secs() * DAY.as_secs();
-    let fence = (midnight * 1_000_000 - 1).to_string();
+    let fence = (now.as_secs() / 100_000 * 100_000_000_000 - 1).to_string();
     for member in ["plainly", "otherwise"] {
         lock.redis::<i64>("HSET", "meta", &["fence", &fence]);
         lock.redis::<i64>("PEXPIRE", "meta", &["60000"]);
         if member == "otherwise" {
             lock.redis::<i64>("HSET", "meta", &["abandoned", "1"]);
         }
-        assert_eq!(lock.call(&acquire(member))[0], "ok");
+        assert_eq!(lock.call(&acquire(member)).len(), 1);
         let left: u64 = lock.redis("PTTL", "meta", &[]);
         assert!(left > DAY.as_millis() as u64, "{left} ms");
         lock.call(&release(member));
@@ -358,4 +357,38 @@ fn a_party_hears_that_it_passed_also_where_a_call_of_it_never_arrived() {
     assert_eq!(barrier.call(&wait("first", 3, "arrive"))[0], "wait");
     assert_eq!(barrier.call(&wait("second", 1, "arrive"))[0], "ok");
     assert_eq!(barrier.call(&wait("first", 3, "wait"))[0], "ok");
+}
+
+#[test]
+fn a_step_whose_numbers_are_none_changes_nothing() {
+    let list = Object::new("no-lease", &LIST);
+    let append = |ttl: &str, lease: &str| {
+        let call = Call::new("list_extend").arg(ttl).arg(padded("member"));
+        call.n(1).arg(lease).arg("7")
+    };
+    for (ttl, lease) in [("", ""), ("", "nan"), ("soon", "60000")] {
+        let mut connection = list.connection.borrow_mut();
+        let answer = append(ttl, lease).send(&mut connection, &list.keys);
+        let error = answer.and_then(Value::extract_error).unwrap_err();
+        assert!(error.to_string().contains("PMQMALFORMED"), "{error}");
+        drop(connection);
+        assert_eq!(list.redis::<u64>("EXISTS", ":items", &[]), 0);
+    }
+    assert_eq!(list.call(&append("", "60000"))[0], "ok");
+}
+
+#[test]
+fn what_is_no_frame_is_not_put() {
+    let queue = Object::queue("no-frame");
+    for garbage in [
+        &b"0"[..],
+        b"\x00\x00\x00\x00\x00\x00",
+        b"\xff\xff\x01\x00\x00\x00x",
+    ] {
+        let call = ask("putter", 1).arg(FRAME).arg(garbage);
+        let answer = call.send(&mut queue.connection.borrow_mut(), &queue.keys);
+        let error = answer.and_then(Value::extract_error).unwrap_err();
+        assert!(error.to_string().contains("PMQMALFORMED"), "{error}");
+        assert_eq!(queue.call(&Call::new("queue_look"))[0], "0");
+    }
 }

@@ -193,3 +193,10 @@ fn suspects_and_unreadable_tasks_are_purged_too() {
             && state.list("ready:3").is_empty()
     );
 }
+
+#[test]
+fn an_unknown_setting_is_named_without_the_bytes_that_no_text_has() {
+    let shard = Shard::new();
+    let call = Call::new("configure").arg(b"max\xff\n").arg("1");
+    shard.expect_error(&call, "max?? is no setting");
+}

@@ -5,7 +5,8 @@ use pmq_tests::RedisServer;
 
 use crate::call::{items, text, texts};
 use crate::seed::{
-    LEASE, claim, finish, heartbeat, join, name, reclaim, submit, submit_with_due, take, task,
+    LEASE, claim, claimed, finish, heartbeat, join, name, reclaim, submit, submit_with_due, take,
+    task,
 };
 use crate::shard::{Shard, load, padded, who};
 
@@ -123,6 +124,28 @@ fn an_idle_worker_gives_back_what_a_failover_has_put_into_its_hands_again() {
          + ready:5: a
          + wake: 1",
     );
+}
+
+#[test]
+fn what_a_copy_of_a_claim_brings_after_its_worker_was_forgotten_goes_back() {
+    let shard = Shard::new();
+    shard.call(&submit(&[task("a")]));
+    let copied = claim("w", 1, 1);
+    let a = claimed(&shard.call(&copied)).tasks.remove(0);
+    shard.call(&finish(&[(&a, "o")]));
+    shard.call(&heartbeat("w", "1"));
+    shard.crash("w");
+    shard.call(&submit(&[task("b")]));
+    assert_eq!(
+        claimed(&shard.call(&copied)).tasks.len(),
+        1,
+        "w knows nothing of b"
+    );
+    shard.call(&heartbeat("w", "1"));
+    shard.crash("w");
+    let state = shard.state();
+    assert!(state.hash("running").is_empty());
+    assert_eq!(state.list("ready:5"), [padded("b")]);
 }
 
 #[test]
@@ -288,14 +311,14 @@ fn whoever_walks_100_000_running_tasks_another_goes_on_where_it_stopped() {
     let server = RedisServer::start();
     load(&server);
     let shard = with_100_000_running(&server);
-    let first = walk(&shard, 50);
-    assert!(first > 20_000 && first < 80_000, "{first} in 50 calls");
+    let first = walk(&shard, 100);
+    assert!(first > 20_000 && first < 80_000, "{first} in 100 calls");
     assert_eq!(
         texts(&shard.call(&heartbeat("w", ""))),
         ["lost"],
         "it is marked"
     );
-    let rest = walk(&shard, 400);
+    let rest = walk(&shard, 800);
     assert_eq!(first + rest, 100_000);
     assert_all_came_back(&shard);
 }
@@ -305,7 +328,7 @@ fn a_walk_begins_anew_when_the_server_restarted_in_its_middle() {
     let mut server = RedisServer::builder().aof(true).start();
     load(&server);
     let shard = with_100_000_running(&server);
-    let first = walk(&shard, 50);
+    let first = walk(&shard, 100);
     server.shutdown();
     server.restart();
     shard.reconnect(&server);

@@ -17,7 +17,11 @@ pub(crate) struct Scenario {
 }
 
 /// Every function of a shard, in the order of the library.
-pub(crate) const SCENARIOS: [Scenario; 23] = [
+pub(crate) const SCENARIOS: [Scenario; 24] = [
+    Scenario {
+        verb: "open",
+        prepare: |_| Call::new("open").n(4),
+    },
     Scenario {
         verb: "submit",
         prepare: submit_some,

@@ -52,6 +52,11 @@ impl Shard {
         self.connection.replace(server.connection());
     }
 
+    /// Goes on as another user of the server.
+    pub(crate) fn log_in(&self, user: &str, password: &str) {
+        self.redis("AUTH", &[user, password]);
+    }
+
     /// The key of a part of the shard.
     pub(crate) fn key(&self, part: &str) -> String {
         let meta = &self.keys.fixed()[0];
@@ -68,6 +73,11 @@ impl Shard {
     /// One function call.
     pub(crate) fn try_call(&self, call: &Call) -> RedisResult<Value> {
         call.send(&mut self.connection.borrow_mut(), self.keys.fixed())
+    }
+
+    /// One function call with other keys than the shard's fixed ones.
+    pub(crate) fn try_call_with(&self, call: &Call, keys: &[String]) -> RedisResult<Value> {
+        call.send(&mut self.connection.borrow_mut(), keys)
     }
 
     /// One function call that must succeed.

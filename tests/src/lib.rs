@@ -10,7 +10,9 @@
 
 mod watchdog;
 
+pub mod certificates;
 pub mod cluster;
+pub mod fuzz;
 pub mod program;
 pub mod proxy;
 pub mod redis_server;

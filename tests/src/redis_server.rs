@@ -12,6 +12,7 @@ use std::time::Duration;
 use redis::{Connection, RedisError, RedisResult};
 use rustix::process::Signal;
 
+use crate::certificates::{Authority, Identity};
 use crate::scratch::Scratch;
 use crate::wait::{eventually, eventually_or};
 use crate::watchdog::{self, Watched};
@@ -34,6 +35,7 @@ pub struct Builder {
     aof: bool,
     password: Option<String>,
     tcp: bool,
+    tls: Option<String>,
     cluster: bool,
 }
 
@@ -64,6 +66,20 @@ impl Builder {
     pub fn tcp(mut self, tcp: bool) -> Self {
         self.tcp = tcp;
         self
+    }
+
+    /// Listens on its TCP port with TLS alone. Clients need a certificate where `clients` names who signs theirs.
+    #[must_use]
+    pub fn tls(mut self, identity: &Identity, clients: Option<&Authority>) -> Self {
+        let Identity { cert, key } = identity;
+        let (cert, key) = (cert.display(), key.display());
+        let mut lines = format!("port 0\ntls-cert-file {cert}\ntls-key-file {key}\n");
+        let _ = match clients {
+            Some(authority) => writeln!(lines, "tls-ca-cert-file {}", authority.file().display()),
+            None => writeln!(lines, "tls-auth-clients no"),
+        };
+        self.tls = Some(lines);
+        self.tcp(true)
     }
 
     /// Whether the server is a node of a Redis Cluster; a node listens on TCP.
@@ -97,6 +113,7 @@ impl Builder {
             files,
             port,
             password: self.password.clone(),
+            tls: self.tls.is_some(),
         };
         if server.comes_up() {
             Ok(server)
@@ -124,6 +141,9 @@ impl Builder {
                 "cluster-enabled yes\ncluster-node-timeout 2000\ncluster-port {bus}"
             );
         }
+        if let Some(tls) = &self.tls {
+            let _ = writeln!(file, "{tls}tls-port {port}");
+        }
         file + &self.config
     }
 }
@@ -137,6 +157,7 @@ pub struct RedisServer {
     files: Scratch,
     port: Option<u16>,
     password: Option<String>,
+    tls: bool,
 }
 
 impl RedisServer {
@@ -173,7 +194,8 @@ impl RedisServer {
         let login = password.map_or_else(String::new, |password| {
             format!(":{}@", percent_encoded(password))
         });
-        format!("redis://{login}127.0.0.1:{port}")
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        format!("{scheme}://{login}127.0.0.1:{port}")
     }
 
     /// The address of this server as if it listened on `socket`.

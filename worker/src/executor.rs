@@ -47,7 +47,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: tokio::runtime::Handle,
     /// Where the worker's own roles run.
     pub(crate) roles: tokio::runtime::Handle,
-    pub(crate) finishers: Vec<(Arc<Line>, mpsc::Sender<Post>)>,
+    /// One a line, in the order of the lines.
+    pub(crate) finishers: Vec<mpsc::Sender<Post>>,
     /// Not in a burst, which ends soon anyway.
     pub(crate) standing_back: Option<StandingBack>,
     pub(crate) pools: Pools,
@@ -170,7 +171,7 @@ impl Shared {
         if run.claim.is_orphan() {
             return End::failed(How::Cancelled, "whoever owned it is gone");
         }
-        let (claim, sealing) = (&run.claim, run.line.queue.sealing());
+        let (claim, sealing) = (&run.claim, run.line.shard.sealing());
         let task = match sealing.open_task(claim.id, &claim.envelope, claim.claimed_ms) {
             Ok(task) => task,
             Err(error) => return unopened(&error, &claim.envelope),
@@ -196,8 +197,8 @@ impl Shared {
     async fn execute_process(&self, task: &Task, run: &mut Run) -> End {
         let (pid, known) = mpsc::channel(1);
         run.pid = Some(pid);
-        let queue = run.line.queue.clone();
-        let log = ProcessLog::start(&self.roles, queue, task.id, run.claim.run.clone());
+        let shard = run.line.shard.clone();
+        let log = ProcessLog::start(&self.roles, shard, task.id, run.claim.run.clone());
         run.log = Some(log.chunks());
         let process = Process {
             claim: &run.claim,
@@ -260,7 +261,7 @@ impl Shared {
             id: task.id,
             attempt: run.claim.attempt(),
             token: run.claim.run.token(),
-            queue: run.line.queue.name().clone(),
+            queue: run.line.shard.queue().clone(),
             worker: self.host.worker.clone(),
             stop: run.switch.stop.clone(),
             log: run.log.clone(),
@@ -282,7 +283,7 @@ impl Shared {
             id: uuid::Uuid::from_bytes(*task.id.as_bytes()),
             name: task.label(),
             attempt: run.claim.attempt().into(),
-            queue: run.line.queue.name().to_string(),
+            queue: run.line.shard.queue().to_string(),
             content_type: if task.details.content_type.is_empty() {
                 pmq_broker::task::JSON.into()
             } else {
@@ -320,7 +321,7 @@ impl Shared {
         let around = Surroundings {
             id: task.id,
             attempt: run.claim.attempt(),
-            queue: run.line.queue.name(),
+            queue: run.line.shard.queue(),
             slot: run.slot,
         };
         let ticket = self.desk.as_ref().map(|desk| desk.admit(&run.lender));
@@ -345,13 +346,9 @@ impl Shared {
         }
     }
 
-    /// Tells the finisher of the run's queue.
+    /// Tells the finisher of the run's line.
     async fn post(&self, run: Run, end: End) {
-        let Some((_, finisher)) = self
-            .finishers
-            .iter()
-            .find(|(line, _)| Arc::ptr_eq(line, &run.line))
-        else {
+        let Some(finisher) = self.finishers.get(run.line.index) else {
             return;
         };
         let elapsed = run.since.elapsed().as_micros() as u64;
@@ -369,7 +366,7 @@ impl Shared {
             report,
             body,
         };
-        let (id, sealing) = (run.claim.id, run.line.queue.sealing());
+        let (id, sealing) = (run.claim.id, run.line.shard.sealing());
         let post = match end {
             End::Finished {
                 how,

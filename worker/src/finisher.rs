@@ -26,7 +26,7 @@ pub(crate) enum Post {
     Drop(TaskId, Run),
 }
 
-/// Commits the ends of one queue's runs.
+/// Commits the ends of one shard's runs.
 pub(crate) struct Finisher {
     pub(crate) line: Arc<Line>,
     pub(crate) posts: mpsc::Receiver<Post>,
@@ -60,8 +60,8 @@ impl Finisher {
 
     /// What the broker refuses does not hold up the others: then each goes alone.
     async fn finish(&self, mut finishes: Vec<Finish>) {
-        let queue = &self.line.queue;
-        match persist("finish", || queue.finish(&finishes)).await {
+        let shard = &self.line.shard;
+        match persist("finish", || shard.finish(&finishes)).await {
             Some(answers) => {
                 for (finish, answer) in finishes.iter().zip(answers) {
                     self.settle(finish, answer);
@@ -85,8 +85,8 @@ impl Finisher {
     }
 
     async fn release(&self, releases: Vec<(TaskId, Run)>) {
-        let queue = &self.line.queue;
-        let released = persist("release", || queue.release(&releases)).await;
+        let shard = &self.line.shard;
+        let released = persist("release", || shard.release(&releases)).await;
         for (id, run) in releases {
             match released {
                 Some(()) => self.line.let_go([(id, &run)]),
@@ -96,8 +96,8 @@ impl Finisher {
     }
 
     async fn refuse(&self, id: TaskId, run: Run, completion: Bytes) {
-        let queue = &self.line.queue;
-        let Some(refused) = persist("refuse", || queue.refuse(id, &run, &completion)).await else {
+        let shard = &self.line.shard;
+        let Some(refused) = persist("refuse", || shard.refuse(id, &run, &completion)).await else {
             return self.put_off(Some(Post::Refuse(id, run, completion)));
         };
         if refused == Refused::Buried {

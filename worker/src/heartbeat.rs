@@ -1,18 +1,18 @@
-//! The heartbeat: renews the worker's lease on each queue in which it holds tasks, and carries out stop orders.
+//! The heartbeat: renews the worker's lease on each shard in which it holds tasks, and carries out stop orders.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pmq_broker::task_queue::{Heartbeat, StopOrders};
-use pmq_broker::{Broker, Error, Incarnation, TaskQueue};
+use pmq_broker::task_queue::{Heartbeat, Shard, StopOrders};
+use pmq_broker::{Broker, Error, Incarnation};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::held::Line;
 
-/// Renews the lease of one queue.
+/// Renews the lease on one shard.
 pub(crate) struct Heart {
     pub(crate) line: Arc<Line>,
     pub(crate) lease: Duration,
@@ -48,13 +48,13 @@ impl Heart {
             idle,
             carried_out: carried_out.clone(),
         };
-        match self.line.queue.heartbeat(&beat).await {
+        match self.line.shard.heartbeat(&beat).await {
             Ok(beat) => {
                 for order in &beat.orders {
                     self.line.carry_out(*order);
                 }
                 if beat.lease_ended {
-                    self.reclaim.notify_one();
+                    self.line.tell_lease_ended(&self.reclaim);
                 }
                 beat.raw
             }
@@ -81,16 +81,11 @@ pub(crate) struct Presence {
 
 impl Presence {
     /// Says again and again that this worker is up, and what it does.
-    pub(crate) async fn show(self: Arc<Self>, queues: Vec<TaskQueue>, about: impl Fn() -> String) {
+    pub(crate) async fn show(self: Arc<Self>, about: impl Fn() -> String) {
         const EVERY: Duration = Duration::from_secs(5);
         const LEASE: Duration = Duration::from_secs(16);
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for queue in queues {
-            if let Err(error) = queue.register().await {
-                tracing::debug!(target: "pmq", %error, "could not put a queue on the list");
-            }
-        }
         loop {
             ticks.tick().await;
             if let Err(error) = self.broker.present(&self.who, LEASE, &about()).await {
@@ -109,13 +104,13 @@ impl Presence {
 
 /// Listens for news of stop orders, so that they need not wait for the next beat.
 pub(crate) async fn listen(lines: Vec<Arc<Line>>, hearts: Vec<Arc<Notify>>) {
-    let queues: Vec<TaskQueue> = lines.iter().map(|line| line.queue.clone()).collect();
+    let shards: Vec<Shard> = lines.iter().map(|line| line.shard.clone()).collect();
     loop {
-        if let Ok(Some(mut news)) = StopOrders::listen(&queues).await {
+        if let Ok(Some(mut news)) = StopOrders::listen(&shards).await {
             while let Some(worker) = news.next().await {
                 let mine = |line: &Line| line.incarnation().as_bytes().as_slice() == worker;
-                if let Some(i) = lines.iter().position(|line| mine(line)) {
-                    hearts[i].notify_one();
+                for (_, heart) in lines.iter().zip(&hearts).filter(|(line, _)| mine(line)) {
+                    heart.notify_one();
                 }
             }
         }

@@ -1,12 +1,12 @@
-//! What the worker holds of one queue: the only state that its roles share.
+//! What the worker holds of one shard: the only state that its roles share.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use pmq_broker::task_queue::{Claim, Order, Run, Signal};
-use pmq_broker::{Incarnation, TaskId, TaskQueue};
+use pmq_broker::task_queue::{Claim, Order, Run, Shard, Signal};
+use pmq_broker::{Incarnation, TaskId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -78,32 +78,38 @@ impl StopSwitch {
     }
 }
 
-/// One queue, as this worker serves it.
+/// One shard of a queue, as this worker serves it.
 pub(crate) struct Line {
-    pub(crate) queue: TaskQueue,
+    /// Its place among the lines of the worker.
+    pub(crate) index: usize,
+    pub(crate) shard: Shard,
     /// Number of the last claim that was answered.
     pub(crate) claimed: AtomicU32,
     incarnation: Mutex<Incarnation>,
     held: Mutex<HashMap<TaskId, (Run, StopSwitch)>>,
     /// Stop orders for tasks that are not held: a claim may be under way that brings them.
     early: Mutex<HashMap<TaskId, Signal>>,
+    /// Whether some worker's lease has ended there.
+    lease_ended: AtomicBool,
     /// Told when something is no longer held.
     pub(crate) freed: Arc<Notify>,
 }
 
 impl Line {
-    pub(crate) fn new(queue: TaskQueue, freed: Arc<Notify>) -> Self {
+    pub(crate) fn new(index: usize, shard: Shard, freed: Arc<Notify>) -> Self {
         Self {
-            queue,
+            index,
+            shard,
             claimed: AtomicU32::new(0),
             incarnation: Mutex::default(),
             held: Mutex::default(),
             early: Mutex::default(),
+            lease_ended: AtomicBool::new(false),
             freed,
         }
     }
 
-    /// The same queue, where the worker is known as this incarnation.
+    /// The same shard, where the worker is known as this incarnation.
     pub(crate) fn served_as(self, incarnation: Incarnation) -> Self {
         Self {
             incarnation: Mutex::new(incarnation),
@@ -157,6 +163,17 @@ impl Line {
         }
         drop(held);
         self.freed.notify_waiters();
+    }
+
+    /// Some worker's lease has ended: the reclaimer is told.
+    pub(crate) fn tell_lease_ended(&self, reclaimer: &Notify) {
+        self.lease_ended.store(true, Ordering::Relaxed);
+        reclaimer.notify_one();
+    }
+
+    /// Whether that was told since the last look.
+    pub(crate) fn take_lease_ended(&self) -> bool {
+        self.lease_ended.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn count(&self) -> usize {

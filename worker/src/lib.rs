@@ -40,6 +40,7 @@ pub mod runner;
 mod slots;
 mod staff;
 mod standing_back;
+mod turns;
 mod worker;
 
 pub use commands::Commands;

@@ -72,8 +72,8 @@ impl Process<'_> {
             worker: host.worker.to_string(),
             started_ms: self.claim.claimed_ms + self.since.elapsed().as_millis() as u64,
         };
-        let queue = &self.line.queue;
-        while let Err(error) = queue.start(self.claim.id, &self.claim.run, &started).await {
+        let shard = &self.line.shard;
+        while let Err(error) = shard.start(self.claim.id, &self.claim.run, &started).await {
             if matches!(error, Error::LeaseLost { .. }) || !error.is_transient() {
                 tracing::debug!(target: "pmq", %error, "could not tell where a process runs");
                 return;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pmq_broker::process::{Appended, Batch, Stream};
-use pmq_broker::task_queue::Run;
-use pmq_broker::{Error, TaskId, TaskQueue};
+use pmq_broker::task_queue::{Run, Shard};
+use pmq_broker::{Error, TaskId};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -48,10 +48,10 @@ pub(crate) struct ProcessLog {
 
 impl ProcessLog {
     /// Begins to write, in the runtime of the worker's roles: a handler that blocks its thread holds nothing up.
-    pub(crate) fn start(roles: &Handle, queue: TaskQueue, id: TaskId, run: Run) -> Self {
+    pub(crate) fn start(roles: &Handle, shard: Shard, id: TaskId, run: Run) -> Self {
         let (chunks, received) = mpsc::channel(CHANNEL);
         let (close, closing) = oneshot::channel();
-        let writer = Writer::new(Target { queue, id, run }, received, closing);
+        let writer = Writer::new(Target { shard, id, run }, received, closing);
         Self {
             chunks,
             close,
@@ -85,7 +85,7 @@ pub(crate) struct Close {
 /// The run whose log it is.
 #[derive(Clone)]
 struct Target {
-    queue: TaskQueue,
+    shard: Shard,
     id: TaskId,
     run: Run,
 }
@@ -225,8 +225,8 @@ impl Writer {
         if self.ending {
             batch.pieces.push((None, Bytes::new()));
         }
-        let Target { queue, id, run } = self.target.clone();
-        let mut call = pin!(queue.append_log(id, &run, &batch));
+        let Target { shard, id, run } = self.target.clone();
+        let mut call = pin!(shard.append_log(id, &run, &batch));
         loop {
             tokio::select! {
                 biased;

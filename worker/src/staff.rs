@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pmq_broker::task_queue::Signal;
-use pmq_broker::{Broker, Incarnation, TaskQueue};
+use pmq_broker::{Broker, Incarnation};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -110,11 +110,8 @@ impl Staff {
             broker: broker.clone(),
             who: Incarnation::new(),
         });
-        let queues: Vec<TaskQueue> = lines.iter().map(|line| line.queue.clone()).collect();
-        let showing = presence
-            .clone()
-            .show(queues.clone(), about(&options, &handlers, &lines));
-        let reclaiming = reclaimer::run(queues, options.lease, bells.reclaim.clone());
+        let showing = presence.clone().show(about(&options, &handlers, &lines));
+        let reclaiming = reclaimer::run(lines.clone(), options.lease, bells.reclaim.clone());
         let mut roles = start_hearts(&lines, &options, &bells.reclaim);
         roles.extend([
             tokio::spawn(showing).abort_handle(),
@@ -187,14 +184,22 @@ impl Staff {
             }
             let _ = timeout(KILL_AFTER, self.idle()).await;
         }
-        for line in &self.lines {
-            let _ = timeout(Duration::from_millis(500), line.queue.pass_wake()).await;
-        }
+        self.pass_tokens().await;
         for role in &self.roles {
             role.abort();
         }
         self.presence.end().await;
         self.stuck.abort();
+    }
+
+    /// The last wait may have taken a token, of any shard.
+    async fn pass_tokens(&self) {
+        let mut passing = JoinSet::new();
+        for line in &self.lines {
+            let shard = line.shard.clone();
+            passing.spawn(async move { shard.pass_wake().await });
+        }
+        let _ = timeout(Duration::from_millis(500), passing.join_all()).await;
     }
 
     /// Until nothing is held.
@@ -217,23 +222,25 @@ fn open_socket() -> Option<Socket> {
         .ok()
 }
 
+/// A line for each shard of each queue, which were opened before.
 fn lines(broker: &Broker, options: &Options, bells: &Bells) -> Vec<Arc<Line>> {
+    let mut lines = Vec::new();
     let mut incarnation = options.incarnation;
-    let line = |name| {
-        let line = Line::new(broker.task_queue(name), bells.freed.clone());
-        Arc::new(match incarnation.take() {
-            Some(incarnation) => line.served_as(incarnation),
-            None => line,
-        })
-    };
-    options.queues.iter().map(line).collect()
+    for name in &options.queues {
+        for shard in broker.task_queue(name).opened() {
+            let line = Line::new(lines.len(), shard.clone(), bells.freed.clone());
+            lines.push(Arc::new(match incarnation {
+                Some(incarnation) => line.served_as(incarnation),
+                None => line,
+            }));
+        }
+        incarnation = None;
+    }
+    lines
 }
 
 /// They end when the last run has.
-fn start_finishers(
-    lines: &[Arc<Line>],
-    tally: &Arc<Tally>,
-) -> Vec<(Arc<Line>, mpsc::Sender<Post>)> {
+fn start_finishers(lines: &[Arc<Line>], tally: &Arc<Tally>) -> Vec<mpsc::Sender<Post>> {
     let start = |line: &Arc<Line>| {
         let (sender, posts) = mpsc::channel(BACKLOG);
         let finisher = Finisher {
@@ -243,7 +250,7 @@ fn start_finishers(
             tally: tally.clone(),
         };
         tokio::spawn(finisher.run());
-        (line.clone(), sender)
+        sender
     };
     lines.iter().map(start).collect()
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use pmq_broker::task_queue::{Finished, How};
 use pmq_broker::{Broker, Incarnation};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::sleep;
 
 use crate::child::{CommandError, Guard};
 use crate::handlers::{Handler, Handlers, typed};
@@ -175,6 +176,21 @@ impl Worker {
         self.run_until(stop, std::future::pending()).await
     }
 
+    /// Learns of the shards of its queues, however long the broker is away.
+    async fn open_queues(&self) -> Result<(), WorkerError> {
+        for name in &self.options.queues {
+            let queue = self.broker.task_queue(name);
+            while let Err(error) = queue.open().await {
+                if !error.is_transient() {
+                    return Err(error.into());
+                }
+                tracing::warn!(target: "pmq", %error, "the broker is away; trying again");
+                sleep(Duration::from_millis(fastrand::u64(50..500))).await;
+            }
+        }
+        Ok(())
+    }
+
     /// As [`Worker::run`]; `hurry` cuts the grace short.
     pub async fn run_until(
         mut self,
@@ -188,6 +204,12 @@ impl Worker {
         self.options.lease = self.options.lease.max(Duration::from_secs(1));
         let guard = self.guard()?;
         let grace = self.options.grace;
+        let mut stop = std::pin::pin!(stop);
+        tokio::select! {
+            biased;
+            opened = self.open_queues() => opened?,
+            () = &mut stop => return Ok(Report::default()),
+        }
         let office = Office::open()?;
         let mut staff = office.start(self, guard);
         let ended = staff.work(stop).await;

@@ -70,7 +70,7 @@ fn keys(site: &Site, who: Who) -> [String; 2] {
     match who {
         Who::Pmq => {
             let queue = site.queue();
-            let fixed = queue.keys().fixed();
+            let fixed = queue.first().keys().fixed();
             let key = |part: &str| {
                 let key = fixed.iter().find(|key| key.ends_with(part));
                 key.cloned().unwrap_or_default()

@@ -87,7 +87,7 @@ fn ask(n: usize) -> Ask {
 }
 
 fn claimer(queue: &TaskQueue, who: Incarnation, lease: Duration) -> Claimer {
-    queue.claimer(who, lease, None)
+    queue.first().claimer(who, lease, None)
 }
 
 /// Cancelled ids stay on their list, and in the set of holes.
@@ -95,7 +95,12 @@ fn dig_holes(site: &Site, many: usize) -> Result<()> {
     let mut connection = site.connect()?;
     let queue = site.queue();
     let key = |part: &str| {
-        let key = queue.keys().fixed().iter().find(|key| key.ends_with(part));
+        let key = queue
+            .first()
+            .keys()
+            .fixed()
+            .iter()
+            .find(|key| key.ends_with(part));
         key.cloned().unwrap_or_default()
     };
     let (ready, holes) = (key(":ready:5"), key(":holes"));
@@ -145,10 +150,10 @@ async fn reclaim(site: &Site, many: usize) -> Result<[Figure; 2]> {
         idle: None,
         carried_out: bytes::Bytes::new(),
     };
-    queue.heartbeat(&last).await?;
+    queue.first().heartbeat(&last).await?;
     let (mut watch, mut back) = (Stopwatch::new(site)?, 0);
     loop {
-        let reclaimed = watch.time(queue.reclaim(DEFAULT_LEASE)).await?;
+        let reclaimed = watch.time(queue.first().reclaim(DEFAULT_LEASE)).await?;
         back += reclaimed.tasks;
         if !reclaimed.more {
             break;
@@ -179,7 +184,7 @@ async fn heartbeats(site: &Site) -> Result<[Figure; 2]> {
             idle: None,
             carried_out: bytes::Bytes::new(),
         };
-        watch.time(queue.heartbeat(&beat)).await?;
+        watch.time(queue.first().heartbeat(&beat)).await?;
     }
     Ok(watch.figures("heartbeat"))
 }

@@ -41,14 +41,16 @@ async fn work_some(claimer: &mut Claimer, n: usize) -> Result<(usize, bool)> {
     let finishes: Vec<Finish> = claimed
         .tasks
         .iter()
-        .map(|claim| finish(claim, claimer.queue()))
+        .map(|claim| finish(claim, claimer.shard()))
         .collect();
-    claimer.queue().finish(&finishes).await?;
+    claimer.shard().finish(&finishes).await?;
     Ok((finishes.len(), claimed.wait != Some(Duration::ZERO)))
 }
 
 fn claimer(queue: &TaskQueue) -> Claimer {
-    queue.claimer(Incarnation::new(), DEFAULT_LEASE, Some(&done_name()))
+    queue
+        .first()
+        .claimer(Incarnation::new(), DEFAULT_LEASE, Some(&done_name()))
 }
 
 /// Idle workers of one slot: each claims when it gets a token, until nothing more is ready, then waits again.
@@ -62,7 +64,7 @@ pub(super) fn idle(stage: Stage, config: &Config, workers: usize) -> Result<()> 
         let queue = queue.clone();
         all.spawn_on(
             async move {
-                let waiter = Waiter::for_tasks([&queue], LONGEST);
+                let mut waiter = Waiter::for_tasks([queue.first()], LONGEST);
                 let mut claimer = claimer(&queue);
                 loop {
                     let (_, waits) = work_some(&mut claimer, 1).await?;
@@ -115,7 +117,7 @@ pub(super) fn one_by_one(stage: Stage, config: &Config, tasks: usize) -> Result<
             redis::cmd("BLMPOP")
                 .arg(LONGEST.as_secs())
                 .arg(1)
-                .arg(queue.keys().done(&done_name()))
+                .arg(queue.first().keys().done(&done_name()))
                 .arg("LEFT")
                 .exec_async(&mut connection)
                 .await?;

@@ -17,7 +17,9 @@ pub(super) fn steps(stage: Stage, config: &Config, rounds: usize, batch: usize) 
     let runtime = single_runtime()?;
     let broker = runtime.block_on(Broker::connect(config))?;
     let queue = broker.task_queue(&queue_name());
-    let mut claimer = queue.claimer(Incarnation::new(), DEFAULT_LEASE, None);
+    let mut claimer = queue
+        .first()
+        .claimer(Incarnation::new(), DEFAULT_LEASE, None);
     let (mut submits, mut claims) = (Vec::new(), Vec::new());
     let mut clock = stage.ready()?;
     runtime.block_on(async {
@@ -36,8 +38,11 @@ pub(super) fn steps(stage: Stage, config: &Config, rounds: usize, batch: usize) 
             let claimed = claimer.get_nowait(ask).await?.tasks;
             claims.push(micros(start));
             ensure!(claimed.len() == batch, "a claim brought too few tasks");
-            let finishes: Vec<Finish> = claimed.iter().map(|claim| finish(claim, &queue)).collect();
-            queue.finish(&finishes).await?;
+            let finishes: Vec<Finish> = claimed
+                .iter()
+                .map(|claim| finish(claim, queue.first()))
+                .collect();
+            queue.first().finish(&finishes).await?;
         }
         anyhow::Ok(())
     })?;

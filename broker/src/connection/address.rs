@@ -16,6 +16,7 @@ use super::local::LocalBroker;
 use super::sentinel::{self, SentinelGuide};
 use super::server::Server;
 use super::topology::{Guide, Topology};
+use super::{login, tls};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -91,6 +92,38 @@ impl Place {
         })
     }
 
+    /// How its servers are reached.
+    pub(crate) fn access(&self) -> &Access {
+        match self {
+            Self::One(access) | Self::Cluster { access, .. } | Self::Sentinel { access, .. } => {
+                access
+            }
+        }
+    }
+
+    /// The hosts that the URL names; none for a socket.
+    pub(crate) fn hosts(&self) -> Vec<Endpoint> {
+        match self {
+            Self::One(access) => Endpoint::of(access.0.addr()).into_iter().collect(),
+            Self::Cluster { seeds: hosts, .. }
+            | Self::Sentinel {
+                sentinels: hosts, ..
+            } => hosts.clone(),
+        }
+    }
+
+    /// The server that the URL names first; `None` where only sentinels know one.
+    pub(crate) fn first(&self) -> Option<ConnectionInfo> {
+        match self {
+            Self::One(access) => Some(access.info().clone()),
+            Self::Cluster { seeds, access } => {
+                let client = access.client_of(seeds.first()?).ok()?;
+                Some(client.get_connection_info().clone())
+            }
+            Self::Sentinel { .. } => None,
+        }
+    }
+
     fn cluster(config: &Config, parts: &Parts<'_>) -> Result<Self> {
         if !matches!(parts.path, "" | "0") {
             return Err(Error::BadUrl(
@@ -110,6 +143,10 @@ impl Place {
                 "it lacks the name of the primary behind the sentinels, as in redis+sentinel://h1,h2/mymaster"
                     .into(),
             ));
+        }
+        if !database.bytes().all(|byte| byte.is_ascii_digit()) {
+            let why = "its database, behind the name of the primary, is no number";
+            return Err(Error::BadUrl(why.into()));
         }
         let access = Access::new(config, &parts.url_of_one(database))?;
         Ok(Self::Sentinel {
@@ -177,6 +214,22 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
+    /// Where an address leads; `None` for a socket.
+    pub(crate) fn of(address: &ConnectionAddr) -> Option<Self> {
+        match address {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some(Self {
+                    host: host
+                        .trim_start_matches('[')
+                        .trim_end_matches(']')
+                        .to_owned(),
+                    port: *port,
+                })
+            }
+            _ => None,
+        }
+    }
+
     /// Reads `host`, `host:port`, `[v6]:port`; `None` where it is none of them.
     fn parse(text: &str, default_port: u16) -> Option<Self> {
         let (host, port) = match text.rsplit_once(':') {
@@ -228,10 +281,6 @@ pub(crate) struct Access(Arc<ConnectionInfo>);
 
 impl Access {
     fn new(config: &Config, url: &str) -> Result<Self> {
-        if url.starts_with("rediss://") {
-            // The first provider of a process stays; another one that is there already serves as well.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
         let info = url
             .into_connection_info()
             .map_err(|e| Error::BadUrl(e.category().to_owned()))?;
@@ -246,8 +295,10 @@ impl Access {
         {
             settings = settings.set_username(username);
         }
-        let info = info.set_tcp_settings(tcp());
-        Ok(Self(Arc::new(info.set_redis_settings(settings))))
+        let info = info
+            .set_tcp_settings(tcp())
+            .set_redis_settings(login::by_password(settings));
+        Ok(Self(Arc::new(tls::with_certificates(info, &config.tls)?)))
     }
 
     /// The same towards sentinels, which have a login of their own, or none.
@@ -271,6 +322,16 @@ impl Access {
     fn with(&self, settings: RedisConnectionInfo) -> Self {
         let info = ConnectionInfo::clone(&self.0);
         Self(Arc::new(info.set_redis_settings(settings)))
+    }
+
+    /// All of it, with the address that the URL names.
+    pub(crate) fn info(&self) -> &ConnectionInfo {
+        &self.0
+    }
+
+    /// Who logs in to them.
+    pub(crate) fn login(&self) -> &RedisConnectionInfo {
+        self.0.redis_settings()
     }
 
     /// A client for the server that the URL names.

@@ -1,12 +1,50 @@
 //! Whether what answers is a server that pmq can use.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use redis::Value;
 
-use super::lane::Lane;
+use super::lane::{Answer, Lane};
 use crate::error::{Error, Result};
+use crate::reply;
+
+/// One of the servers that take writes.
+#[derive(Clone, Debug)]
+pub struct Primary {
+    /// Its address.
+    pub address: String,
+    /// How many of the 16,384 slots it has; `None` where it has all keys.
+    pub slots: Option<u32>,
+    /// What it says about itself.
+    pub report: ServerReport,
+    /// Its settings `appendfsync` and `save`; empty where this user may not ask for them.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Primary {
+    /// How many bytes each of its replicas is behind, those that are not connected left out.
+    #[must_use]
+    pub fn lags(&self) -> Vec<u64> {
+        let number = |text: &str| text.parse::<u64>().ok();
+        let written = self
+            .report
+            .field("master_repl_offset")
+            .and_then(number)
+            .unwrap_or_default();
+        let lag = |place: usize| {
+            let replica = self.report.field(&format!("slave{place}"))?;
+            let value = |name: &str| replica.split(',').find_map(|pair| pair.strip_prefix(name));
+            let online = value("state=") == Some("online");
+            let read = value("offset=").and_then(number);
+            Some(
+                read.filter(|_| online)
+                    .map(|read| written.saturating_sub(read)),
+            )
+        };
+        (0..).map_while(lag).flatten().collect()
+    }
+}
 
 /// What a server says about itself.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +84,26 @@ impl ServerReport {
         }
     }
 
+    /// Asks each primary. Who may not ask is told nothing.
+    pub(crate) async fn of_each(link: &Lane) -> Result<Vec<Primary>> {
+        let info = redis::cmd("INFO");
+        let answers = link.ask_each(&info, "ask the server for its state");
+        let told = |answer: Answer| {
+            let report = match answer.said {
+                Ok(text) => Self::parse(&reply::text(text, "ask the server for its state")?),
+                Err(Error::Denied { .. }) => Self::default(),
+                Err(error) => return Err(error),
+            };
+            Ok(Primary {
+                address: answer.at.to_string(),
+                slots: answer.slots,
+                report,
+                settings: BTreeMap::new(),
+            })
+        };
+        answers.await?.into_iter().map(told).collect()
+    }
+
     fn parse(text: &str) -> Self {
         let fields = text.lines().filter_map(|line| line.split_once(':'));
         Self {
@@ -79,6 +137,16 @@ impl ServerReport {
             )),
             _ => None,
         }
+    }
+
+    /// Whether its version is this one or newer; false where it does not say.
+    pub(crate) fn is_since(&self, since: (u32, u32)) -> bool {
+        let mut numbers = self
+            .version()
+            .into_iter()
+            .flat_map(|version| version.split('.'));
+        let mut next = || numbers.next()?.parse().ok();
+        next().zip(next()).is_some_and(|version| version >= since)
     }
 
     /// Refuses a server that would lose tasks or lacks functions.
@@ -123,6 +191,19 @@ mod tests {
             .require_suitable("h:1")
             .unwrap_err()
             .to_string()
+    }
+
+    #[test]
+    fn the_lag_of_each_replica_that_is_connected_is_told() {
+        let info = "master_repl_offset:100\r\nslave0:ip=h,port=1,state=online,offset=90,lag=0\r\n\
+                    slave1:ip=h,port=2,state=wait_bgsave,offset=0,lag=0\r\n";
+        let primary = Primary {
+            address: "h:0".into(),
+            slots: None,
+            report: ServerReport::parse(info),
+            settings: BTreeMap::new(),
+        };
+        assert_eq!(primary.lags(), [10]);
     }
 
     #[test]

@@ -6,12 +6,15 @@ use std::time::Duration;
 use redis::{Cmd, RedisResult, Value};
 use tokio::time::Instant;
 
+use super::assurance::{Assurance, lasts};
 use super::link::Link;
 use super::on_the_heap;
+use super::parcel::Parcel;
 use super::routed::{Errand, Routed};
 use super::server::Server;
 use super::subscription::Subscription;
 use super::topology::Topology;
+use crate::durability::Durability;
 use crate::error::{Error, Result};
 use crate::functions::Call;
 
@@ -19,7 +22,18 @@ use crate::functions::Call;
 const LATE: Duration = Duration::from_secs(3);
 
 /// Calls to a broker: they come back after it was away, and go where their keys are.
-pub(crate) struct Lane(Way);
+pub(crate) struct Lane {
+    way: Way,
+    /// For calls whose effect shall outlive the primary: they block their connection until a replica has confirmed.
+    assured: Option<Box<Assured>>,
+}
+
+/// What one of the primaries answered.
+pub(crate) struct Answer {
+    pub(crate) at: Arc<str>,
+    pub(crate) slots: Option<u32>,
+    pub(crate) said: Result<Value>,
+}
 
 enum Way {
     /// To one server, at no further cost.
@@ -28,20 +42,48 @@ enum Way {
     Routed(Routed),
 }
 
+/// A way of its own for calls that are made sure of.
+struct Assured {
+    way: Way,
+    durability: Durability,
+    /// Whether the servers can say what is on their disks.
+    disks: bool,
+}
+
 impl Lane {
     /// To one server; one try may take `response`.
     pub(crate) fn to_one(server: Arc<Server>, response: Duration) -> Self {
-        Self(Way::One(Link::new(server, response)))
+        Way::One(Link::new(server, response)).into()
     }
 
     /// To the primaries of a topology.
     pub(crate) fn to_many(topology: Arc<Topology>, response: Duration) -> Self {
-        Self(Way::Routed(Routed::new(topology, response)))
+        Way::Routed(Routed::new(topology, response)).into()
+    }
+
+    /// The same way, with calls whose effect lasts made sure of; `disks` where the servers can say what is on theirs.
+    pub(crate) fn assured(self, durability: Durability, disks: bool) -> Self {
+        if durability == Durability::Local {
+            return self;
+        }
+        let response = self.way.response();
+        let assured = Assured {
+            way: self.way.sibling(response),
+            durability,
+            disks: disks && durability == Durability::Strict,
+        };
+        Self {
+            assured: Some(Box::new(assured)),
+            ..self
+        }
     }
 
     /// Calls a function, again and again for up to `patience` while the broker is away.
     pub(crate) async fn call(&self, call: &Call, patience: Duration) -> Result<Value> {
-        self.send(&call.command, call.verb, patience).await
+        match &self.assured {
+            Some(assured) if lasts(call.verb) => on_the_heap(assured.call(call, patience)).await,
+            _ => self.send(&call.command, call.verb, patience).await,
+        }
     }
 
     /// Sends a command likewise; it must be idempotent.
@@ -51,7 +93,7 @@ impl Lane {
         doing: &'static str,
         patience: Duration,
     ) -> Result<Value> {
-        match &self.0 {
+        match &self.way {
             Way::One(link) => link.send(command, doing, patience).await,
             Way::Routed(routed) => {
                 on_the_heap(routed.send(Errand {
@@ -67,7 +109,7 @@ impl Lane {
 
     /// Sends a command that would have another effect if it ran twice: again only where it certainly did not run.
     pub(crate) async fn send_once(&self, command: &Cmd, doing: &'static str) -> Result<Value> {
-        match &self.0 {
+        match &self.way {
             Way::One(link) => link.send_once(command, doing).await,
             Way::Routed(routed) => {
                 on_the_heap(routed.send(Errand {
@@ -83,7 +125,7 @@ impl Lane {
 
     /// Opens a subscription; what is published arrives until the connection ends.
     pub(crate) async fn subscribe(&self, channels: &[String]) -> Result<Subscription> {
-        match &self.0 {
+        match &self.way {
             Way::One(link) => link.subscribe(channels).await,
             Way::Routed(routed) => on_the_heap(routed.subscribe(channels)).await,
         }
@@ -91,9 +133,25 @@ impl Lane {
 
     /// Loads the library where it is missing.
     pub(crate) async fn load(&self) -> RedisResult<()> {
-        match &self.0 {
+        match &self.way {
             Way::One(link) => link.load().await,
             Way::Routed(routed) => routed.load().await,
+        }
+    }
+
+    /// Asks each primary; with its address and the number of its slots, where it is one of several.
+    pub(crate) async fn ask_each(&self, command: &Cmd, doing: &'static str) -> Result<Vec<Answer>> {
+        match &self.way {
+            Way::One(link) => {
+                let said = link.send(command, doing, link.response()).await;
+                let at = link.at().clone();
+                Ok(vec![Answer {
+                    at,
+                    slots: None,
+                    said,
+                }])
+            }
+            Way::Routed(routed) => on_the_heap(routed.ask_each(command, doing)).await,
         }
     }
 
@@ -104,7 +162,7 @@ impl Lane {
 
     /// The address, as it may be shown: of the server, or of those that the URL names.
     pub(crate) fn at(&self) -> &Arc<str> {
-        match &self.0 {
+        match &self.way {
             Way::One(link) => link.at(),
             Way::Routed(routed) => routed.topology().at(),
         }
@@ -112,27 +170,74 @@ impl Lane {
 
     /// Whether the server is this user's own.
     pub(crate) fn is_local(&self) -> bool {
-        matches!(&self.0, Way::One(link) if link.is_local())
+        matches!(&self.way, Way::One(link) if link.is_local())
     }
 
     /// Whether the primaries share the slots.
     pub(crate) fn is_cluster(&self) -> bool {
-        matches!(&self.0, Way::Routed(routed) if routed.topology().is_cluster())
+        matches!(&self.way, Way::Routed(routed) if routed.topology().is_cluster())
     }
 
     /// The same way over connections of its own.
     pub(crate) fn sibling(&self, response: Duration) -> Self {
-        Self(match &self.0 {
-            Way::One(link) => Way::One(link.sibling(response)),
-            Way::Routed(routed) => Way::Routed(routed.sibling(response)),
-        })
+        let lane = Self::from(self.way.sibling(response));
+        match &self.assured {
+            Some(assured) => lane.assured(assured.durability, assured.disks),
+            None => lane,
+        }
     }
 
     /// The same for calls that block there up to `block`.
     pub(crate) fn waiting(&self, block: Duration) -> Self {
-        Self(match &self.0 {
+        let way = match &self.way {
             Way::One(link) => Way::One(link.sibling(block + LATE)),
             Way::Routed(routed) => Way::Routed(routed.waiting(block, LATE)),
-        })
+        };
+        way.into()
+    }
+}
+
+impl From<Way> for Lane {
+    fn from(way: Way) -> Self {
+        Self { way, assured: None }
+    }
+}
+
+impl Way {
+    fn sibling(&self, response: Duration) -> Self {
+        match self {
+            Self::One(link) => Self::One(link.sibling(response)),
+            Self::Routed(routed) => Self::Routed(routed.sibling(response)),
+        }
+    }
+
+    fn response(&self) -> Duration {
+        match self {
+            Self::One(link) => link.response(),
+            Self::Routed(routed) => routed.response(),
+        }
+    }
+}
+
+impl Assured {
+    async fn call(&self, call: &Call, patience: Duration) -> Result<Value> {
+        let assurance = Assurance::of(&call.command, self.durability, self.disks);
+        let parcel = Parcel {
+            assurance: assurance.as_ref(),
+            ..Parcel::from(&call.command)
+        };
+        match &self.way {
+            Way::One(link) => link.send(parcel, call.verb, patience).await,
+            Way::Routed(routed) => {
+                routed
+                    .send(Errand {
+                        parcel,
+                        doing: call.verb,
+                        deadline: Instant::now() + patience,
+                        once: false,
+                    })
+                    .await
+            }
+        }
     }
 }

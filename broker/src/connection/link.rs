@@ -62,14 +62,15 @@ impl Link {
     /// Sends a command, again and again for up to `patience` while the server is away; it must be idempotent.
     pub(crate) async fn send(
         &self,
-        command: &Cmd,
+        parcel: impl Into<Parcel<'_>>,
         doing: &'static str,
         patience: Duration,
     ) -> Result<Value> {
+        let parcel = parcel.into();
         let deadline = Instant::now() + patience;
         let (mut tries, mut loads) = (0, 0);
         loop {
-            let mut error = match self.try_once(command, deadline).await {
+            let mut error = match self.try_once(parcel, deadline).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -181,6 +182,11 @@ impl Link {
             },
             Err(_) => Err(late("no answer in time")),
         }
+    }
+
+    /// How long one try may take.
+    pub(super) fn response(&self) -> Duration {
+        self.response
     }
 
     /// The server that it leads to.

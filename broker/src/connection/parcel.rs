@@ -1,8 +1,9 @@
 //! What goes over a connection in one try.
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisResult, Value};
+use redis::{Cmd, Pipeline, RedisResult, Value};
 
+use super::assurance::{Assurance, confirmed};
 use super::on_the_heap;
 
 /// A command, and what goes with it in one pipeline.
@@ -11,6 +12,8 @@ pub(super) struct Parcel<'a> {
     pub(super) command: &'a Cmd,
     /// Whether the node shall serve a slot that it is only about to get.
     pub(super) asking: bool,
+    /// What makes sure of its effect.
+    pub(super) assurance: Option<&'a Assurance>,
 }
 
 impl<'a> From<&'a Cmd> for Parcel<'a> {
@@ -18,6 +21,7 @@ impl<'a> From<&'a Cmd> for Parcel<'a> {
         Self {
             command,
             asking: false,
+            assurance: None,
         }
     }
 }
@@ -25,18 +29,43 @@ impl<'a> From<&'a Cmd> for Parcel<'a> {
 impl Parcel<'_> {
     /// Sends it, and awaits the command's answer.
     pub(super) async fn send(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
-        if self.asking {
-            return on_the_heap(self.send_asking(connection)).await;
+        if self.asking || self.assurance.is_some() {
+            return on_the_heap(self.send_with_others(connection)).await;
         }
         let answer = connection.send_packed_command(self.command).await;
         answer.and_then(Value::extract_error)
     }
 
-    async fn send_asking(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
+    async fn send_with_others(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("ASKING").add_command(self.command.clone());
-        let answers = connection.send_packed_commands(&pipeline, 0, 2).await?;
-        let answer = answers.into_iter().next_back().unwrap_or(Value::Nil);
-        answer.extract_error()
+        self.add(&mut pipeline, self.command);
+        if let Some(assurance) = self.assurance {
+            self.add(&mut pipeline, &assurance.mark);
+            pipeline.add_command(assurance.wait.clone());
+        }
+        let count = pipeline.len();
+        let answers = connection.send_packed_commands(&pipeline, 0, count).await?;
+        let mut answers = answers.into_iter();
+        let mut next = || answers.next().unwrap_or(Value::Nil).extract_error();
+        if self.asking {
+            next()?;
+        }
+        let answer = next()?;
+        if self.assurance.is_some() {
+            if self.asking {
+                next()?;
+            }
+            next()?;
+            confirmed(next()?)?;
+        }
+        Ok(answer)
+    }
+
+    /// ASKING holds for one command.
+    fn add(&self, pipeline: &mut Pipeline, command: &Cmd) {
+        if self.asking {
+            pipeline.cmd("ASKING");
+        }
+        pipeline.add_command(command.clone());
     }
 }

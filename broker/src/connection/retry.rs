@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use super::assurance::UNCONFIRMED;
+use super::tls::TlsProblem;
 use crate::error::Error;
 
 /// What a failed call tells.
@@ -69,6 +71,9 @@ fn is_login(error: &RedisError) -> bool {
 /// The error that users see.
 pub(crate) fn explain(error: RedisError, at: &str, doing: &'static str) -> Error {
     let at = at.to_owned();
+    if let Some(problem) = TlsProblem::of(&error) {
+        return Error::Tls { at, problem };
+    }
     let text = error.to_string();
     if error.kind() == ErrorKind::Parse {
         return Error::Unsuitable(format!("what answers at {at} is no Redis"));
@@ -90,6 +95,7 @@ pub(crate) fn explain(error: RedisError, at: &str, doing: &'static str) -> Error
         }
         Some("NOPERM") => return Error::Denied { at, source: error },
         Some("OOM") => return Error::OutOfMemory(error),
+        Some(UNCONFIRMED) => return Error::Unconfirmed { at, doing },
         Some("MISCONF") => return Error::CannotWrite { at, source: error },
         _ if text.contains("can't run this command") || text.contains("No permissions") => {
             return Error::Denied { at, source: error };

@@ -21,7 +21,7 @@ pub(super) fn slot_of(command: &Cmd) -> Option<u16> {
     key(command).map(slot)
 }
 
-fn key(command: &Cmd) -> Option<&[u8]> {
+pub(super) fn key(command: &Cmd) -> Option<&[u8]> {
     let mut words = command.args_iter().filter_map(|word| match word {
         Arg::Simple(word) => Some(word),
         _ => None,

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::address::Endpoint;
+use super::lane::Answer;
 use super::link::{LOADS, Link};
 use super::parcel::Parcel;
 use super::retry::{Class, class, did_not_run, explain, pause};
@@ -246,7 +247,23 @@ impl Routed {
         Ok(())
     }
 
-    pub(super) fn explained(&self, error: RedisError, doing: &'static str) -> Error {
+    /// Asks each primary, whichever slots it has.
+    pub(super) async fn ask_each(&self, command: &Cmd, doing: &'static str) -> Result<Vec<Answer>> {
+        let primaries = self.topology.primaries().await;
+        let primaries = primaries.map_err(|error| self.explained(error, doing))?;
+        let mut answers = Vec::with_capacity(primaries.len());
+        for (server, slots) in primaries {
+            let said = self.link(&server).send(command, doing, self.response).await;
+            answers.push(Answer {
+                at: server.at.clone(),
+                slots: self.topology.is_cluster().then_some(slots),
+                said,
+            });
+        }
+        Ok(answers)
+    }
+
+    fn explained(&self, error: RedisError, doing: &'static str) -> Error {
         explain(error, self.topology.at(), doing)
     }
 }

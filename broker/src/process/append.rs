@@ -8,7 +8,7 @@ use super::Stream;
 use crate::error::Result;
 use crate::ids::{Incarnation, TaskId};
 use crate::reply;
-use crate::task_queue::{Run, TaskQueue};
+use crate::task_queue::{Run, Shard};
 
 /// How long one call may take: what is printed meanwhile has to wait in memory.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub enum Appended {
     Lost,
 }
 
-impl TaskQueue {
+impl Shard {
     /// Adds what a run printed to the log of its process. Tries for 1 s.
     ///
     /// What the log has already is not added again, so a batch may be sent again. An empty one only asks where the log
@@ -53,7 +53,7 @@ impl TaskQueue {
             call.arg(stream.map_or("x", Stream::letter))
                 .arg(bytes.as_ref())
         });
-        let answer = self.broker().bulk().call(&call, PATIENCE).await?;
+        let answer = self.broker.bulk().call(&call, PATIENCE).await?;
         let mut answer = reply::tagged(answer, "write a log")?;
         match answer.tag.as_str() {
             "ok" => {}
@@ -67,13 +67,13 @@ impl TaskQueue {
     }
 
     /// Says how far `reader` has read the log of a process, which waits for it as long as its lease goes on.
-    pub(super) async fn log_read(&self, id: TaskId, reader: Incarnation, at: u64) -> Result<()> {
+    pub(crate) async fn log_read(&self, id: TaskId, reader: Incarnation, at: u64) -> Result<()> {
         let call = self
             .call("log_read")
             .arg(id.as_bytes().as_slice())
             .arg(reader.as_bytes().as_slice())
             .arg(at);
-        let control = self.broker().control();
+        let control = self.broker.control();
         control.call(&call, crate::PATIENCE).await.map(drop)
     }
 }

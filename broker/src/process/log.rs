@@ -12,7 +12,7 @@ use crate::connection::lane::Lane;
 use crate::error::Result;
 use crate::ids::{Incarnation, TaskId};
 use crate::reply::{self, odd};
-use crate::task_queue::{Caretaker, Ending, TaskQueue};
+use crate::task_queue::{Caretaker, Ending, Shard, TaskQueue};
 
 /// A process that is lost leaves no end in its log, so whoever follows one looks this often whether it lives.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -81,7 +81,8 @@ pub struct Log {
     pieces: VecDeque<Piece>,
     /// When the process was last seen alive.
     alive: Option<Instant>,
-    caretaker: Caretaker,
+    /// Once it had to wait.
+    caretaker: Option<Caretaker>,
     /// The last that was read says that nothing follows.
     ended: bool,
     over: bool,
@@ -101,18 +102,20 @@ impl TaskQueue {
             at: 0,
             pieces: VecDeque::new(),
             alive: None,
-            caretaker: Caretaker::new(self),
+            caretaker: None,
             ended: false,
             over: false,
         }
     }
+}
 
+impl Shard {
     /// The tasks that have a log.
     pub(crate) async fn tasks_with_log(&self) -> Result<Vec<TaskId>> {
         let doing = "list the logs";
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.keys().logs()).arg(0).arg(-1);
-        let link = self.broker().control();
+        let link = self.broker.control();
         let ids = reply::items(link.send(&command, doing, PATIENCE).await?, doing)?;
         ids.into_iter()
             .map(|id| TaskId::from_slice(&reply::bytes(id, doing)?).ok_or_else(|| odd(doing)))
@@ -167,7 +170,8 @@ impl Log {
         if let Some((reader, told)) = self.reader
             && told < self.at
         {
-            self.queue.log_read(self.id, reader, self.at).await?;
+            let shard = self.queue.shard_of(self.id).await?;
+            shard.log_read(self.id, reader, self.at).await?;
             self.reader = Some((reader, self.at));
         }
         Ok(())
@@ -193,7 +197,7 @@ impl Log {
         }
         match self.queue.watch(&[self.id]).await?.pop() {
             Some(Ending::Living) if self.follow => {
-                self.caretaker.look_after().await;
+                self.look_after().await?;
                 self.alive = Some(Instant::now());
             }
             Some(Ending::Living) => self.over = true,
@@ -203,6 +207,18 @@ impl Log {
                     self.end(ending);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Takes back what dead workers hold: one may have run the process.
+    async fn look_after(&mut self) -> Result<()> {
+        if self.caretaker.is_none() {
+            let shard = self.queue.shard_of(self.id).await?.clone();
+            self.caretaker = Some(Caretaker::new(vec![shard]));
+        }
+        if let Some(caretaker) = &mut self.caretaker {
+            caretaker.look_after().await;
         }
         Ok(())
     }
@@ -227,7 +243,7 @@ impl Log {
         }
         command
             .arg("STREAMS")
-            .arg(self.queue.keys().log(self.id))
+            .arg(self.queue.shard_of(self.id).await?.keys().log(self.id))
             .arg(format!("{}-{}", self.at, u8::from(self.ended)));
         let answer = self.link.send(&command, doing, PATIENCE).await?;
         let entries = entries(answer)?;

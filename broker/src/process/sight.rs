@@ -20,7 +20,8 @@ pub(super) struct Sight {
 impl Sight {
     /// Listens for news of the process, which may not be submitted yet. Without any it still looks.
     pub(super) async fn open(queue: &TaskQueue, id: TaskId) -> Self {
-        let channels = [queue.keys().ended()];
+        let shard = Box::pin(queue.shard_of(id)).await.unwrap_or(queue.first());
+        let channels = [shard.keys().ended()];
         // Boxed, as who joins a process must not become a large future by that.
         let news = Box::pin(queue.broker().control().subscribe(&channels)).await;
         Self {
@@ -43,7 +44,8 @@ impl Sight {
         if wanted(&look) || over() {
             return Ok(look);
         }
-        let mut caretaker = Caretaker::new(&self.queue);
+        let shard = Box::pin(self.queue.shard_of(self.id)).await?.clone();
+        let mut caretaker = Caretaker::new(vec![shard]);
         while_waiting(async {
             while !wanted(&look) && !over() {
                 let next = Instant::now() + every;

@@ -33,7 +33,8 @@ impl Process {
         let reader = self.attended.then_some(client);
         if let Some(reader) = reader {
             // Before it runs, so that it can't be ahead of its reader.
-            queue.log_read(self.task.id, reader, 0).await?;
+            let shard = queue.shard_of(self.task.id).await?;
+            shard.log_read(self.task.id, reader, 0).await?;
         }
         let deadline = Instant::now() + self.start_timeout;
         let mut sight = Sight::open(&queue, self.task.id).await;

@@ -16,7 +16,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Reads what the functions tell a waiter: its fence, and "!" where it got what a dead holder had.
+    /// Reads what the functions answer and tell a waiter: its fence, and "!" where it got what a dead holder had.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let fence = text.trim_end_matches('!').parse().ok()?;

@@ -103,14 +103,10 @@ impl<'a> Place<'a> {
         (self.asking, self.stands, self.last_fence) = (true, true, u64::MAX);
         let mut answer = object.send_until(&call, self.deadline).await?;
         self.asking = false;
+        if let Some(row) = Row::parse(answer.tag.as_bytes()) {
+            return Ok(Asked::Granted(self.take(row, lease)?));
+        }
         match answer.tag.as_str() {
-            "ok" => {
-                let row = Row {
-                    fence: answer.number()?,
-                    abandoned: answer.text()? == "1",
-                };
-                Ok(Asked::Granted(self.take(row, lease)?))
-            }
             "other" => {
                 self.stands = false;
                 Err(self.semaphore.other(&mut answer)?)

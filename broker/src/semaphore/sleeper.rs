@@ -108,14 +108,14 @@ impl<'a> Sleeper<'a> {
         self.asking = true;
         let answer = self.object().send(&call).await?;
         self.asking = false;
-        self.read(answer)
+        self.read(&answer)
     }
 
     async fn leave(&mut self) -> Result<Asked> {
         let sent = Instant::now();
         let answer = self.object().send(&self.leaving("0")).await?;
         self.sent = sent;
-        self.read(answer)
+        self.read(&answer)
     }
 
     fn leaving(&self, give_up: &'static str) -> crate::functions::Call {
@@ -126,21 +126,15 @@ impl<'a> Sleeper<'a> {
             .arg(give_up)
     }
 
-    fn read(&mut self, mut answer: Tagged) -> Result<Asked> {
-        Ok(match answer.tag.as_str() {
-            "ok" => {
-                let row = Row {
-                    fence: answer.number()?,
-                    abandoned: answer.text()? == "1",
-                };
-                Asked::Granted(self.take(row)?)
-            }
-            "wait" => Asked::Wait,
-            _ => {
-                self.stands = false;
-                Asked::Gone
-            }
-        })
+    fn read(&mut self, answer: &Tagged) -> Result<Asked> {
+        if let Some(row) = Row::parse(answer.tag.as_bytes()) {
+            return Ok(Asked::Granted(self.take(row)?));
+        }
+        if answer.tag == "wait" {
+            return Ok(Asked::Wait);
+        }
+        self.stands = false;
+        Ok(Asked::Gone)
     }
 
     /// Waits for the news that it holds the lock, until it had better ask again, or leave.

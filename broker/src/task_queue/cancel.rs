@@ -1,6 +1,7 @@
 //! cancel: end tasks that wait, stop those that run.
 
-use super::{LOOKUP_CHUNK, TaskQueue};
+use super::shards::gather;
+use super::{LOOKUP_CHUNK, Shard, TaskQueue};
 use crate::broker::PATIENCE;
 use crate::error::Result;
 use crate::ids::TaskId;
@@ -50,6 +51,16 @@ pub enum Cancelled {
 impl TaskQueue {
     /// Cancels tasks wherever they are; the cost does not grow with the queue.
     pub async fn cancel(&self, ids: &[TaskId], signal: Signal) -> Result<Vec<Cancelled>> {
+        let parts = self.split(ids).await?;
+        let calls = parts
+            .iter()
+            .map(|part| part.shard.cancel(&part.ids, signal));
+        gather(&parts, calls).await
+    }
+}
+
+impl Shard {
+    async fn cancel(&self, ids: &[TaskId], signal: Signal) -> Result<Vec<Cancelled>> {
         let mut answers = Vec::with_capacity(ids.len());
         let mut rest = ids;
         while !rest.is_empty() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use redis::Value;
 
-use super::TaskQueue;
+use super::Shard;
 use crate::broker::PATIENCE;
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, Name, TaskId};
@@ -103,16 +103,17 @@ pub struct Claimed {
     pub lease_ended: bool,
 }
 
-/// Claims tasks of one queue for one worker. Its numbered calls make a lost reply harmless.
+/// Claims tasks of one shard for one worker. Its numbered calls make a lost reply harmless.
 pub struct Claimer {
-    queue: TaskQueue,
+    shard: Shard,
     worker: Incarnation,
     number: u32,
     lease: Duration,
     completions: String,
+    patience: Duration,
 }
 
-impl TaskQueue {
+impl Shard {
     /// A claimer for this worker, which posts completions to `completions` where a task names no other queue.
     #[must_use]
     pub fn claimer(
@@ -122,7 +123,8 @@ impl TaskQueue {
         completions: Option<&Name>,
     ) -> Claimer {
         Claimer {
-            queue: self.clone(),
+            shard: self.clone(),
+            patience: PATIENCE,
             worker,
             number: 0,
             lease,
@@ -134,16 +136,16 @@ impl TaskQueue {
 impl Claimer {
     /// Takes up to `ask.n` ready tasks at once, or none. In Python this is `Queue.get_nowait`.
     ///
-    /// While the broker is away it tries for 10 s; the next call then asks for the same claim again.
+    /// While the broker is away it tries for 10 s, unless [told otherwise](Self::with_patience); the next call then asks for the same claim again.
     pub async fn get_nowait(&mut self, ask: Ask) -> Result<Claimed> {
         if self.number == u32::MAX {
             return Err(Error::LeaseLost {
-                queue: self.queue.name.clone(),
+                queue: self.shard.queue.clone(),
             }); // its numbers are used up
         }
         let flag = |set: bool| if set { "1" } else { "0" };
         let call = self
-            .queue
+            .shard
             .call("claim")
             .arg(self.worker.as_bytes().as_slice())
             .arg(self.number + 1)
@@ -152,11 +154,16 @@ impl Claimer {
             .arg(&self.completions)
             .arg(flag(ask.suspect))
             .arg(flag(ask.wait));
-        let answer = self.queue.broker.control().call(&call, PATIENCE).await?;
+        let answer = self
+            .shard
+            .broker
+            .control()
+            .call(&call, self.patience)
+            .await?;
         let mut answer = reply::tagged(answer, "claim")?;
         if answer.tag != "ok" {
             return Err(Error::LeaseLost {
-                queue: self.queue.name.clone(),
+                queue: self.shard.queue.clone(),
             });
         }
         let now_ms = answer.number()?;
@@ -177,6 +184,13 @@ impl Claimer {
         })
     }
 
+    /// Sets for how long a call is tried while the broker is away; 10 s unless set.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Goes on for the worker under its next incarnation, after its lease was lost.
     pub fn become_incarnation(&mut self, worker: Incarnation) {
         (self.worker, self.number) = (worker, 0);
@@ -188,10 +202,10 @@ impl Claimer {
         self.number
     }
 
-    /// The queue.
+    /// The shard.
     #[must_use]
-    pub fn queue(&self) -> &TaskQueue {
-        &self.queue
+    pub fn shard(&self) -> &Shard {
+        &self.shard
     }
 }
 

@@ -1,4 +1,4 @@
-//! Completion queues: how tasks ended, until somebody gets it. And owners, whose tasks end with them.
+//! Completion queues: how tasks ended, until somebody gets it.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::lease::Renewal;
-use super::{CHUNK, DEFAULT_LEASE, TaskQueue, Waiter, deadline_after};
+use super::shards::all;
+use super::{CHUNK, DEFAULT_LEASE, Rotation, Shard, TaskQueue, Waiter, deadline_after};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
 use crate::error::{Error, Result};
@@ -20,14 +21,18 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Gets completions from one completion queue. In the seed of the whole program it is the second queue.
 ///
 /// What it got last stays its own until the next call confirms it; if this process dies before, another consumer gets
-/// the same completions again, and none is lost.
+/// the same completions again, and none is lost. Completions of one shard come in the order in which they were posted.
 pub struct Consumer {
     queue: TaskQueue,
     name: Name,
-    who: Incarnation,
-    number: u32,
     lease: Duration,
-    renewal: Option<Renewal>,
+    stand: Option<Stand>,
+}
+
+/// Where it takes them, once it knows how many shards there are.
+struct Stand {
+    takers: Vec<Taker>,
+    rotation: Rotation,
     waiter: Waiter,
 }
 
@@ -36,13 +41,10 @@ impl TaskQueue {
     #[must_use]
     pub fn completions(&self, name: &Name) -> Consumer {
         Consumer {
-            waiter: Waiter::for_completions(self, name, LONGEST_WAIT),
             queue: self.clone(),
             name: name.clone(),
-            who: Incarnation::new(),
-            number: 0,
             lease: DEFAULT_LEASE,
-            renewal: None,
+            stand: None,
         }
     }
 }
@@ -69,10 +71,15 @@ impl Consumer {
     ///
     /// A task that waits for others lends its slot meanwhile.
     pub async fn get_many(&mut self, n: usize, timeout: Duration) -> Result<Vec<Completion>> {
+        if timeout.is_zero() {
+            return self.get_many_nowait(n).await;
+        }
         let deadline = deadline_after(timeout);
-        let got = self.get_many_nowait(n).await?;
-        if !got.is_empty() || timeout.is_zero() {
-            return Ok(got);
+        let stand = self.stand().await?;
+        stand.rotation.look();
+        let got = stand.take(n).await?;
+        if !got.is_empty() {
+            return Ok(self.decoded(&got));
         }
         while_waiting(self.get_many_until(n, deadline)).await
     }
@@ -80,83 +87,48 @@ impl Consumer {
     async fn get_many_until(&mut self, n: usize, deadline: Instant) -> Result<Vec<Completion>> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.waiter.wait(left.min(LONGEST_WAIT)).await {
-                Ok(Some(_)) => {}
-                // There may be no worker that puts back what consumers held whose lease has ended.
-                Ok(None) => self.queue.take_back(self.lease).await,
-                Err(error) => {
-                    tracing::debug!(target: "pmq", %error, "waiting for completions");
-                    tokio::time::sleep(Duration::from_millis(100).min(left)).await;
-                }
+            let stand = self.stand().await?;
+            stand.wait(left.min(LONGEST_WAIT)).await;
+            let over = Instant::now() >= deadline;
+            if over {
+                stand.rotation.rouse();
             }
-            let got = self.get_many_nowait(n).await?;
-            if !got.is_empty() || Instant::now() >= deadline {
-                return Ok(got);
+            match stand.take(n).await {
+                // The other shards may have something yet.
+                Err(error) if stand.stands_alone(&error) && !over => {}
+                Ok(got) if got.is_empty() && !over => {}
+                got => return Ok(self.decoded(&got?)),
             }
         }
     }
 
     /// Gets up to `n` completions, at most 500 and 1 MiB, but at least one where there is one.
     pub async fn get_many_nowait(&mut self, n: usize) -> Result<Vec<Completion>> {
-        let items = self.take(n.min(CHUNK)).await?;
-        if !items.is_empty() && self.renewal.is_none() {
-            self.renewal = Some(Renewal::start(self.queue.clone(), self.who, self.lease));
-        }
+        let stand = self.stand().await?;
+        stand.rotation.rouse();
+        let got = stand.take(n).await?;
+        Ok(self.decoded(&got))
+    }
+
+    /// What it got, without what can't be read.
+    fn decoded(&self, items: &[Bytes]) -> Vec<Completion> {
         let sealing = self.queue.sealing();
         let decoded = items.iter().map(|item| sealing.open_posted(item));
-        Ok(decoded
+        decoded
             .filter_map(|c| {
                 c.inspect_err(
                     |error| tracing::error!(target: "pmq", %error, "dropped a completion"),
                 )
                 .ok()
             })
-            .collect())
-    }
-
-    async fn take(&mut self, n: usize) -> Result<Vec<Bytes>> {
-        loop {
-            let call = self
-                .queue
-                .call("take")
-                .arg(self.who.as_bytes().as_slice())
-                .arg(self.number + 1)
-                .arg(self.name.as_str())
-                .arg(n)
-                .arg(self.lease.as_millis() as u64);
-            let mut answer = reply::tagged(
-                self.queue.broker.control().call(&call, PATIENCE).await?,
-                "take",
-            )?;
-            if answer.tag == "ok" {
-                let items = answer.items()?;
-                if !items.is_empty() {
-                    // Asked again, an empty take finds what a belated copy of it may have taken.
-                    self.number += 1;
-                }
-                return items
-                    .into_iter()
-                    .map(|item| reply::bytes(item, "take"))
-                    .collect();
-            }
-            // The lease ended, so what it held went back to the queue: go on as somebody new.
-            (self.who, self.number, self.renewal) = (Incarnation::new(), 0, None);
-        }
+            .collect()
     }
 
     /// How many completions wait on the queue. In Python this is `Queue.qsize`.
     pub async fn len(&self) -> Result<u64> {
-        let mut command = redis::cmd("LLEN");
-        command.arg(self.queue.keys.done(&self.name));
-        let doing = "count completions";
-        reply::number(
-            self.queue
-                .broker
-                .control()
-                .send(&command, doing, PATIENCE)
-                .await?,
-            doing,
-        )
+        let shards = self.queue.shards().await?.iter();
+        let counts = all(shards.map(|shard| shard.count_completions(&self.name))).await?;
+        Ok(counts.iter().sum())
     }
 
     /// Whether none waits. In Python this is `Queue.empty`.
@@ -165,114 +137,175 @@ impl Consumer {
     }
 
     /// Confirms what it got last, and leaves.
-    pub async fn close(mut self) -> Result<()> {
-        self.renewal = None;
-        if self.number > 0 {
-            leave(&self.queue, self.who, true).await
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// Somebody whose tasks end with it: when it is gone, its queued tasks are dropped and its private completion queue is
-/// deleted; when its lease ends without [`Owner::close`], its running tasks are stopped as well.
-pub struct Owner {
-    queue: TaskQueue,
-    who: Incarnation,
-    renewal: Renewal,
-}
-
-impl TaskQueue {
-    /// Joins as an owner with this private completion queue, under a lease of 15 s that is renewed.
-    pub async fn join_as_owner(&self, completions: &Name) -> Result<Owner> {
-        self.join(completions.as_str()).await
-    }
-
-    /// Joins as the parent of processes, whose completions are posted to no queue.
-    pub(crate) async fn join_as_parent(&self) -> Result<Owner> {
-        self.join("").await
-    }
-
-    async fn join(&self, completions: &str) -> Result<Owner> {
-        let who = Incarnation::new();
-        let call = self
-            .call("join")
-            .arg(who.as_bytes().as_slice())
-            .arg(DEFAULT_LEASE.as_millis() as u64)
-            .arg(completions);
-        let answer = reply::tagged(self.broker.control().call(&call, PATIENCE).await?, "join")?;
-        if answer.tag != "ok" {
-            return Err(Error::LeaseLost {
-                queue: self.name.clone(),
-            });
-        }
-        Ok(Owner {
-            queue: self.clone(),
-            who,
-            renewal: Renewal::start(self.clone(), who, DEFAULT_LEASE),
-        })
-    }
-
-    /// Whether this client's lease goes on, by the server's clock.
-    pub async fn is_client_alive(&self, client: Incarnation) -> Result<bool> {
-        let doing = "look for a client's lease";
-        let mut command = redis::cmd("ZMSCORE");
-        command
-            .arg(self.keys.workers())
-            .arg(client.as_bytes().as_slice());
-        let control = self.broker.control();
-        let rows = reply::items(control.send(&command, doing, PATIENCE).await?, doing)?;
-        let now_ms = self.broker.server_time_ms().await?;
-        Ok(rows.first().is_some_and(|row| ends_after(row, now_ms)))
-    }
-}
-
-/// Whether a score of `workers`, which RESP2 and RESP3 write in two ways, is a deadline later than this.
-fn ends_after(score: &redis::Value, now_ms: u64) -> bool {
-    let deadline = match score {
-        redis::Value::Double(score) => *score,
-        redis::Value::BulkString(text) => std::str::from_utf8(text)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_default(),
-        _ => return false,
-    };
-    deadline > now_ms as f64
-}
-
-impl Owner {
-    /// What its tasks name as their owner.
-    #[must_use]
-    pub fn incarnation(&self) -> Incarnation {
-        self.who
-    }
-
-    /// Whether its lease is lost, so that what named it as owner is dropped.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.renewal.is_over()
-    }
-
-    /// The queue that it has joined.
-    pub(crate) fn queue(&self) -> &TaskQueue {
-        &self.queue
-    }
-
-    /// Resolves when its lease has ended although it lives: its tasks are being dropped.
-    pub async fn lost(&mut self) {
-        self.renewal.lost().await;
-    }
-
-    /// Leaves: its private completion queue goes at once.
     pub async fn close(self) -> Result<()> {
-        leave(&self.queue, self.who, true).await
+        let takers = self.stand.into_iter().flat_map(|stand| stand.takers);
+        let mut takers: Vec<Taker> = takers.filter(Taker::holds).collect();
+        all(takers.iter_mut().map(Taker::confirm)).await.map(drop)
+    }
+
+    /// Where it takes them. A queue that is not there yet may get more shards than one.
+    async fn stand(&mut self) -> Result<&mut Stand> {
+        let shards = self.queue.shards().await?;
+        let known = self.stand.take();
+        let stand = match known.filter(|stand| stand.takers.len() == shards.len()) {
+            Some(stand) => stand,
+            None => Stand::new(shards, &self.name, self.lease),
+        };
+        Ok(self.stand.insert(stand))
     }
 }
 
-async fn leave(queue: &TaskQueue, who: Incarnation, confirm: bool) -> Result<()> {
-    let call = queue
-        .call("leave")
-        .arg(who.as_bytes().as_slice())
-        .arg(if confirm { "1" } else { "0" });
-    queue.broker.control().call(&call, PATIENCE).await.map(drop)
+impl Stand {
+    fn new(shards: &[Shard], name: &Name, lease: Duration) -> Self {
+        let taker = |shard: &Shard| Taker::new(shard.clone(), name.clone(), lease);
+        Self {
+            takers: shards.iter().map(taker).collect(),
+            rotation: Rotation::new(shards.len()),
+            waiter: Waiter::for_completions(shards, name, LONGEST_WAIT),
+        }
+    }
+
+    /// Takes from the first shard that has something. One that does not answer is left alone for a while, and is an error
+    /// only where no other has anything.
+    async fn take(&mut self, n: usize) -> Result<Vec<Bytes>> {
+        let (n, mut answer) = (n.min(CHUNK), Ok(Vec::new()));
+        while let Some(i) = self.rotation.next(Instant::now()) {
+            self.confirm_all_but(i).await;
+            let items = match self.takers[i].take(n).await {
+                Err(error) if self.stands_alone(&error) => {
+                    self.rotation.set_aside(i, Instant::now());
+                    answer = Err(error);
+                    continue;
+                }
+                items => items?,
+            };
+            if items.is_empty() || items.len() < n {
+                self.rotation.dry(i);
+            }
+            if !items.is_empty() {
+                return Ok(items);
+            }
+        }
+        answer
+    }
+
+    /// Whether this is an error of one shard, of several that have servers of their own.
+    fn stands_alone(&self, error: &Error) -> bool {
+        let several = self.takers.len() > 1 && self.takers[0].shard.is_on_cluster();
+        several && error.is_transient()
+    }
+
+    /// Confirms what it holds of other shards; taking from this one confirms what it holds there. What fails is tried again
+    /// with the next call.
+    async fn confirm_all_but(&mut self, i: usize) {
+        let takers = (0..).zip(&mut self.takers);
+        let others = takers.filter(|(j, taker)| *j != i && taker.holds());
+        if let Err(error) = all(others.map(|(_, taker)| taker.confirm())).await {
+            tracing::debug!(target: "pmq", %error, "could not confirm completions yet");
+        }
+    }
+
+    /// Waits for a token; where none comes a few shards are asked without.
+    async fn wait(&mut self, longest: Duration) {
+        match self.waiter.wait(longest).await {
+            Ok(Some(i)) => self.rotation.hear(i),
+            Ok(None) => {
+                self.rotation.look();
+                // There may be no worker that puts back what consumers held whose lease has ended.
+                for i in self.rotation.hot() {
+                    let taker = &self.takers[i];
+                    taker.shard.take_back(taker.lease).await;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(target: "pmq", %error, "waiting for completions");
+                tokio::time::sleep(Duration::from_millis(100).min(longest)).await;
+                self.rotation.look();
+            }
+        }
+    }
+}
+
+/// Takes completions of one shard, under numbers of its own, so that a lost reply loses none.
+struct Taker {
+    shard: Shard,
+    name: Name,
+    who: Incarnation,
+    number: u32,
+    lease: Duration,
+    renewal: Option<Renewal>,
+}
+
+impl Taker {
+    fn new(shard: Shard, name: Name, lease: Duration) -> Self {
+        Self {
+            shard,
+            name,
+            who: Incarnation::new(),
+            number: 0,
+            lease,
+            renewal: None,
+        }
+    }
+
+    /// Whether it holds what is not confirmed, or did so last.
+    fn holds(&self) -> bool {
+        self.number > 0
+    }
+
+    async fn take(&mut self, n: usize) -> Result<Vec<Bytes>> {
+        loop {
+            let call = self
+                .shard
+                .call("take")
+                .arg(self.who.as_bytes().as_slice())
+                .arg(self.number + 1)
+                .arg(self.name.as_str())
+                .arg(n)
+                .arg(self.lease.as_millis() as u64);
+            let mut answer = reply::tagged(
+                self.shard.broker.control().call(&call, PATIENCE).await?,
+                "take",
+            )?;
+            if answer.tag != "ok" {
+                // The lease ended, so what it held went back to the queue.
+                self.begin_anew();
+                continue;
+            }
+            let items = answer.items()?;
+            if !items.is_empty() {
+                // Asked again, an empty take finds what a belated copy of it may have taken.
+                self.number += 1;
+                if self.renewal.is_none() {
+                    let shards = vec![self.shard.clone()];
+                    self.renewal = Some(Renewal::start(shards, self.who, self.lease));
+                }
+            }
+            let items = items.into_iter().map(|item| reply::bytes(item, "take"));
+            return items.collect();
+        }
+    }
+
+    /// Confirms what it took last, and leaves.
+    async fn confirm(&mut self) -> Result<()> {
+        self.renewal = None;
+        self.shard.leave(self.who).await?;
+        self.begin_anew();
+        Ok(())
+    }
+
+    /// Goes on as somebody new.
+    fn begin_anew(&mut self) {
+        (self.who, self.number, self.renewal) = (Incarnation::new(), 0, None);
+    }
+}
+
+impl Shard {
+    async fn count_completions(&self, name: &Name) -> Result<u64> {
+        let mut command = redis::cmd("LLEN");
+        command.arg(self.keys().done(name));
+        let doing = "count completions";
+        let control = self.broker.control();
+        reply::number(control.send(&command, doing, PATIENCE).await?, doing)
+    }
 }

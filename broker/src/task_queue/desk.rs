@@ -6,11 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::submit::{Item, Submitted};
-use super::{CHUNK, CHUNK_BYTES, TaskQueue};
+use super::{CHUNK, CHUNK_BYTES, Shard};
 use crate::error::{Error, Result};
 use crate::reply::odd;
 
-/// Who submits to one queue, through one handle of it and its clones.
+/// Who submits to one shard, through one handle of its queue and its clones.
 #[derive(Default)]
 pub(super) struct Desk(Mutex<State>);
 
@@ -36,10 +36,10 @@ enum Said {
 
 impl Desk {
     /// Submits one task: at once where no call is under way, else with all that wait meanwhile.
-    pub(super) async fn submit(&self, queue: &TaskQueue, item: Item) -> Result<Submitted> {
+    pub(super) async fn submit(&self, shard: &Shard, item: Item) -> Result<Submitted> {
         loop {
             let Some(said) = self.line_up(&item) else {
-                return Turn::of(queue).submit(item).await;
+                return Turn::of(shard).submit(item).await;
             };
             match said.await {
                 Ok(Said::Answer(answer)) => return answer,
@@ -81,35 +81,35 @@ impl Desk {
 }
 
 /// The right to call. When it ends, the first who waits has it.
-struct Turn(Option<TaskQueue>);
+struct Turn(Option<Shard>);
 
 impl Turn {
-    fn of(queue: &TaskQueue) -> Self {
-        Self(Some(queue.clone()))
+    fn of(shard: &Shard) -> Self {
+        Self(Some(shard.clone()))
     }
 
     /// Submits this task, and those that wait.
     async fn submit(self, item: Item) -> Result<Submitted> {
-        let queue = self.0.as_ref().ok_or_else(|| odd("submit"))?;
-        let others = queue.desk.beside(&item);
+        let shard = self.0.as_ref().ok_or_else(|| odd("submit"))?;
+        let others = shard.desk.beside(&item);
         if others.is_empty() {
-            return alone(queue, item).await;
+            return alone(shard, item).await;
         }
-        together(queue, item, others).await
+        together(shard, item, others).await
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let Some(queue) = self.0.take() else { return };
+        let Some(shard) = self.0.take() else { return };
         loop {
-            let mut state = queue.desk.state();
+            let mut state = shard.desk.state();
             let Some(next) = state.waiting.pop_front() else {
                 state.busy = false;
                 return;
             };
             drop(state);
-            match next.said.send(Said::Turn(Self::of(&queue))) {
+            match next.said.send(Said::Turn(Self::of(&shard))) {
                 Err(Said::Turn(mut refused)) => refused.0 = None,
                 _ => return,
             }
@@ -117,17 +117,17 @@ impl Drop for Turn {
     }
 }
 
-async fn alone(queue: &TaskQueue, item: Item) -> Result<Submitted> {
-    let answers = queue.submit_batch(&queue.batch(vec![item])).await?;
+async fn alone(shard: &Shard, item: Item) -> Result<Submitted> {
+    let answers = shard.submit_batch(&shard.batch(vec![item])).await?;
     answers.first().copied().ok_or_else(|| odd("submit"))
 }
 
 /// Submits all in one call, and answers for the first of them. What the broker refuses for one of them goes for none, so
 /// then each goes alone.
-async fn together(queue: &TaskQueue, item: Item, others: Vec<Waiting>) -> Result<Submitted> {
+async fn together(shard: &Shard, item: Item, others: Vec<Waiting>) -> Result<Submitted> {
     let mut items = vec![item.clone()];
     items.extend(others.iter().map(|waiting| waiting.item.clone()));
-    match queue.submit_batch(&queue.batch(items)).await {
+    match shard.submit_batch(&shard.batch(items)).await {
         Ok(submitted) => {
             for (waiting, submitted) in others.into_iter().zip(submitted.iter().skip(1)) {
                 tell(waiting, Ok(*submitted));
@@ -136,19 +136,19 @@ async fn together(queue: &TaskQueue, item: Item, others: Vec<Waiting>) -> Result
         }
         Err(error @ Error::Unreachable { .. }) => {
             // Each call would wait as long again, one after the other.
-            let behind = std::mem::take(&mut queue.desk.state().waiting);
+            let behind = std::mem::take(&mut shard.desk.state().waiting);
             for waiting in others.into_iter().chain(behind) {
                 tell(waiting, Err(away_too(&error)));
             }
             Err(error)
         }
         Err(_) => {
-            let first = alone(queue, item).await;
+            let first = alone(shard, item).await;
             let mut away = None;
             for waiting in others {
                 let answer = match &away {
                     Some(error) => Err(away_too(error)),
-                    None => alone(queue, waiting.item.clone()).await,
+                    None => alone(shard, waiting.item.clone()).await,
                 };
                 if let Err(error @ Error::Unreachable { .. }) = &answer {
                     away = Some(away_too(error));

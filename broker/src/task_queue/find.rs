@@ -1,11 +1,12 @@
 //! find and `list_dead`: everything about one task, and the dead letters.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use redis::Value;
 
-use super::{CHUNK, LOOKUP_CHUNK, Run, Started, TaskQueue};
+use super::shards::all;
+use super::{CHUNK, LOOKUP_CHUNK, Run, Shard, Started, TaskQueue};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
 use crate::envelope;
@@ -88,6 +89,63 @@ pub struct DeadLetter {
 impl TaskQueue {
     /// Looks one task up.
     pub async fn find(&self, id: TaskId) -> Result<Found> {
+        self.shard_of(id).await?.find(id).await
+    }
+
+    /// The tasks that workers hold, in no order. One that starts or ends during the call may be among them or not.
+    pub async fn running(&self) -> Result<Vec<TaskId>> {
+        let running = all(self.shards().await?.iter().map(Shard::running)).await?;
+        Ok(running.into_iter().flatten().collect())
+    }
+
+    /// All dead letters, oldest first, read page by page.
+    pub async fn dead_letters(&self) -> Result<DeadLetters> {
+        let shards = self.shards().await?.iter();
+        let pages = shards.map(|shard| Pages {
+            shard: shard.clone(),
+            read: 0,
+            over: false,
+            letters: VecDeque::new(),
+        });
+        Ok(DeadLetters(pages.collect()))
+    }
+}
+
+/// The dead letters of a queue, oldest first.
+pub struct DeadLetters(Vec<Pages>);
+
+/// Those of one shard.
+struct Pages {
+    shard: Shard,
+    read: u64,
+    over: bool,
+    letters: VecDeque<DeadLetter>,
+}
+
+impl Pages {
+    async fn fill(&mut self) -> Result<()> {
+        if self.letters.is_empty() && !self.over {
+            let page = self.shard.dead_letters(self.read).await?;
+            self.read += page.len() as u64;
+            self.over = page.len() < LOOKUP_CHUNK;
+            self.letters.extend(page);
+        }
+        Ok(())
+    }
+}
+
+impl DeadLetters {
+    /// The next one, or `None` after the last.
+    pub async fn next(&mut self) -> Result<Option<DeadLetter>> {
+        all(self.0.iter_mut().map(Pages::fill)).await?;
+        let with_letters = self.0.iter_mut().filter(|pages| !pages.letters.is_empty());
+        let oldest = with_letters.min_by_key(|pages| pages.letters.front().map(|l| l.died_ms));
+        Ok(oldest.and_then(|pages| pages.letters.pop_front()))
+    }
+}
+
+impl Shard {
+    async fn find(&self, id: TaskId) -> Result<Found> {
         let call = self.call("find").arg(id.as_bytes().as_slice());
         let mut answer = reply::tagged(self.broker.control().call(&call, PATIENCE).await?, "find")?;
         let state = state(&answer.tag)?;
@@ -112,14 +170,13 @@ impl TaskQueue {
         })
     }
 
-    /// The tasks that workers hold, in no order. One that starts or ends during the call may be among them or not.
-    pub async fn running(&self) -> Result<Vec<TaskId>> {
+    async fn running(&self) -> Result<Vec<TaskId>> {
         let doing = "list running tasks";
         let (mut ids, mut cursor) = (BTreeSet::new(), "0".to_owned());
         loop {
             let mut command = redis::cmd("HSCAN");
             command
-                .arg(self.keys.running())
+                .arg(self.keys().running())
                 .arg(&cursor)
                 .arg("COUNT")
                 .arg(CHUNK);
@@ -143,7 +200,7 @@ impl TaskQueue {
     }
 
     /// A page of dead letters, oldest first, from the `first`-th on; at most 100.
-    pub async fn dead_letters(&self, first: u64) -> Result<Vec<DeadLetter>> {
+    async fn dead_letters(&self, first: u64) -> Result<Vec<DeadLetter>> {
         let call = self.call("list_dead").arg(first).arg(LOOKUP_CHUNK);
         let mut items = reply::items(
             self.broker.control().call(&call, PATIENCE).await?,
@@ -174,7 +231,7 @@ impl TaskQueue {
     /// How a task ended, where that is known and can be trusted.
     fn completion(&self, id: TaskId, record: &Bytes) -> Option<Completion> {
         (!record.is_empty())
-            .then(|| self.sealing.open_completion(id, record).ok())
+            .then(|| self.sealing().open_completion(id, record).ok())
             .flatten()
     }
 }

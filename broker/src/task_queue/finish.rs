@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Claim, Run, TaskQueue, chunks};
+use super::{Claim, Run, Shard, chunks};
 use crate::broker::PATIENCE;
 use crate::completion::{Completion, Outcome};
 use crate::error::Result;
@@ -89,7 +89,7 @@ pub enum Finished {
     Lost,
 }
 
-impl TaskQueue {
+impl Shard {
     /// Ends runs, in calls of at most 500 and 1 MiB. Repeating it is safe: only the newest token of a task counts.
     ///
     /// Both `task_done` and the `put` on the queue of results, in the words of Python's multiprocessing.
@@ -119,7 +119,12 @@ impl TaskQueue {
             self.broker.control()
         };
         let letters = reply::bytes(link.call(&call, PATIENCE).await?, "finish")?;
-        letters.iter().map(|letter| finished(*letter)).collect()
+        let finished = letters.iter().map(|letter| finished(*letter));
+        let finished: Vec<Finished> = finished.collect::<Result<_>>()?;
+        // One who watches the clock must learn of what is due next.
+        self.announce(usize::from(finished.contains(&Finished::Retried)))
+            .await;
+        Ok(finished)
     }
 }
 

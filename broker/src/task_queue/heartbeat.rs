@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Signal, TaskQueue};
+use super::{Shard, Signal};
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, TaskId};
 use crate::reply;
@@ -42,7 +42,7 @@ pub struct Order {
     pub signal: Signal,
 }
 
-impl TaskQueue {
+impl Shard {
     /// Renews a lease, once: the caller beats again soon. [`Error::LeaseLost`] says that it is too late.
     pub async fn heartbeat(&self, beat: &Heartbeat) -> Result<Beat> {
         let call = self
@@ -58,7 +58,7 @@ impl TaskQueue {
         )?;
         if answer.tag != "ok" {
             return Err(Error::LeaseLost {
-                queue: self.name.clone(),
+                queue: self.queue.clone(),
             });
         }
         answer.number()?;

@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
-use super::{Heartbeat, TaskQueue};
-use crate::error::Error;
+use super::{Heartbeat, Shard};
+use crate::error::{Error, Result};
 use crate::ids::Incarnation;
 
-/// Renews a lease in the background until it is dropped.
+/// Renews a lease on some shards in the background until it is dropped.
 pub(super) struct Renewal(JoinHandle<()>);
 
 impl Renewal {
-    pub(super) fn start(queue: TaskQueue, who: Incarnation, lease: Duration) -> Self {
+    pub(super) fn start(shards: Vec<Shard>, who: Incarnation, lease: Duration) -> Self {
         Self(tokio::spawn(async move {
             let beat = Heartbeat {
                 who,
@@ -23,16 +24,29 @@ impl Renewal {
             };
             loop {
                 tokio::time::sleep(lease / 5).await;
-                match queue.heartbeat(&beat).await {
+                match renew(&shards, &beat).await {
                     Err(Error::LeaseLost { .. }) => return,
                     Err(error) => {
                         tracing::debug!(target: "pmq", %error, "could not renew the lease");
                     }
-                    Ok(_) => {}
+                    Ok(()) => {}
                 }
             }
         }))
     }
+}
+
+/// Renews a lease on all these shards. That it is lost on one counts for more than that another does not answer.
+pub(super) async fn renew(shards: &[Shard], beat: &Heartbeat) -> Result<()> {
+    let mut renewed = Ok(());
+    for beaten in join_all(shards.iter().map(|shard| shard.heartbeat(beat))).await {
+        match beaten {
+            Err(lost @ Error::LeaseLost { .. }) => return Err(lost),
+            Err(error) => renewed = Err(error),
+            Ok(_) => {}
+        }
+    }
+    renewed
 }
 
 impl Renewal {

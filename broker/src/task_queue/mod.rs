@@ -7,10 +7,15 @@ mod completions;
 mod desk;
 mod find;
 mod finish;
+mod hatch;
 mod heartbeat;
 mod lease;
+mod owner;
 mod reclaim;
 mod release;
+mod rotation;
+mod shard;
+mod shards;
 mod start;
 mod status;
 mod submit;
@@ -20,31 +25,34 @@ mod wake;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 pub use admin::Settings;
 pub use cancel::{Cancelled, Signal};
 pub use claim::{Ask, Claim, Claimed, Claimer, Run};
-pub use completions::{Consumer, Owner};
-pub use find::{DeadLetter, Found, State};
+pub use completions::Consumer;
+pub use find::{DeadLetter, DeadLetters, Found, State};
 pub use finish::{Finish, Finished, How};
 pub use heartbeat::{Beat, Heartbeat, Order};
+pub use owner::Owner;
 pub(crate) use reclaim::Caretaker;
 pub use reclaim::Reclaimed;
 pub use release::Refused;
+pub use rotation::Rotation;
+pub use shard::Shard;
+pub(crate) use shards::KnownQueues;
+pub use shards::SHARDS_LIMIT;
 pub use start::{Look, Started, StartedProcess};
-pub use status::QueueStatus;
+pub use status::{QueueStatus, ShardStatus};
 pub use submit::Submitted;
 pub use wait::Ending;
 pub use wake::{StopOrders, Waiter};
 
 use crate::broker::Broker;
-use crate::error::Result;
-use crate::functions::Call;
 use crate::ids::Name;
 use crate::keys::ShardKeys;
 use crate::sealing::Sealing;
-use desk::Desk;
 
 /// The lease of a worker or client, unless set: how long it may be silent before others take over.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(15);
@@ -55,59 +63,58 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 /// The most ids that one call looks up, cancels or requeues.
 const LOOKUP_CHUNK: usize = 100;
 
-/// A named queue of tasks. Clones are the same queue.
+/// A named queue of tasks, made of one [`Shard`] or several. Clones are the same queue.
 #[derive(Clone)]
 pub struct TaskQueue {
-    broker: Broker,
-    name: Name,
-    keys: Arc<ShardKeys>,
-    sealing: Sealing,
-    desk: Arc<Desk>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// The shard that every queue has, and that knows how many others there are.
+    first: Shard,
+    /// All of them, once that is known.
+    shards: OnceCell<Vec<Shard>>,
 }
 
 impl TaskQueue {
     pub(crate) fn new(broker: Broker, name: Name) -> Self {
         let keys = Arc::new(ShardKeys::new(broker.namespace(), &name));
+        let unknown = Self::over(Shard::new(broker, name, 0, keys), None);
+        match unknown.known() {
+            Some(shards) => Self::over(unknown.first().clone(), Some(shards)),
+            None => unknown,
+        }
+    }
+
+    fn over(first: Shard, shards: Option<Vec<Shard>>) -> Self {
+        let shards = OnceCell::new_with(shards);
         Self {
-            sealing: broker.sealing(&name),
-            broker,
-            name,
-            keys,
-            desk: Arc::default(),
+            inner: Arc::new(Inner { first, shards }),
         }
     }
 
     /// The queue's name.
     #[must_use]
     pub fn name(&self) -> &Name {
-        &self.name
+        self.first().queue()
     }
 
     /// The broker that it is on.
     #[must_use]
     pub fn broker(&self) -> &Broker {
-        &self.broker
+        &self.first().broker
     }
 
-    /// Puts the queue on the list of queues, which submitting does as well.
-    pub async fn register(&self) -> Result<()> {
-        self.broker.register(&self.name).await
-    }
-
-    /// The queue's keys.
+    /// Its first shard, which every queue has.
     #[must_use]
-    pub fn keys(&self) -> &ShardKeys {
-        &self.keys
+    pub fn first(&self) -> &Shard {
+        &self.inner.first
     }
 
     /// How its tasks and completions are signed and verified.
     #[must_use]
     pub fn sealing(&self) -> &Sealing {
-        &self.sealing
-    }
-
-    pub(crate) fn call(&self, verb: &'static str) -> Call {
-        Call::new(verb, self.keys.fixed())
+        self.first().sealing()
     }
 }
 

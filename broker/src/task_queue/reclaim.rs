@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{DEFAULT_LEASE, Heartbeat, TaskQueue};
+use super::{DEFAULT_LEASE, Heartbeat, Shard, TaskQueue};
 use crate::broker::PATIENCE;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::Incarnation;
 use crate::reply;
 
@@ -25,7 +26,22 @@ pub struct Reclaimed {
 impl TaskQueue {
     /// Ends the lease of a worker that is known to be dead, so that what it held runs again, or ends, at once. `lease` is
     /// that of the queue's other workers.
+    ///
+    /// [`Error::LeaseLost`] says that it has never held anything here, or that its lease had ended.
     pub async fn bury(&self, worker: Incarnation, lease: Duration) -> Result<()> {
+        let shards = self.shards().await?;
+        let buried = join_all(shards.iter().map(|shard| shard.bury(worker, lease))).await;
+        // It may have held something on any of them.
+        let lost = |buried: &Result<()>| matches!(buried, Err(Error::LeaseLost { .. }));
+        if buried.iter().all(lost) {
+            return buried.into_iter().collect();
+        }
+        buried.into_iter().filter(|buried| !lost(buried)).collect()
+    }
+}
+
+impl Shard {
+    async fn bury(&self, worker: Incarnation, lease: Duration) -> Result<()> {
         let last = Heartbeat {
             who: worker,
             lease: Duration::ZERO,
@@ -54,8 +70,10 @@ impl TaskQueue {
                 grace,
             });
         }
+        let tasks = answer.number()?;
+        self.announce(tasks as usize).await;
         Ok(Reclaimed {
-            tasks: answer.number()?,
+            tasks,
             more: answer.text()? == "1",
             grace: Duration::ZERO,
         })
@@ -75,15 +93,16 @@ const STEADY: Duration = Duration::from_millis(2500);
 /// Whoever waits for tasks takes back, every few seconds, what workers held whose lease has ended: there may be no
 /// worker left that does, and the wait would have no end.
 pub(crate) struct Caretaker {
-    queue: TaskQueue,
+    /// Those of the tasks that it waits for.
+    shards: Vec<Shard>,
     rounds: Rounds,
 }
 
 impl Caretaker {
     /// Begins a wait. A short one costs nothing.
-    pub(crate) fn new(queue: &TaskQueue) -> Self {
+    pub(crate) fn new(shards: Vec<Shard>) -> Self {
         Self {
-            queue: queue.clone(),
+            shards,
             rounds: Rounds::new(Instant::now()),
         }
     }
@@ -91,7 +110,7 @@ impl Caretaker {
     /// Reclaims where it is time to. To be called about once a second.
     pub(crate) async fn look_after(&mut self) {
         if self.rounds.is_due(Instant::now()) {
-            self.queue.take_back(DEFAULT_LEASE).await;
+            join_all(self.shards.iter().map(|s| s.take_back(DEFAULT_LEASE))).await;
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 
-use super::{CHUNK, Run, TaskQueue};
+use super::{CHUNK, Run, Shard};
 use crate::broker::PATIENCE;
 use crate::error::{Error, Result};
 use crate::ids::TaskId;
 use crate::reply::{self, odd};
+
+/// The letter of a task that was handed back.
+const BACK: u8 = b'o';
 
 /// What became of a refused task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +26,7 @@ pub enum Refused {
     Lost,
 }
 
-impl TaskQueue {
+impl Shard {
     /// Hands runs back unfinished, to the head of their queue. Nothing is used up. What somebody had cancelled ends instead.
     pub async fn release(&self, runs: &[(TaskId, Run)]) -> Result<()> {
         for chunk in runs.chunks(CHUNK) {
@@ -31,7 +34,10 @@ impl TaskQueue {
             for (id, run) in chunk {
                 call = call.arg(id.as_bytes().as_slice()).arg(run.0.as_ref());
             }
-            self.broker.control().call(&call, PATIENCE).await?;
+            let answer = self.broker.control().call(&call, PATIENCE).await?;
+            let letters = reply::bytes(answer, "release")?;
+            let back = letters.iter().copied().filter(|letter| *letter == BACK);
+            self.announce(back.count()).await;
         }
         Ok(())
     }
@@ -46,7 +52,10 @@ impl TaskQueue {
             .arg(run.0.as_ref())
             .arg(completion.as_ref());
         let letters = reply::bytes(self.broker.control().call(&call, PATIENCE).await?, "refuse")?;
-        refused(letters.first().copied())
+        let refused = refused(letters.first().copied())?;
+        self.announce(usize::from(refused == Refused::Offered))
+            .await;
+        Ok(refused)
     }
 }
 

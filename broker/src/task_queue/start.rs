@@ -4,7 +4,8 @@ use bytes::Bytes;
 use redis::Value;
 use serde::{Deserialize, Serialize};
 
-use super::{CHUNK, Run, TaskQueue};
+use super::shards::all;
+use super::{CHUNK, Run, Shard, TaskQueue};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
 use crate::envelope;
@@ -63,6 +64,23 @@ pub struct StartedProcess {
 }
 
 impl TaskQueue {
+    /// Looks where a process is, and has its start and its end published.
+    pub(crate) async fn look(&self, id: TaskId) -> Result<Look> {
+        self.shard_of(id).await?.look(id).await
+    }
+
+    /// The processes that run, oldest first. One that starts or ends during the call may be among them or not.
+    pub async fn processes(&self) -> Result<Vec<StartedProcess>> {
+        let found = all(self.shards().await?.iter().map(Shard::processes)).await?;
+        let mut found: Vec<_> = found.into_iter().flatten().collect();
+        // A hash that is rehashed meanwhile may tell of a field twice.
+        found.sort_by_key(|process| process.id);
+        found.dedup_by_key(|process| process.id);
+        Ok(found)
+    }
+}
+
+impl Shard {
     /// Says where this run of a process is. [`Error::LeaseLost`] says that the run is this worker's no more.
     pub async fn start(&self, id: TaskId, run: &Run, started: &Started) -> Result<()> {
         let json = serde_json::to_string(started).map_err(|e| Error::BadOption(e.to_string()))?;
@@ -76,13 +94,12 @@ impl TaskQueue {
             Ok(())
         } else {
             Err(Error::LeaseLost {
-                queue: self.name.clone(),
+                queue: self.queue.clone(),
             })
         }
     }
 
-    /// Looks where a process is, and has its start and its end published.
-    pub(crate) async fn look(&self, id: TaskId) -> Result<Look> {
+    async fn look(&self, id: TaskId) -> Result<Look> {
         let call = self.call("watch").arg(id.as_bytes().as_slice());
         let answer = self.broker.control().call(&call, PATIENCE).await?;
         let mut answers = reply::items(answer, "watch")?.into_iter();
@@ -97,12 +114,11 @@ impl TaskQueue {
         if let Some(started) = Started::parse(&record) {
             return Ok(Look::Started(started));
         }
-        let completion = self.sealing.open_completion(id, &record)?;
+        let completion = self.sealing().open_completion(id, &record)?;
         Ok(Look::Ended(Box::new(completion)))
     }
 
-    /// The processes that run, in no order. One that starts or ends during the call may be among them or not.
-    pub async fn processes(&self) -> Result<Vec<StartedProcess>> {
+    async fn processes(&self) -> Result<Vec<StartedProcess>> {
         let doing = "list processes";
         let (mut found, mut cursor) = (Vec::new(), "0".to_owned());
         loop {
@@ -123,13 +139,9 @@ impl TaskQueue {
             }
             cursor = reply::text(next, doing)?;
             if cursor == "0" {
-                break;
+                return Ok(found);
             }
         }
-        // A hash that is rehashed meanwhile may tell of a field twice.
-        found.sort_by_key(|process| process.id);
-        found.dedup_by_key(|process| process.id);
-        Ok(found)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::task::yield_now;
 
-use super::{CHUNK, CHUNK_BYTES, TaskQueue};
+use super::{CHUNK, CHUNK_BYTES, Shard, TaskQueue, Waiter};
 use crate::broker::PATIENCE;
 use crate::envelope;
 use crate::error::{Error, Result};
@@ -14,6 +15,11 @@ use crate::ids::TaskId;
 use crate::reply::{self, odd};
 use crate::sealing::Sealing;
 use crate::task::{Due, Task};
+
+/// The letter of a task that was not there before.
+const NEW: u8 = b'n';
+/// To how many shards tasks go at the same time.
+const AT_ONCE: usize = 4;
 
 /// What became of a submitted task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,49 +67,99 @@ impl TaskQueue {
     /// Submits one task. In Python's multiprocessing this is `Pool.apply_async`.
     ///
     /// Submitting the same task under the same id again is no error and runs nothing twice. Tasks that are submitted
-    /// while another call of this queue is under way go together with the next.
+    /// while another call to their shard is under way go together with the next.
     pub async fn submit(&self, task: &Task) -> Result<Submitted> {
-        let item = Item::new(task, &self.sealing)?;
-        self.broker.register(&self.name).await?;
-        self.desk.submit(self, item).await
+        let item = Item::new(task, self.sealing())?;
+        let shards = self.open().await?;
+        let shard = &shards[task.id.shard(shards.len())];
+        shard.desk.submit(shard, item).await
     }
 
     /// Submits many tasks, in calls of at most 500 tasks and 1 MiB; each call is taken whole or not at all.
     ///
-    /// After an error, tasks of earlier calls are in; submitting all of them again is safe.
+    /// Those of one shard go in their order, one call after the other, those of several shards at the same time. After an
+    /// error, tasks of other calls may be in; submitting all of them again is safe.
     pub async fn submit_many(&self, tasks: &[Task]) -> Result<Vec<Submitted>> {
         tasks.iter().try_for_each(envelope::check)?;
-        self.broker.register(&self.name).await?;
-        let mut answers = Vec::with_capacity(tasks.len());
-        let mut next = self.next_batch(tasks)?;
+        let shards = self.open().await?;
+        let mut lanes: Vec<Lane<'_>> = shards.iter().map(Lane::new).collect();
+        for (place, task) in tasks.iter().enumerate() {
+            let lane = &mut lanes[task.id.shard(shards.len())];
+            lane.places.push(place);
+            lane.tasks.push(task);
+        }
+        lanes.retain(|lane| !lane.tasks.is_empty());
+        // A shard that is away must not keep the others' tasks from theirs, so all go to their ends.
+        let mut answers = Vec::with_capacity(lanes.len());
+        for some in lanes.chunks(AT_ONCE) {
+            answers.extend(join_all(some.iter().map(Lane::submit)).await);
+        }
+        let mut placed = Vec::with_capacity(tasks.len());
+        for (lane, answers) in lanes.iter().zip(answers) {
+            placed.extend(lane.places.iter().zip(answers?));
+        }
+        placed.sort_by_key(|(place, _)| **place);
+        Ok(placed.into_iter().map(|(_, answer)| answer).collect())
+    }
+
+    /// Waits until a claim makes room in a queue that was [`Error::Full`], or `timeout` passes.
+    pub async fn wait_for_room(&self, timeout: Duration) -> Result<()> {
+        let mut waiter = Waiter::for_room(self.shards().await?, timeout);
+        waiter.wait(timeout).await.map(drop)
+    }
+}
+
+/// The tasks of one shard.
+struct Lane<'a> {
+    shard: &'a Shard,
+    tasks: Vec<&'a Task>,
+    /// Where each was among all.
+    places: Vec<usize>,
+}
+
+impl<'a> Lane<'a> {
+    fn new(shard: &'a Shard) -> Self {
+        Self {
+            shard,
+            tasks: Vec::new(),
+            places: Vec::new(),
+        }
+    }
+
+    async fn submit(&self) -> Result<Vec<Submitted>> {
+        let mut answers = Vec::with_capacity(self.tasks.len());
+        let mut next = self.next_batch(0)?;
         while let Some(batch) = next {
-            let rest = &tasks[answers.len() + batch.items.len()..];
+            let done = answers.len() + batch.items.len();
             // While one call is under way the next is made.
             let make = async {
                 yield_now().await;
-                self.next_batch(rest)
+                self.next_batch(done)
             };
-            let (answer, following) = tokio::join!(self.submit_batch(&batch), make);
+            let (answer, following) = tokio::join!(self.shard.submit_batch(&batch), make);
             answers.extend(answer?);
             next = following?;
         }
         Ok(answers)
     }
 
-    /// The first tasks, as many as one call takes: at most 500 and 1 MiB, but at least one where there is one.
-    fn next_batch(&self, tasks: &[Task]) -> Result<Option<Batch>> {
+    /// The tasks from the `first`-th on, as many as one call takes: at most 500 and 1 MiB, but at least one where there is
+    /// one.
+    fn next_batch(&self, first: usize) -> Result<Option<Batch>> {
         let (mut items, mut bytes) = (Vec::new(), 0);
-        for task in tasks.iter().take(CHUNK) {
-            let item = Item::new(task, &self.sealing)?;
+        for task in self.tasks[first..].iter().take(CHUNK) {
+            let item = Item::new(task, self.shard.sealing())?;
             bytes += item.len();
             if bytes > CHUNK_BYTES && !items.is_empty() {
                 break;
             }
             items.push(item);
         }
-        Ok((!items.is_empty()).then(|| self.batch(items)))
+        Ok((!items.is_empty()).then(|| self.shard.batch(items)))
     }
+}
 
+impl Shard {
     /// Makes the call that submits these tasks, all or none.
     pub(super) fn batch(&self, items: Vec<Item>) -> Batch {
         let given = items.iter().any(|item| item.given_id);
@@ -138,7 +194,12 @@ impl TaskQueue {
         };
         let mut answer = reply::tagged(link.call(call, PATIENCE).await?, "submit")?;
         match answer.tag.as_str() {
-            "ok" => answer.text()?.bytes().map(submitted).collect(),
+            "ok" => {
+                let letters = answer.text()?;
+                let new = letters.bytes().filter(|letter| *letter == NEW).count();
+                self.announce(new).await;
+                letters.bytes().map(submitted).collect()
+            }
             "conflict" => {
                 let index = answer.number()? as usize;
                 Err(index
@@ -147,25 +208,18 @@ impl TaskQueue {
                     .map_or_else(|| odd("submit"), |item| Error::Conflict { id: item.id }))
             }
             "full" => Err(Error::Full {
-                queue: self.name.clone(),
+                queue: self.queue.clone(),
                 what: answer.text()?,
                 limit: answer.number()?,
             }),
             _ => Err(odd("submit")),
         }
     }
-
-    /// Waits until a claim makes room in a queue that was [`Error::Full`], or `timeout` passes.
-    pub async fn wait_for_room(&self, timeout: Duration) -> Result<()> {
-        super::wake::block_on(&self.broker.waiting(timeout), &[self.keys.room()], timeout)
-            .await
-            .map(drop)
-    }
 }
 
 fn submitted(letter: u8) -> Result<Submitted> {
     match letter {
-        b'n' => Ok(Submitted::New),
+        NEW => Ok(Submitted::New),
         b'e' => Ok(Submitted::Exists),
         b'd' => Ok(Submitted::Ended),
         _ => Err(odd("submit")),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Caretaker, LOOKUP_CHUNK, Started, TaskQueue, deadline_after};
+use super::shards::gather;
+use super::{Caretaker, LOOKUP_CHUNK, Shard, Started, TaskQueue, deadline_after};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
 use crate::connection::subscription::Subscription;
@@ -32,18 +33,8 @@ pub enum Ending {
 impl TaskQueue {
     /// Looks how tasks ended, and has the end of the others published.
     pub async fn watch(&self, ids: &[TaskId]) -> Result<Vec<Ending>> {
-        let mut endings = Vec::with_capacity(ids.len());
-        for chunk in ids.chunks(LOOKUP_CHUNK) {
-            let call = chunk.iter().fold(self.call("watch"), |call, id| {
-                call.arg(id.as_bytes().as_slice())
-            });
-            let answers =
-                reply::items(self.broker.control().call(&call, PATIENCE).await?, "watch")?;
-            for (id, answer) in chunk.iter().zip(answers) {
-                endings.push(self.ending(*id, answer)?);
-            }
-        }
-        Ok(endings)
+        let parts = self.split(ids).await?;
+        gather(&parts, parts.iter().map(|part| part.shard.watch(&part.ids))).await
     }
 
     /// Waits until all of these tasks have ended, or `timeout` passes. In Python this is `AsyncResult.wait`.
@@ -51,15 +42,14 @@ impl TaskQueue {
     /// A task that waits for others lends its slot meanwhile.
     pub async fn wait(&self, ids: &[TaskId], timeout: Duration) -> Result<Vec<Ending>> {
         let deadline = deadline_after(timeout);
-        let news = self
-            .broker
-            .control()
-            .subscribe(&[self.keys.ended()])
-            .await
-            .ok();
+        let parts = self.split(ids).await?;
+        let shards: Vec<Shard> = parts.iter().map(|part| part.shard.clone()).collect();
+        let channels: Vec<String> = shards.iter().map(|shard| shard.keys().ended()).collect();
+        let news = self.broker().control().subscribe(&channels).await.ok();
         let mut endings = self.watch(ids).await?;
         if endings.contains(&Ending::Living) {
-            let ends = while_waiting(self.wait_for_living(ids, &mut endings, news));
+            let ends = self.wait_for_living(ids, &mut endings, (news, Caretaker::new(shards)));
+            let ends = while_waiting(ends);
             timeout_at(deadline, ends).await.unwrap_or(Ok(()))?;
         }
         Ok(endings)
@@ -70,7 +60,7 @@ impl TaskQueue {
         &self,
         ids: &[TaskId],
         endings: &mut [Ending],
-        mut news: Option<Subscription>,
+        (mut news, mut caretaker): (Option<Subscription>, Caretaker),
     ) -> Result<()> {
         let mut living: HashMap<TaskId, usize> = ids
             .iter()
@@ -78,7 +68,6 @@ impl TaskQueue {
             .zip(0..)
             .filter(|(_, i)| endings[*i] == Ending::Living)
             .collect();
-        let mut caretaker = Caretaker::new(self);
         let mut look = Instant::now() + LOOK_EVERY;
         while !living.is_empty() {
             let heard = hear(&mut news, look).await;
@@ -101,6 +90,23 @@ impl TaskQueue {
         }
         Ok(())
     }
+}
+
+impl Shard {
+    async fn watch(&self, ids: &[TaskId]) -> Result<Vec<Ending>> {
+        let mut endings = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(LOOKUP_CHUNK) {
+            let call = chunk.iter().fold(self.call("watch"), |call, id| {
+                call.arg(id.as_bytes().as_slice())
+            });
+            let answers =
+                reply::items(self.broker.control().call(&call, PATIENCE).await?, "watch")?;
+            for (id, answer) in chunk.iter().zip(answers) {
+                endings.push(self.ending(*id, answer)?);
+            }
+        }
+        Ok(endings)
+    }
 
     fn ending(&self, id: TaskId, answer: Value) -> Result<Ending> {
         if answer == Value::Nil {
@@ -110,7 +116,7 @@ impl TaskQueue {
         if record.is_empty() || Started::parse(&record).is_some() {
             return Ok(Ending::Living);
         }
-        let completion = self.sealing.open_completion(id, &record)?;
+        let completion = self.sealing().open_completion(id, &record)?;
         Ok(Ending::Ended(Box::new(completion)))
     }
 }

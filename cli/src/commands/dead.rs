@@ -164,19 +164,12 @@ impl Which {
 async fn list(context: &Context, name: &Name) -> anyhow::Result<Exit> {
     let queue = context.connect().await?.task_queue(name);
     let output = context.output;
-    let (mut first, mut rows) = (0, Vec::new());
-    loop {
-        let page = queue.dead_letters(first).await?;
-        first += page.len() as u64;
-        for letter in &page {
-            if output.is_json() {
-                output.json(&record(letter)?)?;
-            } else {
-                rows.push(row(letter));
-            }
-        }
-        if page.len() < CHUNK {
-            break;
+    let (mut letters, mut rows) = (queue.dead_letters().await?, Vec::new());
+    while let Some(letter) = letters.next().await? {
+        if output.is_json() {
+            output.json(&record(&letter)?)?;
+        } else {
+            rows.push(row(&letter));
         }
     }
     output.table(&["task", "died", "runs", "outcome", "why"], rows)?;

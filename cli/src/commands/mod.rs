@@ -1,5 +1,6 @@
 //! The subcommands, one file each: what it takes, and what it does.
 
+mod acl;
 mod authkey;
 mod bench;
 mod cancel;
@@ -75,6 +76,8 @@ pub enum Command {
     Lock(lock::Lock),
     /// Run a command while a permit of a semaphore is held
     Sem(sem::Sem),
+    /// Print Redis's access rules for a role
+    Acl(acl::Acl),
     /// Make an authkey, or show the ids of the keys in a file
     #[command(subcommand)]
     Authkey(authkey::Authkey),
@@ -136,6 +139,7 @@ impl Command {
             // It leaves nothing behind, also where it is interrupted.
             Self::Bench(command) => command.run(context).await,
             Self::Demo(command) => interruptible(command.run(context)).await,
+            Self::Acl(command) => interruptible(command.run(context)).await,
             Self::Authkey(command) => command.run(context),
             Self::Generate(command) => command.run(context),
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
-use pmq_broker::task_queue::{QueueStatus, Settings};
+use pmq_broker::task_queue::{QueueStatus, SHARDS_LIMIT, Settings};
 use pmq_broker::{Broker, Name, TaskQueue};
 use serde_json::json;
 
@@ -15,6 +15,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Mood, Output, cell, count};
 use crate::plural::counted;
+use crate::shards;
 
 /// List, pause, resume, purge and set up task queues.
 #[derive(Subcommand, Debug)]
@@ -22,6 +23,11 @@ pub enum Queue {
     /// List the queues with their settings
     #[command(after_help = "Example:\n  pmq queue ls --json | jq -r 'select(.paused).queue'")]
     Ls,
+    /// Make a queue, with more than one shard where one Redis is not enough
+    #[command(
+        after_help = "A queue that is there with as many shards stays as it is.\n\nExample:\n  pmq queue create mail --shards 12"
+    )]
+    Create(Create),
     /// Let workers claim nothing more; what runs goes on
     #[command(after_help = "Example:\n  pmq queue pause mail")]
     Pause(Which),
@@ -46,6 +52,18 @@ pub struct Which {
     /// The task queue
     #[arg(value_name = "Q", default_value = "default")]
     queue: Name,
+}
+
+/// Make a queue.
+#[derive(Args, Debug)]
+pub struct Create {
+    #[command(flatten)]
+    which: Which,
+
+    /// How many parts it has, 1 to 4096, on a Redis Cluster spread over all primaries; fixed from then on
+    /// [default: 1; 16 on a Redis Cluster]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(SHARDS_LIMIT)))]
+    shards: Option<u16>,
 }
 
 /// Cancel all tasks that wait.
@@ -100,6 +118,7 @@ impl Queue {
         let output = context.output;
         match self {
             Self::Ls => list(&context.connect().await?, output).await?,
+            Self::Create(command) => command.run(context).await?,
             Self::Pause(which) => pause(context, &which.queue, true).await?,
             Self::Resume(which) => pause(context, &which.queue, false).await?,
             Self::Purge(command) => command.run(context).await?,
@@ -113,12 +132,13 @@ async fn list(broker: &Broker, output: Output) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for name in broker.queues().await? {
         let status = broker.task_queue(&name).status().await?;
+        shards::warn(&name, &status);
         let setting = |name: &str| status.meta.get(name).cloned();
         if output.is_json() {
             let number = |name: &str| setting(name).and_then(|n| n.parse::<u64>().ok());
             output.json(&json!({
                 "queue": name, "ready": status.ready, "scheduled": status.scheduled, "running": status.running,
-                "dead": status.dead, "paused": status.paused, "maxsize": number("maxsize"),
+                "dead": status.dead, "shards": shards::records(&status), "paused": status.paused, "maxsize": number("maxsize"),
                 "retention_ms": number("retention"), "results_max": number("results_max"),
                 "completions": setting("completions"), "completions_max": number("completions_max"),
                 "log_max": number("log_max"), "logs_max": number("logs_max"),
@@ -142,6 +162,7 @@ async fn list(broker: &Broker, output: Output) -> anyhow::Result<()> {
 
 fn row(name: &Name, status: &QueueStatus) -> Vec<Cell> {
     let settings = [
+        "shards",
         "maxsize",
         "retention",
         "results_max",
@@ -152,6 +173,9 @@ fn row(name: &Name, status: &QueueStatus) -> Vec<Cell> {
     ];
     let settings = settings.iter().filter_map(|name| {
         let value = status.meta.get(*name)?;
+        if *name == "shards" && value == "1" {
+            return None;
+        }
         let retention = value
             .parse()
             .ok()
@@ -203,6 +227,25 @@ async fn pause(context: &Context, name: &Name, paused: bool) -> anyhow::Result<(
     }
     let word = if paused { "paused" } else { "open" };
     Ok(output.line(&format!("queue {name} is {word}"))?)
+}
+
+impl Create {
+    async fn run(self, context: &Context) -> anyhow::Result<()> {
+        let queue = context.connect().await?.task_queue(&self.which.queue);
+        if let Some(shards) = self.shards {
+            queue.create(shards).await?;
+        }
+        let shards = queue.open().await?.len();
+        let output = context.output;
+        if output.is_json() {
+            return output.json(&json!({"queue": queue.name(), "shards": shards}));
+        }
+        Ok(output.line(&format!(
+            "queue {} has {}",
+            queue.name(),
+            counted(shards as u64, "shard")
+        ))?)
+    }
 }
 
 impl Purge {

@@ -16,11 +16,12 @@ use crate::exit::Exit;
 use crate::fleet::{self, Worker};
 use crate::locate::locate;
 use crate::output::{Mood, Output, cell, count};
+use crate::shards;
 use crate::when;
 
 const AFTER_HELP: &str = "\
-With --json and -q it is one object: queue, ready, scheduled, running, dead, suspects, paused, completions \
-{NAME: n}, workers [...]. Without -q it is one such object for each queue, then one for each worker.
+With --json and -q it is one object: queue, ready, scheduled, running, dead, suspects, paused, shards [...], \
+completions {NAME: n}, workers [...]. Without -q it is one such object for each queue, then one for each worker.
 
 Examples:
   pmq status
@@ -37,6 +38,10 @@ pub struct Status {
 
     #[command(flatten)]
     search: SearchFlag,
+
+    /// Show each shard as well, as -q does [default: their sums]
+    #[arg(long, conflicts_with = "id")]
+    shards: bool,
 }
 
 #[derive(Serialize)]
@@ -48,6 +53,7 @@ struct QueueRecord<'a> {
     dead: u64,
     suspects: u64,
     paused: bool,
+    shards: Vec<shards::Record>,
     completions: &'a BTreeMap<String, u64>,
     workers: Vec<&'a Value>,
 }
@@ -89,6 +95,7 @@ impl Status {
         let mut queues = Vec::with_capacity(names.len());
         for name in names {
             let status = broker.task_queue(&name).status().await?;
+            shards::warn(&name, &status);
             queues.push((name, status));
         }
         if output.is_json() {
@@ -102,6 +109,9 @@ impl Status {
             }
         } else {
             show(&queues, &workers, output)?;
+            if self.shards || self.search.queue.is_some() {
+                shards::show(&queues, output)?;
+            }
         }
         Ok(Exit::OK)
     }
@@ -117,6 +127,7 @@ fn record<'a>(queue: &'a Name, status: &'a QueueStatus, workers: &'a [Worker]) -
         dead: status.dead,
         suspects: status.suspects,
         paused: status.paused,
+        shards: shards::records(status),
         completions: &status.completions,
         workers: serving.map(|worker| &worker.json).collect(),
     }

@@ -26,7 +26,7 @@ impl Lease {
             };
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
-                if let Err(error @ Error::LeaseLost { .. }) = queue.heartbeat(&beat).await {
+                if let Err(error @ Error::LeaseLost { .. }) = queue.renew(&beat).await {
                     return error;
                 }
             }

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
+use pmq_broker::secret;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -24,7 +25,7 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Starts a command with these variables added to its environment. Needs a tokio runtime.
+    /// Starts a command with this process's environment but the secrets in it, and these variables added. Needs a tokio runtime.
     pub fn start(
         argv: &[OsString],
         env: &[(&str, OsString)],
@@ -36,6 +37,7 @@ impl Attached {
         };
         let shares_group = io::stdin().is_terminal();
         let mut command = Command::new(program);
+        secret::hide_from(command.as_std_mut());
         command
             .args(arguments)
             .envs(env.iter().map(|(name, value)| (name, value)))

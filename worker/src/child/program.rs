@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use pmq_broker::lending;
+use pmq_broker::{lending, secret};
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
@@ -22,7 +22,7 @@ pub struct Program {
     pub argv: Vec<OsString>,
     /// The directory to run in; `None` makes a private one (0700, under `TMPDIR`) and removes it afterwards.
     pub cwd: Option<PathBuf>,
-    /// Variables that are set besides the worker's own.
+    /// Variables that are set besides the worker's own, of which it does not see the secrets.
     pub env: Vec<(OsString, OsString)>,
     /// Whether the program sees only `env` and the guard's mark, and not the worker's environment.
     pub clear_env: bool,
@@ -85,21 +85,12 @@ impl Program {
         };
         let directory = Directory::enter(self.cwd.clone())?;
         let mut command = Command::new(program);
+        secret::hide_from(command.as_std_mut());
         if self.clear_env {
             command.env_clear();
         }
-        // It may hold the password: `user:secret@`, or `?pass=secret` for a socket.
-        if std::env::var_os("PMQ_REDIS_URL").is_some_and(|url| {
-            url.as_encoded_bytes()
-                .iter()
-                .any(|byte| b"@?".contains(byte))
-        }) {
-            command.env_remove("PMQ_REDIS_URL");
-        }
         command
             .args(arguments)
-            .env_remove("PMQ_REDIS_PASSWORD")
-            .env_remove("PMQ_AUTHKEY")
             // Where this worker is a command itself, what it runs has slots of its own.
             .env_remove(lending::SOCKET)
             .env_remove(lending::TOKEN)

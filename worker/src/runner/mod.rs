@@ -5,6 +5,8 @@
 
 mod calls;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod lines;
 mod log;
 mod protocol;

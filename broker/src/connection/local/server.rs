@@ -13,6 +13,7 @@ use super::directory::{AOF_DIR, Directory};
 use super::lock::{self, Held};
 use super::wire::{self, Reply};
 use super::{Env, LocalError, poll};
+use crate::secret;
 
 /// Loading a few gigabytes takes this long.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -59,7 +60,9 @@ fn start(directory: &Directory, env: Env) -> Result<(), LocalError> {
     let log_too = log
         .try_clone()
         .map_err(LocalError::io("open", &directory.log()))?;
-    let mut server = Command::new(&binary.path)
+    let mut server = Command::new(&binary.path);
+    secret::hide_from(&mut server);
+    let mut server = server
         .args(SETTINGS.as_flattened())
         .arg("--unixsocket")
         .arg(&directory.socket)

@@ -1,11 +1,13 @@
 //! `pmq doctor`: whether the broker is one that keeps tasks safe, and how far away it is.
 
+mod access;
+mod primaries;
 mod server;
 
 use std::time::Duration;
 
 use clap::Args;
-use pmq_broker::{Broker, Error};
+use pmq_broker::{Broker, Config, Error};
 use serde::Serialize;
 
 use crate::args::QueueFlag;
@@ -17,6 +19,8 @@ use crate::plural::counted;
 use crate::{fleet, when};
 
 const AFTER_HELP: &str = "\
+On a Redis Cluster each primary is looked at. The promises are those of --durability.
+
 Persistence says what the server may lose when its process is killed and when the power fails.
 
 Exit codes: 0; 1 where something is bad; 69 where the broker can't be used at all.
@@ -28,7 +32,7 @@ const PINGS: usize = 20;
 /// A clock this far off shows wrong times to people and makes `--at` early or late.
 const CLOCK_LIMIT_MS: u64 = 2000;
 
-/// Check the broker: version, settings, rights, clock, latency.
+/// Check the broker: who can reach it, version, settings, rights, clock, latency.
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub struct Doctor {
@@ -75,6 +79,11 @@ impl Check {
         self.mood != Mood::Bad || !matches!(self.subject, "version" | "role")
     }
 
+    fn at(mut self, address: &str) -> Self {
+        self.found = format!("{address}: {}", self.found);
+        self
+    }
+
     fn hint(mut self, hint: &'static str) -> Self {
         self.hint = Some(hint);
         self
@@ -87,7 +96,8 @@ impl Doctor {
         let broker = Broker::connect_to_any(&context.config)
             .await
             .map_err(|error| unreachable(context.explain(error)))?;
-        let checks = self.checks(&broker).await?;
+        context.warn_of_password();
+        let checks = self.checks(&broker, &context.config).await?;
         for check in &checks {
             show(check, context.output)?;
         }
@@ -98,23 +108,25 @@ impl Doctor {
         Ok(if bad { Exit::FAILED } else { Exit::OK })
     }
 
-    async fn checks(&self, broker: &Broker) -> anyhow::Result<Vec<Check>> {
-        let server = broker.server();
-        let local = broker.is_local();
-        // Who may not ask is told what INFO alone tells.
-        let settings = broker
-            .server_settings(&["appendfsync", "save"])
-            .await
-            .unwrap_or_default();
-        let mut checks = vec![
-            Check::good("address", broker.address()),
-            server::version(server),
-            server::memory(server, local),
-            server::durability(server, &settings),
-        ];
-        if let Some(check) = server::role(server) {
-            checks.push(check);
+    async fn checks(&self, broker: &Broker, config: &Config) -> anyhow::Result<Vec<Check>> {
+        let primaries = broker.primaries().await?;
+        let mut checks = vec![Check::good("address", broker.address())];
+        checks.extend(access::checks(broker, config).await?);
+        for primary in &primaries {
+            let local = broker.is_local();
+            let found = server::checks(primary, local);
+            // Where there are several, each line says which.
+            let several = primaries.len() > 1;
+            let told = found.into_iter().map(|check| {
+                if several {
+                    check.at(&primary.address)
+                } else {
+                    check
+                }
+            });
+            checks.extend(told);
         }
+        checks.extend(primaries::slots(&primaries));
         // A server without functions, or one that takes no writes, has no answers to the rest.
         if checks.iter().all(Check::lets_calls_through) {
             checks.push(functions(broker, &self.queue).await);
@@ -123,6 +135,7 @@ impl Doctor {
         }
         checks.push(clock(broker).await?);
         checks.push(latency(broker).await?);
+        checks.extend(primaries::promises(config.durability));
         Ok(checks)
     }
 }

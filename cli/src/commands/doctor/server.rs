@@ -2,15 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use pmq_broker::connection::ServerReport;
+use pmq_broker::connection::{Primary, ServerReport};
 
-use super::Check;
+use super::{Check, primaries};
 use crate::output::Mood;
 
 const AOF: &str =
     "turn the append-only file on: `CONFIG SET appendonly yes`, and the same in redis.conf";
 
-pub(super) fn version(server: &ServerReport) -> Check {
+/// What there is to say about a primary.
+pub(super) fn checks(primary: &Primary, local: bool) -> Vec<Check> {
+    let server = &primary.report;
+    let mut checks = vec![
+        version(server),
+        memory(server, local),
+        durability(server, &primary.settings),
+    ];
+    checks.extend(role(server));
+    checks.extend(primaries::replicas(primary));
+    checks
+}
+
+fn version(server: &ServerReport) -> Check {
     let Some(version) = server.version() else {
         return Check::new(
             "version",
@@ -32,7 +45,7 @@ pub(super) fn version(server: &ServerReport) -> Check {
 }
 
 /// A replica, which takes no tasks; nothing to say about a primary.
-pub(super) fn role(server: &ServerReport) -> Option<Check> {
+fn role(server: &ServerReport) -> Option<Check> {
     let is_replica = server.field("role") == Some("slave");
     is_replica.then(|| {
         Check::new("role", Mood::Bad, "a replica, which takes no tasks")
@@ -41,7 +54,7 @@ pub(super) fn role(server: &ServerReport) -> Option<Check> {
 }
 
 /// How full it is, and what it does when it is full. The `local` broker needs no limit: its machine is the user's.
-pub(super) fn memory(server: &ServerReport, local: bool) -> Check {
+fn memory(server: &ServerReport, local: bool) -> Check {
     let used = server.field("used_memory_human").unwrap_or("unknown");
     let max = server
         .field("maxmemory")
@@ -72,7 +85,7 @@ fn number(server: &ServerReport, field: &str) -> u64 {
 }
 
 /// What may be lost when the server's process is killed, and when the power fails.
-pub(super) fn durability(server: &ServerReport, settings: &BTreeMap<String, String>) -> Check {
+fn durability(server: &ServerReport, settings: &BTreeMap<String, String>) -> Check {
     let failed = [
         "aof_last_write_status",
         "aof_last_bgrewrite_status",

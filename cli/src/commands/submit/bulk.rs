@@ -1,6 +1,7 @@
 //! Many tasks, one a line, that can be resumed.
 
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Context as _;
 use pmq_broker::{Task, envelope};
@@ -58,7 +59,7 @@ impl Bulk<'_> {
         for line in lines {
             let number = line.number;
             match self
-                .task(line, now_ms)
+                .task(&line, now_ms)
                 .with_context(|| format!("line {number}"))
             {
                 Ok(task) => tasks.push(task),
@@ -68,23 +69,26 @@ impl Bulk<'_> {
         (tasks, None)
     }
 
-    fn task(&self, line: Line, now_ms: u64) -> anyhow::Result<Task> {
-        let derived = self.batch.id(line.number, &line.bytes);
+    fn task(&self, line: &Line, now_ms: u64) -> anyhow::Result<Task> {
+        let derived = |key| self.batch.id(line.number, &line.bytes, key);
         let task = match &self.kind {
             Kind::Json => {
                 let line = JsonLine::parse(&line.bytes)?;
-                let id = line.id().unwrap_or(derived);
-                line.task(self.options, now_ms)?.with_id(id)
+                let given = line.id();
+                let task = line.task(self.options, now_ms)?;
+                let id = given.unwrap_or_else(|| derived(task.key));
+                task.with_id(id)
             }
             Kind::Argument(template) => {
                 let job = Job {
                     seq: line.number,
-                    args: vec![std::ffi::OsString::from_vec(line.bytes)],
+                    args: vec![OsStr::from_bytes(&line.bytes).to_owned()],
                 };
                 let argv = template.expand(&job);
                 let mut task = Task::command(argv.iter().map(|word| word.as_bytes()));
                 self.options.apply(&mut task, now_ms)?;
-                task.with_id(derived)
+                let id = derived(task.key);
+                task.with_id(id)
             }
         };
         // Checks its limits, so that an error names the line.

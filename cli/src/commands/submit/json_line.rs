@@ -37,6 +37,7 @@ pub(super) struct JsonLine {
     #[serde(deserialize_with = "duration::deserialize")]
     expires: Option<Duration>,
     completions: Option<Name>,
+    key: Option<String>,
     keep: Option<bool>,
     labels: BTreeMap<String, String>,
     cwd: Option<String>,
@@ -81,6 +82,7 @@ impl JsonLine {
             timeout: self.timeout,
             expires: self.expires,
             completions: self.completions.clone(),
+            key: self.key.clone(),
             no_keep: self.keep == Some(false),
             labels: self.labels.clone().into_iter().collect(),
             cwd: self.cwd.clone(),

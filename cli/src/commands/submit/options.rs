@@ -54,6 +54,10 @@ pub(super) struct TaskOptions {
     #[arg(long, value_name = "NAME")]
     pub(super) completions: Option<Name>,
 
+    /// Run it after the tasks of the same key that were submitted before it: all of a key go to one shard of the queue
+    #[arg(long, value_name = "KEY")]
+    pub(super) key: Option<String>,
+
     /// Do not keep its output or result for `pmq wait` and `pmq status`
     #[arg(long)]
     pub(super) no_keep: bool,
@@ -91,6 +95,9 @@ impl TaskOptions {
         }
         if self.no_keep {
             task.keep = false;
+        }
+        if let Some(key) = &self.key {
+            *task = task.clone().with_key(key);
         }
         task.details.labels.extend_from_slice(&self.labels);
         if matches!(task.work, Work::Handler(_)) && (self.cwd.is_some() || !self.env.is_empty()) {

@@ -24,8 +24,11 @@ pub(super) async fn play(stage: &Stage, queue: &str, workers: usize) -> Result<(
     let queue = stage.broker.task_queue(&name(queue));
     let mut all = JoinSet::new();
     for _ in 0..workers {
-        let waiter = Waiter::for_tasks([&queue], LONGEST);
-        let claimer = queue.claimer(Incarnation::new(), stage.lease(), Some(&name(COMPLETIONS)));
+        let mut waiter = Waiter::for_tasks([queue.first()], LONGEST);
+        let claimer =
+            queue
+                .first()
+                .claimer(Incarnation::new(), stage.lease(), Some(&name(COMPLETIONS)));
         let (recorder, stop) = (stage.recorder.clone(), stage.stop.clone());
         all.spawn(async move {
             let mut one = One { claimer, recorder };
@@ -68,7 +71,7 @@ impl One {
         let waits = claimed.wait != Some(std::time::Duration::ZERO);
         for claim in claimed.tasks {
             let (id, token, attempt) = (claim.id, claim.run.token(), claim.attempt());
-            let queue = self.claimer.queue().name().to_string();
+            let queue = self.claimer.shard().queue().to_string();
             let hash = pmq_broker::envelope::decode(id, &claim.envelope)
                 .map_or(0, |task| hash(&task.body));
             self.recorder.record(What::Start {
@@ -96,10 +99,10 @@ impl One {
                 report: Report::default(),
                 body: Bytes::new(),
             };
-            let end = Finish::new(&claim, How::Ok, &completion, self.claimer.queue().sealing());
+            let end = Finish::new(&claim, How::Ok, &completion, self.claimer.shard().sealing());
             while self
                 .claimer
-                .queue()
+                .shard()
                 .finish(std::slice::from_ref(&end))
                 .await
                 .is_err()

@@ -30,7 +30,9 @@ struct Hand<'a> {
 pub(super) async fn play(stage: &Stage, queue: &str, lazy: bool) -> Result<()> {
     let queue = stage.broker.task_queue(&name(queue));
     let who = Incarnation::new();
-    let claimer = queue.claimer(who, stage.lease(), Some(&name(COMPLETIONS)));
+    let claimer = queue
+        .first()
+        .claimer(who, stage.lease(), Some(&name(COMPLETIONS)));
     let rng = stage.rng();
     let mut hand = Hand {
         stage,
@@ -168,7 +170,7 @@ impl Hand<'_> {
     }
 
     async fn finish(&self, runs: &[Finish]) {
-        let answers = self.queue.finish(runs).await;
+        let answers = self.queue.first().finish(runs).await;
         for (i, run) in runs.iter().enumerate() {
             let (outcome, answer) = match &answers {
                 Ok(answers) => (Known::Ok, letter(answers[i])),
@@ -192,7 +194,7 @@ impl Hand<'_> {
             carried_out: Bytes::new(),
         };
         // What it comes to is seen at the next claim.
-        let _ = self.queue.heartbeat(&beat).await;
+        let _ = self.queue.first().heartbeat(&beat).await;
     }
 }
 

@@ -119,10 +119,10 @@ async fn tidy(conductor: &Conductor, lease: Duration) -> Result<()> {
         let queue = broker.task_queue(&name(queue));
         // The first call may find that nobody has called for a while, and then no lease ends for one more. Waiting must
         // be no gap itself.
-        while queue.reclaim(lease).await?.grace > Duration::ZERO {
+        while queue.first().reclaim(lease).await?.grace > Duration::ZERO {
             tokio::time::sleep(lease / 5).await;
         }
-        while queue.reclaim(lease).await?.more {}
+        while queue.first().reclaim(lease).await?.more {}
     }
     Ok(())
 }

@@ -1,0 +1,85 @@
+-- shapes: what the arguments of each function have to be, checked before anything else, as Lua has no rollback. A letter
+-- an argument: m an id or a member (16 bytes), i a number of a call (32 bits), n another whole number, z one that may be
+-- negative, t a time to live (ms) or "", o a whole number or "", y a bound and x the step of a slice, f a frame of items,
+-- s anything. Behind `|` stand those that come again and again. Arguments beyond are the function's own affair.
+
+local SHAPES = {
+  submit = "n", finish = "n", release = "|ms", refuse = "n|mss", cancel = "n|m", reclaim = "n", start = "mss",
+  claim = "minns", heartbeat = "mns", take = "misnn", join = "mns", leave = "m", watch = "|m", find = "m",
+  requeue = "o", purge_dead = "o", configure = "", purge = "n", inspect = "", list_dead = "nn", list_started = "sn",
+  log_append = "msn|ss", log_read = "mmn", present = "mns", fleet = "",
+  renew = "tn|m", attach = "tmn", detach = "tm|m", unlink = "", refs = "s",
+  sem_acquire = "tmnn", sem_release = "tmss", sem_post = "tmn", sem_look = "",
+  cond_wait = "tmms", cond_leave = "tms", cond_notify = "tmmsn",
+  event_set = "tmin", event_clear = "tmin", event_wait = "tmino", event_look = "",
+  barrier_wait = "tminn", barrier_open = "tmin", barrier_abort = "tmin", barrier_reset = "tmin", barrier_look = "",
+  queue_put = "tminoss|f", queue_get = "tminossn", queue_task_done = "tminosn", queue_join = "tmino",
+  queue_leave = "tn|mi", queue_look = "",
+  pipe_open = "tmnsss", pipe_send = "tmins", pipe_abort = "tmin", pipe_recv = "tminsi", pipe_leave = "tmi",
+  pipe_close = "tmin",
+  list_extend = "tmins", list_insert = "tminzs", list_pop = "tminz", list_remove = "tmins", list_set = "tminzs",
+  list_delete = "tminyyx", list_clear = "tmin", list_draft = "tminss", list_commit = "tminssn", list_read = "snyyx",
+  list_get = "z", list_len = "", list_index = "s", list_count = "sns",
+  dict_set = "tmin|ss", dict_setdefault = "tminss", dict_pop = "tmins", dict_popitem = "tmin", dict_clear = "tmin",
+  dict_get = "s", dict_contains = "s", dict_len = "", dict_read = "sn",
+  array_init = "tminns", array_set = "tminzs", array_write = "tminyyxnn", array_add = "tminzs", array_swap = "tminzss",
+  array_get = "z", array_len = "", array_read = "snyyx",
+}
+
+-- A frame of items (see there), as far as it can be told without a look at each.
+local function is_frame(text)
+  local count = #text > 5 and struct.unpack("<H", text) or 0
+  return count > 0 and #text >= 2 + 4 * count
+end
+
+local FITS = {
+  f = is_frame,
+  m = function(text) return #text == 16 end,
+  i = function(text) return #text <= 10 and string.find(text, "^%d+$") and tonumber(text) < 4294967296 end,
+  n = function(text) return #text <= 20 and string.find(text, "^%d+$") end,
+  o = function(text) return #text <= 15 and string.find(text, "^%d*$") end,
+  s = function() return true end,
+  x = function(text) return #text <= 20 and string.find(text, "^%-?%d*[1-9]%d*$") end, -- the step of a slice
+  y = function(text) return text == "" or #text <= 20 and string.find(text, "^%-?%d+$") end, -- a bound of one
+  z = function(text) return #text <= 20 and string.find(text, "^%-?%d+$") end,
+}
+FITS.t = FITS.o
+
+-- What the letters of a shape ask for: of the first arguments, and of those that come again and again.
+local function parse_shape(shape)
+  local fixed, again = string.match(shape, "^(%l*)|?(%l*)$")
+  local first, each = {}, {}
+  for letter in string.gmatch(fixed, ".") do
+    first[#first + 1] = FITS[letter]
+  end
+  for letter in string.gmatch(again, ".") do
+    each[#each + 1] = FITS[letter]
+  end
+  return first, each
+end
+
+-- A function that answers what is wrong with a call's arguments, nil where nothing is.
+local function checker(verb)
+  local first, each -- made with the first call: while a library loads it may use nothing but `redis`
+  local function bad(i)
+    return redis.error_reply("PMQMALFORMED argument " .. i .. " of " .. verb .. " can't be read")
+  end
+  return function(args)
+    if not first then
+      first, each = parse_shape(SHAPES[verb])
+    end
+    for i = 1, #first do
+      if not args[i] or not first[i](args[i]) then
+        return bad(i)
+      end
+    end
+    for i = #first + 1, each[1] and #args or 0, math.max(#each, 1) do
+      for j = 1, #each do
+        local text = args[i + j - 1]
+        if not text or not each[j](text) then
+          return bad(i + j - 1)
+        end
+      end
+    end
+  end
+end
