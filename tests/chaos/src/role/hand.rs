@@ -93,7 +93,13 @@ impl Hand<'_> {
     /// Takes back what workers held whose lease has ended, as every worker does.
     async fn take_back(&self) {
         let lease = self.stage.lease();
-        while self.queue.reclaim(lease).await.is_ok_and(|step| step.more) {}
+        while self
+            .queue
+            .first()
+            .reclaim(lease)
+            .await
+            .is_ok_and(|step| step.more)
+        {}
     }
 
     fn begin(&self, claims: &[Claim]) {
