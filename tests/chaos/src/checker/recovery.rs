@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pmq_broker::TaskId;
+use pmq_broker::task::DEFAULT_PRIORITY;
 
 use super::Runs;
 use crate::history::{Event, History, What};
@@ -36,7 +37,13 @@ pub fn recoveries(history: &History) -> Vec<Recovery> {
                 run.actor == actor && run.start < died && run.end.is_none_or(|(t, _)| t > died)
             });
             let next = task.iter().find(|run| run.start > died);
-            if let (true, Some(next)) = (cut, next) {
+            // One of a low priority waits for its turn, also when it has come back.
+            let urgent = |id| {
+                runs.plans
+                    .get(id)
+                    .is_none_or(|plan| plan.priority >= DEFAULT_PRIORITY)
+            };
+            if let (true, Some(next)) = (cut, next.filter(|next| urgent(&next.id))) {
                 recoveries.push(Recovery {
                     id: next.id,
                     actor: actor.to_owned(),

@@ -57,7 +57,12 @@ impl Hand<'_> {
             wait: false,
         };
         let claims = match self.claimer.get_nowait(ask).await {
-            Ok(claimed) => claimed.tasks,
+            Ok(claimed) => {
+                if claimed.lease_ended {
+                    self.take_back().await;
+                }
+                claimed.tasks
+            }
             Err(Error::LeaseLost { .. }) => {
                 self.who = Incarnation::new();
                 self.claimer.become_incarnation(self.who);
@@ -83,6 +88,18 @@ impl Hand<'_> {
             self.finish(&again).await;
         }
         self.sent.truncate(100);
+    }
+
+    /// Takes back what workers held whose lease has ended, as every worker does.
+    async fn take_back(&self) {
+        let lease = self.stage.lease();
+        while self
+            .queue
+            .first()
+            .reclaim(lease)
+            .await
+            .is_ok_and(|step| step.more)
+        {}
     }
 
     fn begin(&self, claims: &[Claim]) {
