@@ -6,7 +6,8 @@
 local SHAPES = {
   submit = "n", finish = "n", release = "|ms", refuse = "n|mss", cancel = "n|m", reclaim = "n", start = "mss",
   claim = "minns", heartbeat = "mns", take = "misnn", join = "mns", leave = "m", watch = "|m", find = "m",
-  requeue = "o", purge_dead = "o", configure = "", purge = "n", inspect = "", list_dead = "nn", list_started = "sn",
+  open = "s", wake = "nn", mark = "", requeue = "o", purge_dead = "o", configure = "", purge = "n",
+  inspect = "", list_dead = "nn", list_started = "sn",
   log_append = "msn|ss", log_read = "mmn", present = "mns", fleet = "",
   renew = "tn|m", attach = "tmn", detach = "tm|m", unlink = "", refs = "s",
   sem_acquire = "tmnn", sem_release = "tmss", sem_post = "tmn", sem_look = "",

@@ -85,8 +85,8 @@ pub const MUTANTS: [Mutant; 10] = [
         name: "counted-fences",
         // One that is a time is never followed by a counted one, so the quick way to a grant is not taken any more.
         changes: &[(
-            "  s.fence = math.max(before + 1, us)\n",
-            "  s.fence = before + 1\n",
+            "  s.fence = math.max(s.fence + 1, us)\n",
+            "  s.fence = s.fence + 1\n",
         )],
         family: "reset",
         breaks: Invariant::Fencing,
