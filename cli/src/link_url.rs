@@ -36,6 +36,9 @@ impl FromStr for Url {
 
 impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.contains("://") {
+            return f.write_str("unusable"); // a text without a scheme may be all password
+        }
         let shown = secret::without_password(&self.0);
         f.write_str(shown.as_deref().unwrap_or(&self.0))
     }
@@ -75,6 +78,8 @@ mod tests {
         let url: Url = "redis://u:hunter2@h".parse().unwrap();
         assert_eq!(format!("{url:?}"), "redis://u@h");
         assert!(url.has_password() && url.reveal().contains("hunter2"));
+        let slip: Url = "hunter2".parse().unwrap();
+        assert_eq!(format!("{slip:?}"), "unusable");
     }
 
     #[test]

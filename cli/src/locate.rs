@@ -1,7 +1,7 @@
 //! Finding the queue of a task of which only the id is known.
 
 use pmq_broker::task_queue::Ending;
-use pmq_broker::{Broker, Name, Process, ProcessError, TaskId, TaskQueue};
+use pmq_broker::{Broker, Error, Name, Process, ProcessError, TaskId, TaskQueue};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -14,7 +14,8 @@ pub(crate) struct Located {
 
 /// Sorts ids by the queue that knows them: the one named, else each queue of the namespace is asked.
 ///
-/// What nobody knows is listed with the named queue or, without one, with `default`.
+/// What nobody knows is listed with the named queue or, without one, with `default`. A queue that can't be read is passed
+/// over, unless the task may be there.
 pub(crate) async fn locate(
     broker: &Broker,
     queue: Option<&Name>,
@@ -31,13 +32,20 @@ pub(crate) async fn locate(
     names.retain(|name| *name != default);
     names.insert(0, default);
     let mut found: Vec<Located> = Vec::new();
-    let mut left = ids.to_vec();
+    let (mut left, mut unread) = (ids.to_vec(), None);
     for name in &names {
         if left.is_empty() {
             break;
         }
         let queue = broker.task_queue(name);
-        let endings = queue.watch(&left).await?;
+        let endings = match queue.watch(&left).await {
+            Ok(endings) => endings,
+            Err(error @ Error::Unexpected { .. }) => {
+                unread.get_or_insert(error);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let (known, unknown): (Vec<_>, Vec<_>) = left
             .into_iter()
             .zip(endings)
@@ -49,6 +57,9 @@ pub(crate) async fn locate(
         }
     }
     if !left.is_empty() {
+        if let Some(error) = unread {
+            return Err(error.into());
+        }
         let queue = broker.task_queue(&names[0]);
         found.push(Located { queue, ids: left });
     }

@@ -140,7 +140,9 @@ impl Found {
             return;
         }
         self.commands.extend(calls(body));
-        for word in body.lines().flat_map(code).flat_map(words) {
+        let words = body.lines().flat_map(code).flat_map(words);
+        // What registers a function looks at its arguments alone, but names every verb, as words that mean steps elsewhere.
+        for word in words.filter(|word| *word != "register") {
             if let Some((block, body)) = LIBRARY.definition(block, word) {
                 self.follow(block, body);
             }

@@ -83,18 +83,17 @@ impl TaskQueue {
         if let Some(shards) = known.get() {
             return Ok(shards);
         }
-        let shards = match self.known() {
-            Some(shards) => shards,
-            None => {
-                let number = match new {
-                    Some(new) => self.call_open(new).await?,
-                    None => self.count().await?,
-                };
-                if number == 0 {
-                    return Ok(std::slice::from_ref(self.first()));
-                }
-                self.all(number)
+        let shards = if let Some(shards) = self.known() {
+            shards
+        } else {
+            let number = match new {
+                Some(new) => self.call_open(new).await?,
+                None => self.count().await?,
+            };
+            if number == 0 {
+                return Ok(std::slice::from_ref(self.first()));
             }
+            self.all(number)
         };
         Ok(known.get_or_init(async || shards).await)
     }
