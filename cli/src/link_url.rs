@@ -7,7 +7,7 @@ use std::str::FromStr;
 use pmq_broker::secret;
 use serde::Deserialize;
 
-/// A URL as the user wrote it. `Debug` leaves out the password.
+/// A URL as the user wrote it. `Debug` shows its scheme alone.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Url(String);
@@ -36,11 +36,13 @@ impl FromStr for Url {
 
 impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.0.contains("://") {
-            return f.write_str("unusable"); // a text without a scheme may be all password
+        // A mistyped one may have its password anywhere.
+        let is_plain = |scheme: &&str| scheme.bytes().all(|b| b.is_ascii_lowercase() || b == b'+');
+        let scheme = self.0.split_once("://").map(|(scheme, _)| scheme);
+        match scheme.filter(is_plain) {
+            Some(scheme) => write!(f, "{scheme}://.."),
+            None => f.write_str("unusable"),
         }
-        let shown = secret::without_password(&self.0);
-        f.write_str(shown.as_deref().unwrap_or(&self.0))
     }
 }
 
@@ -76,7 +78,7 @@ mod tests {
     #[test]
     fn debug_shows_no_password() {
         let url: Url = "redis://u:hunter2@h".parse().unwrap();
-        assert_eq!(format!("{url:?}"), "redis://u@h");
+        assert_eq!(format!("{url:?}"), "redis://..");
         assert!(url.has_password() && url.reveal().contains("hunter2"));
         let slip: Url = "hunter2".parse().unwrap();
         assert_eq!(format!("{slip:?}"), "unusable");

@@ -61,6 +61,15 @@ fn says_nothing(found: &pmq_broker::Completion) -> bool {
     matches!(found.outcome, Outcome::Cancelled | Outcome::Dead) && found.body.is_empty()
 }
 
+/// What may become of a completion without its key: it loses everything but its verdict, as a record that outlives its
+/// completion does, and a failure and a cancellation can't be told apart.
+fn is_the_verdict(found: &pmq_broker::Completion, original: &pmq_broker::Completion) -> bool {
+    let stopped = |outcome| matches!(outcome, Outcome::Failed | Outcome::Cancelled);
+    let same =
+        found.outcome == original.outcome || stopped(found.outcome) && stopped(original.outcome);
+    same && found.token == original.token && (found.body.is_empty() || found.body == original.body)
+}
+
 #[test]
 fn a_changed_or_moved_completion_is_not_trusted() {
     let changes = vec(splice(&WORDS), 0..4);
@@ -87,7 +96,8 @@ fn a_changed_or_moved_completion_is_not_trusted() {
                     here.open_completion(completion.id, &changed),
                     here.open_posted(&changed),
                 ] {
-                    prop_assert!(found.as_ref().map_or(true, says_nothing), "{:?}", found);
+                    let is_fine = |found| says_nothing(found) || is_the_verdict(found, &completion);
+                    prop_assert!(found.as_ref().map_or(true, is_fine), "{:?}", found);
                 }
             }
             let elsewhere = [

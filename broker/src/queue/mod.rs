@@ -204,9 +204,10 @@ impl<T, F: Format<T>> Queue<T, F> {
             }
         };
         let (put, ended) = self.shared.put(&encoded, until).await;
-        let rest = items.split_off(put);
+        // A server may say anything.
+        let rest = items.split_off(put.min(items.len()));
         match ended {
-            Ok(()) if rest.is_empty() => Ok(()),
+            _ if rest.is_empty() => Ok(()),
             Ok(()) => Err(PutError::Full(rest)),
             Err(source) => Err(PutError::Broker { item: rest, source }),
         }
