@@ -11,11 +11,12 @@ use crate::everyday;
 use crate::fleet::{Fleet, LONG, name, pass};
 use crate::load::{Producer, all_is_done, works_again};
 
-/// A fleet whose queue belongs to this node.
+/// A fleet whose queue, of one shard, belongs to this node.
 async fn fleet_at(cluster: &Cluster, node: usize) -> Fleet {
     let mut fleet = Fleet::at(cluster.url()).await;
     let queue = cluster.name_at(node, "at", |queue| format!("{{{queue}/0}}"));
     fleet.queue = fleet.queue.broker().task_queue(&name(&queue));
+    fleet.queue.create(1).await.unwrap();
     fleet
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
+use redis::Value;
 
 use super::{Shard, TaskQueue};
 use crate::broker::PATIENCE;
@@ -125,12 +126,16 @@ impl TaskQueue {
         u16::try_from(number).map_err(|_| reply::odd("open"))
     }
 
-    /// How many shards the queue has, 0 where there is none: for who may only look.
+    /// How many shards the queue was made with, 0 where it was not made, or before it could have several: for who may only
+    /// look. It reads nothing else, as another part of the queue may be spoilt.
     async fn count(&self) -> Result<u16> {
-        let meta = self.first().status().await?.meta;
-        match meta.get("shards") {
-            Some(number) => number.parse().map_err(|_| reply::odd("inspect")),
-            None => Ok(u16::from(!meta.is_empty())),
+        let doing = "ask how many shards there are";
+        let mut command = redis::cmd("HGET");
+        command.arg(&self.first().keys().fixed()[0]).arg("shards");
+        let control = self.broker().control();
+        match control.send(&command, doing, PATIENCE).await? {
+            Value::Nil => Ok(0),
+            number => Ok(reply::number(number, doing)? as u16),
         }
     }
 
