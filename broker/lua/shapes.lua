@@ -43,8 +43,8 @@ local FITS = {
   x = function(text) return #text <= 20 and string.find(text, "^%-?%d*[1-9]%d*$") end, -- the step of a slice
   y = function(text) return text == "" or #text <= 20 and string.find(text, "^%-?%d+$") end, -- a bound of one
   z = function(text) return #text <= 20 and string.find(text, "^%-?%d+$") end,
+  t = function(text) return text == "" or #text <= 15 and string.find(text, "^[1-9]%d*$") end, -- as Redis reads it
 }
-FITS.t = FITS.o
 
 -- What the letters of a shape ask for: of the first arguments, and of those that come again and again.
 local function parse_shape(shape)

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use proptest::test_runner::{TestCaseError, TestRunner};
+use proptest::test_runner::{RngSeed, TestCaseError, TestRunner};
 
-/// How long each target runs, in seconds; 3 unless it is set. A release takes 60.
+/// How long each target runs, in seconds. Unless it is set it is 3, on the same inputs each time, so that a change is judged
+/// by itself; where it is set they are new ones. A release takes 60.
 pub const SECONDS: &str = "PMQ_FUZZ_SECONDS";
 const USUAL_SECONDS: u64 = 3;
 /// Between two looks at the clock.
@@ -45,12 +46,20 @@ pub fn fuzz<I: Strategy>(inputs: I, target: impl Fn(I::Value) -> Result<(), Test
             cases: ROUND,
             failure_persistence: None,
             max_shrink_iters: 5000,
+            rng_seed: seed(rounds),
             ..ProptestConfig::default()
         });
         if let Err(failure) = runner.run(&inputs, &target) {
             panic!("after {rounds} rounds of {ROUND}: {failure}");
         }
         rounds += 1;
+    }
+}
+
+fn seed(round: u64) -> RngSeed {
+    match std::env::var_os(SECONDS) {
+        Some(_) => RngSeed::Random,
+        None => RngSeed::Fixed(round),
     }
 }
 
