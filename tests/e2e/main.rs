@@ -16,6 +16,7 @@ mod store;
 
 mod acl;
 mod admin;
+mod announced;
 mod anonymous;
 mod arguments;
 mod attempts;
@@ -66,3 +67,4 @@ mod status;
 mod submit;
 mod threads;
 mod tls;
+mod tls_sites;

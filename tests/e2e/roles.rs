@@ -47,7 +47,7 @@ impl Fleet {
 
     /// This test program, on this fleet's server; see [`as_test`].
     pub(crate) fn stand_in(&self) -> Program {
-        Program::new(env::current_exe().unwrap())
+        self.with_its_tls(Program::new(env::current_exe().unwrap()))
             .env("PMQ_REDIS_URL", self.url())
             .env(QUEUE, self.queue.name().as_str())
             .env(DIRECTORY, self.path(""))

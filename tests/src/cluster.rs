@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Connection;
 
-use crate::redis_server::RedisServer;
+use crate::redis_server::{Builder, RedisServer};
 use crate::wait::{eventually, eventually_or};
 
 pub(crate) const SLOTS: usize = 16384;
@@ -24,14 +24,20 @@ impl Cluster {
     /// Starts `primaries` nodes without replicas, and returns once all of them serve the whole cluster.
     #[must_use]
     pub fn start(primaries: usize) -> Self {
-        Self::launch(primaries, primaries)
+        Self::launch((primaries, primaries), |builder| builder)
     }
 
     /// Starts `primaries` nodes with a replica each, which takes over about 3 s after its primary was lost. Returns once
     /// all serve the whole cluster and the replicas have its data. Takes 3 to 5 s.
     #[must_use]
     pub fn with_replicas(primaries: usize) -> Self {
-        let cluster = Self::launch(primaries, 2 * primaries);
+        Self::with(primaries, |builder| builder)
+    }
+
+    /// The same, where each node is what `with` makes of its builder.
+    #[must_use]
+    pub fn with(primaries: usize, with: impl Fn(Builder) -> Builder) -> Self {
+        let cluster = Self::launch((primaries, 2 * primaries), with);
         for index in 0..primaries {
             let primary = node_id(&cluster.nodes[index]);
             let replica = &cluster.nodes[primaries + index];
@@ -44,14 +50,12 @@ impl Cluster {
         cluster
     }
 
-    fn launch(primaries: usize, nodes: usize) -> Self {
+    fn launch((primaries, nodes): (usize, usize), with: impl Fn(Builder) -> Builder) -> Self {
         let node = || {
             let builder = RedisServer::builder().cluster(true);
             // Replicas are ready at once, and take over however old their data is.
             let builder = builder.config("repl-diskless-sync-delay", "0");
-            builder
-                .config("cluster-replica-validity-factor", "0")
-                .start()
+            with(builder.config("cluster-replica-validity-factor", "0")).start()
         };
         let nodes: Vec<_> = std::iter::repeat_with(node).take(nodes).collect();
         for (index, node) in nodes.iter().enumerate() {
@@ -159,7 +163,9 @@ impl Cluster {
         let seeds: Vec<_> = seeds
             .map(|node| format!("127.0.0.1:{}", port(node)))
             .collect();
-        format!("redis+cluster://{}", seeds.join(","))
+        let url = self.nodes[0].url();
+        let scheme = url.split(':').next().unwrap_or_default();
+        format!("{scheme}+cluster://{}", seeds.join(","))
     }
 
     /// The index in [`Cluster::nodes`] of the first primary that is not among these: somebody else's.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use redis::{Connection, RedisError, RedisResult};
 use rustix::process::Signal;
 
-use crate::certificates::{Authority, Identity};
+use crate::certificates::{Authority, Identity, directives};
 use crate::scratch::Scratch;
 use crate::wait::{eventually, eventually_or};
 use crate::watchdog::{self, Watched};
@@ -71,15 +71,13 @@ impl Builder {
     /// Listens on its TCP port with TLS alone. Clients need a certificate where `clients` names who signs theirs.
     #[must_use]
     pub fn tls(mut self, identity: &Identity, clients: Option<&Authority>) -> Self {
-        let Identity { cert, key } = identity;
-        let (cert, key) = (cert.display(), key.display());
-        let mut lines = format!("port 0\ntls-cert-file {cert}\ntls-key-file {key}\n");
-        let _ = match clients {
-            Some(authority) => writeln!(lines, "tls-ca-cert-file {}", authority.file().display()),
-            None => writeln!(lines, "tls-auth-clients no"),
-        };
-        self.tls = Some(lines);
+        self.tls = Some(directives(identity, clients));
         self.tcp(true)
+    }
+
+    /// The lines of `redis.conf` about TLS, but for the port; nothing where it has none.
+    pub(crate) fn tls_lines(&self) -> Option<&str> {
+        self.tls.as_deref()
     }
 
     /// Whether the server is a node of a Redis Cluster; a node listens on TCP.

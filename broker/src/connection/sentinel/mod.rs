@@ -5,7 +5,7 @@ mod watch;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, Value};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, Value};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -49,8 +49,9 @@ impl SentinelGuide {
         }
     }
 
-    pub(crate) fn client(&self, server: &Endpoint) -> RedisResult<Client> {
-        self.access.client_of(server)
+    /// How the primary is reached.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The sentinels that are known: those of the URL, and those of which they told.
@@ -108,10 +109,7 @@ impl SentinelGuide {
 
     async fn word_of(&self, sentinel: &Endpoint) -> RedisResult<Word> {
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let client = self.ask.client_of(sentinel)?;
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let mut connection = self.ask.connect(sentinel, &config).await?;
         let (primary, epoch) = self.primary_by(&mut connection, sentinel).await?;
         let mut command = redis::cmd("SENTINEL");
         command.arg("SENTINELS").arg(&self.primary);
@@ -147,10 +145,7 @@ impl SentinelGuide {
     async fn confirm(&self, server: &Endpoint) -> RedisResult<()> {
         let ask = async {
             let config = AsyncConnectionConfig::new().set_response_timeout(None);
-            let client = self.client(server)?;
-            let mut connection = client
-                .get_multiplexed_async_connection_with_config(&config)
-                .await?;
+            let mut connection = self.access.connect(server, &config).await?;
             let answer = connection.send_packed_command(&redis::cmd("ROLE")).await?;
             answer.extract_error()
         };
