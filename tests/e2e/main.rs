@@ -7,6 +7,7 @@
 
 mod everyday;
 mod fleet;
+mod guarded;
 mod keys;
 mod load;
 mod model;
@@ -59,12 +60,14 @@ mod run;
 mod run_unread;
 mod runners;
 mod safety;
+mod secrets;
 mod sentinel;
 mod shards;
 mod shutdown;
 mod signed;
 mod status;
 mod submit;
+mod tampering;
 mod threads;
 mod tls;
 mod tls_sites;

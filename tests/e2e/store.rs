@@ -108,6 +108,34 @@ impl Store {
             .unwrap();
     }
 
+    /// All that Redis holds of the queue, as text.
+    pub(crate) fn everything(&mut self) -> String {
+        let pattern = format!("{}*", self.prefix);
+        let keys: Vec<String> = cmd("KEYS")
+            .arg(pattern)
+            .query(&mut self.connection)
+            .unwrap();
+        let mut all = Vec::new();
+        for key in keys {
+            let kind: String = cmd("TYPE").arg(&key).query(&mut self.connection).unwrap();
+            let (read, range) = match kind.as_str() {
+                "hash" => ("HGETALL", [].as_slice()),
+                "set" => ("SMEMBERS", [].as_slice()),
+                "list" => ("LRANGE", ["0", "-1"].as_slice()),
+                "zset" => ("ZRANGE", ["0", "-1"].as_slice()),
+                other => panic!("{key} is a {other}"),
+            };
+            let mut ask = cmd(read);
+            let values: Vec<Vec<u8>> = ask
+                .arg(&key)
+                .arg(range)
+                .query(&mut self.connection)
+                .unwrap();
+            all.extend(values);
+        }
+        String::from_utf8_lossy(&all.join(&b'\n')).into_owned()
+    }
+
     fn newest_bucket(&mut self) -> String {
         let meta = self.key("meta");
         let buckets: String = cmd("HGET")
