@@ -43,9 +43,24 @@ async fn a_queue_is_one_object_with_counts_completions_and_workers() {
         .expect_code(0)
         .json();
     assert_eq!(status.len(), 1);
+    let shards = &status[0]["shards"];
+    for (number, shard) in shards.as_array().unwrap().iter().enumerate() {
+        assert_eq!(shard["shard"], number);
+    }
+    for (state, tasks) in [
+        ("ready", 1),
+        ("scheduled", 1),
+        ("running", 1),
+        ("dead", 1),
+        ("suspects", 0),
+    ] {
+        let of_shards = shards.as_array().unwrap().iter();
+        let sum: u64 = of_shards.map(|shard| shard[state].as_u64().unwrap()).sum();
+        assert_eq!(sum, tasks, "{state}: {shards}");
+    }
     let expected = json!({
         "queue": "q", "ready": 1, "scheduled": 1, "running": 1, "dead": 1, "suspects": 0, "paused": true,
-        "shards": [{"shard": 0, "ready": 1, "scheduled": 1, "running": 1, "dead": 1, "suspects": 0}],
+        "shards": shards,
         "completions": {"done": 2},
         "workers": [{"name": "w-1", "host": "h", "pid": 1, "queues": ["q"], "slots": 4, "running": 2,
             "commands": true, "tasks": ["square"], "started": "1970-01-01T00:00:00.001Z", "version": "0.1.0"}],

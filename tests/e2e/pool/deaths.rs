@@ -146,7 +146,7 @@ impl Fleet {
 /// All keys of the fleet's queue.
 fn keys(fleet: &Fleet) -> Vec<String> {
     let mut connection = pmq_tests::shared().raw();
-    let pattern = format!("pmq:{{{}/0}}:*", fleet.queue.name());
+    let pattern = format!("pmq:{{{}/*}}:*", fleet.queue.name());
     redis::cmd("KEYS")
         .arg(pattern)
         .query(&mut connection)
