@@ -231,14 +231,15 @@ local function replay(keys, worker, log)
   return common, tasks, rests
 end
 
--- When the next task is due or the next lease ends; nil where neither is to come.
+-- When the next task is due or the next lease ends; nil where neither is to come. While anybody has a lease it is soon: where
+-- nobody called for 2/3 of one, as nobody else may on a shard of many, it would look as if the broker had been away.
 local function next_event(keys, ms, lease, ended, deadline)
   if ended then
     return ms + math.ceil(lease / 5)
   end
   local first = redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
   local at = first[2] and math.floor(first[2]) or deadline
-  return deadline and math.min(at, deadline) or at
+  return deadline and math.min(at, deadline, ms + math.ceil(lease / 3)) or at
 end
 
 -- How long a worker may wait that has a free slot, until `at`. It is told to one waiter at a time, who then holds the

@@ -1,11 +1,13 @@
 //! A Redis Cluster: what works on one server works on it.
 
+use std::time::{Duration, Instant};
+
 use pmq_broker::{Broker, Config, Task};
 use pmq_tests::Cluster;
 
 use crate::everyday;
 use crate::fleet::{Fleet, pmq_at};
-use crate::shards::check_wakes;
+use crate::shards::{check_wakes, on};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_and_every_word_work_on_a_cluster_of_three() {
@@ -42,6 +44,27 @@ async fn a_queue_is_spread_over_all_primaries_and_workers_hear_of_each_shard() {
         .collect();
     fleet.queue.submit_many(&tasks).await.unwrap();
     assert_eq!(fleet.completions(2000).await.len(), 2000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_worker_held_runs_elsewhere_in_time_whatever_shard_it_is_on() {
+    const LEASE: Duration = Duration::from_secs(6);
+    let cluster = Cluster::start(3);
+    let fleet = Fleet::at(cluster.url()).await;
+    let mut doomed = fleet.worker("-c 16 --lease 6s --allow-commands");
+    let hold = "record; [ $PMQ_ATTEMPT -ge 2 ] || exec sleep 600";
+    let tasks: Vec<Task> = (0..16).map(|s| on(s, fleet.sh(hold))).collect();
+    fleet.queue.submit_many(&tasks).await.unwrap();
+    fleet.wait_for_record(16);
+    // It has nothing to do on any shard, and is the only one left to hear of the leases that end.
+    let _other = fleet.worker("-c 4 --lease 6s --allow-commands");
+    doomed.kill();
+    let killed = Instant::now();
+    fleet.wait_for_record(32);
+    let took = killed.elapsed();
+    // If a shard took the silence for an outage it would wait for one lease more.
+    assert!(took < LEASE + LEASE * 3 / 4, "{took:?}");
+    assert_eq!(fleet.completions(16).await.len(), 16);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ async fn fleet_of(shards: u16) -> Fleet {
 }
 
 /// The task, on this shard of a queue that has more.
-fn on(shard: u16, task: Task) -> Task {
+pub(crate) fn on(shard: u16, task: Task) -> Task {
     let id = TaskId::new().with_deal(shard);
     task.with_id(id)
 }

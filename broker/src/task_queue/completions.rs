@@ -34,6 +34,8 @@ struct Stand {
     takers: Vec<Taker>,
     rotation: Rotation,
     waiter: Waiter,
+    /// Shards on which leases end soon, if somebody keeps calling.
+    in_grace: Vec<usize>,
 }
 
 impl TaskQueue {
@@ -162,6 +164,7 @@ impl Stand {
             takers: shards.iter().map(taker).collect(),
             rotation: Rotation::new(shards.len()),
             waiter: Waiter::for_completions(shards, name, LONGEST_WAIT),
+            in_grace: Vec::new(),
         }
     }
 
@@ -205,17 +208,27 @@ impl Stand {
         }
     }
 
+    /// There may be no worker that puts back what consumers held whose lease has ended. A shard that is in grace is asked
+    /// each time: nobody else may call there, and a longer pause would begin the grace anew.
+    async fn take_back(&mut self) {
+        for i in std::mem::take(&mut self.in_grace) {
+            self.rotation.hear(i);
+        }
+        for i in self.rotation.hot() {
+            let taker = &self.takers[i];
+            if !taker.shard.take_back(taker.lease).await.is_zero() {
+                self.in_grace.push(i);
+            }
+        }
+    }
+
     /// Waits for a token; where none comes a few shards are asked without.
     async fn wait(&mut self, longest: Duration) {
         match self.waiter.wait(longest).await {
             Ok(Some(i)) => self.rotation.hear(i),
             Ok(None) => {
                 self.rotation.look();
-                // There may be no worker that puts back what consumers held whose lease has ended.
-                for i in self.rotation.hot() {
-                    let taker = &self.takers[i];
-                    taker.shard.take_back(taker.lease).await;
-                }
+                self.take_back().await;
             }
             Err(error) => {
                 tracing::debug!(target: "pmq", %error, "waiting for completions");
