@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use pmq_broker::task_queue::Settings;
 use pmq_broker::{Broker, Config, Task};
 use pmq_tests::Cluster;
 
 use crate::everyday;
-use crate::fleet::{Fleet, pmq_at};
+use crate::fleet::{Fleet, SOON, pmq_at};
 use crate::shards::{check_wakes, on};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,6 +66,28 @@ async fn what_a_killed_worker_held_runs_elsewhere_in_time_whatever_shard_it_is_o
     // If a shard took the silence for an outage it would wait for one lease more.
     assert!(took < LEASE + LEASE * 3 / 4, "{took:?}");
     assert_eq!(fleet.completions(16).await.len(), 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_waits_for_room_on_a_completion_queue_is_woken_by_who_makes_it() {
+    let cluster = Cluster::start(3);
+    let fleet = Fleet::at(cluster.url()).await;
+    let settings = Settings {
+        completions_max: Some(16),
+        ..Settings::default()
+    };
+    fleet.queue.configure(&settings).await.unwrap();
+    let tasks: Vec<Task> = (0..12).map(|_| on(5, fleet.sh("true"))).collect();
+    fleet.queue.submit_many(&tasks).await.unwrap();
+    let _worker = fleet.worker("-c 1 --allow-commands");
+    let mut consumer = fleet.consumer();
+    let start = Instant::now();
+    for _ in 0..12 {
+        assert!(consumer.get(SOON).await.unwrap().is_some());
+    }
+    // Each has to wait for the one before to be taken; without a token a worker would look after up to 10 s.
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
