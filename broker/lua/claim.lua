@@ -214,7 +214,7 @@ end
 -- The tasks of the worker's last claim that it still holds, for a claim whose reply was lost.
 local function replay(keys, worker, log)
   local ids, tasks, rests, common = {}, {}, {}, ""
-  for at = 6, #log, 16 do
+  for at = 14, #log, 16 do
     ids[#ids + 1] = string.sub(log, at, at + 15)
   end
   if #ids > 0 then
@@ -233,8 +233,8 @@ local function replay(keys, worker, log)
   return common, tasks, rests
 end
 
--- When the next task is due or the next lease ends; nil where neither is to come. While anybody has a lease it is soon: where
--- nobody called for 2/3 of one, as nobody else may on a shard of many, it would look as if the broker had been away.
+-- When the next task is due or the next lease ends; nil where neither is to come. While anybody has a lease it is soon: on a
+-- shard of many nobody else may call, and a longer silence looks as if the broker had been away.
 local function next_event(keys, ms, lease, ended, deadline)
   if ended then
     return ms + math.ceil(lease / 5)
@@ -313,7 +313,7 @@ local function hold(keys, args, got, token, m, attempts)
     tasks[at - 1], tasks[at] = id, envelopes[i]
   end
   redis.call("HSET", keys[RUNNING], unpack(fields))
-  redis.call("HSET", keys[CLAIMS], worker, struct.pack("<I4", args[2]) .. "w" .. table.concat(ids))
+  redis.call("HSET", keys[CLAIMS], worker, struct.pack("<I4c1I8", args[2], "w", token) .. table.concat(ids))
   return common, tasks, rests
 end
 
@@ -356,7 +356,7 @@ register("claim", { "allow-oom" }, function(keys, args)
   promote(keys, s)
   local got = gather_all(keys, s, n, args[6] == "1", tonumber(m[5]) or 0)
   if #got.ids > 0 then
-    local token = math.max((tonumber(m[3]) or 0) + 1, us)
+    local token = next_token(m[3], us)
     reply[5], reply[6], reply[7] = hold(keys, args, got, token, m, s.attempts)
     redis.call("ZADD", keys[WORKERS], whole(ms + lease), worker)
     redis.call("HSET", keys[META], "token", whole(token), seen(m[4], ms, lease))

@@ -8,9 +8,9 @@ use rustix::process::{Signal, getpid, kill_process};
 use crate::fleet::{Fleet, LONG, delay_of};
 use crate::roles::{as_test, broker, queue};
 
-/// An idle worker looks at 8 shards at least every 5 s.
+/// An idle worker looks at 16 shards at least every 5 s.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-const LOOK_AT: usize = 8;
+const LOOK_AT: usize = 16;
 /// For a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
 

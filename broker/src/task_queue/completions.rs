@@ -273,6 +273,8 @@ struct Taker {
     name: Name,
     who: Incarnation,
     number: u32,
+    /// Of the batch that it got last: the next call confirms that one, and no other.
+    token: u64,
     lease: Duration,
     patience: Duration,
     renewal: Option<Renewal>,
@@ -285,6 +287,7 @@ impl Taker {
             name,
             who: Incarnation::new(),
             number: 0,
+            token: 0,
             lease,
             patience,
             renewal: None,
@@ -305,7 +308,8 @@ impl Taker {
                 .arg(self.number + 1)
                 .arg(self.name.as_str())
                 .arg(n)
-                .arg(self.lease.as_millis() as u64);
+                .arg(self.lease.as_millis() as u64)
+                .arg(self.token);
             let control = self.shard.broker.control();
             let mut answer = reply::tagged(control.call(&call, self.patience).await?, "take")?;
             if answer.tag != "ok" {
@@ -314,6 +318,7 @@ impl Taker {
                 continue;
             }
             let items = answer.items()?;
+            self.token = answer.number()?;
             if !answer.items_if_any()?.is_empty() {
                 self.shard.announce(1).await;
             }
@@ -333,14 +338,14 @@ impl Taker {
     /// Confirms what it took last, and leaves.
     async fn confirm(&mut self) -> Result<()> {
         self.renewal = None;
-        self.shard.leave(self.who).await?;
+        self.shard.leave(self.who, self.token).await?;
         self.begin_anew();
         Ok(())
     }
 
     /// Goes on as somebody new.
     fn begin_anew(&mut self) {
-        (self.who, self.number, self.renewal) = (Incarnation::new(), 0, None);
+        (self.who, self.number, self.token, self.renewal) = (Incarnation::new(), 0, 0, None);
     }
 }
 
