@@ -212,7 +212,7 @@ end
 -- The tasks of the worker's last claim that it still holds, for a claim whose reply was lost.
 local function replay(keys, worker, log)
   local ids, tasks, rests, common = {}, {}, {}, ""
-  for at = 6, #log, 16 do
+  for at = 14, #log, 16 do
     ids[#ids + 1] = string.sub(log, at, at + 15)
   end
   if #ids > 0 then
@@ -310,7 +310,7 @@ local function hold(keys, args, got, token, m, attempts)
     tasks[at - 1], tasks[at] = id, envelopes[i]
   end
   redis.call("HSET", keys[RUNNING], unpack(fields))
-  redis.call("HSET", keys[CLAIMS], worker, struct.pack("<I4", args[2]) .. "w" .. table.concat(ids))
+  redis.call("HSET", keys[CLAIMS], worker, struct.pack("<I4c1I8", args[2], "w", token) .. table.concat(ids))
   return common, tasks, rests
 end
 
@@ -350,7 +350,7 @@ register("claim", { "allow-oom" }, function(keys, args)
   promote(keys, s)
   local got = gather_all(keys, s, n, args[6] == "1", tonumber(m[5]) or 0)
   if #got.ids > 0 then
-    local token = math.max((tonumber(m[3]) or 0) + 1, us)
+    local token = next_token(m[3], us)
     reply[5], reply[6], reply[7] = hold(keys, args, got, token, m, s.attempts)
     redis.call("ZADD", keys[WORKERS], whole(ms + lease), worker)
     redis.call("HSET", keys[META], "token", whole(token), seen(m[4], ms, lease))

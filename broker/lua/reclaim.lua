@@ -190,11 +190,10 @@ register("reclaim", { "allow-oom" }, function(keys, args)
     return problem
   end
   local ms, lease = clock(), tonumber(args[1])
-  local gap = m[2] and ms - tonumber(m[2]) > lease * 2 / 3
-  if gap or (tonumber(m[3]) or 0) > ms then
-    local news = { seen(m[2], ms, lease) }
-    redis.call("HSET", keys[META], unpack(news))
-    return { "grace", gap and whole(lease) or whole(tonumber(m[3]) - ms) }
+  local grace = math.max(grace_after(m[2], ms, lease), (tonumber(m[3]) or 0) - ms)
+  if grace > 0 then
+    redis.call("HSET", keys[META], seen(m[2], ms, lease))
+    return { "grace", whole(grace) }
   end
   local turn, cursor, run = tonumber(m[4]) or 1, m[5] or "0", server_run()
   if cursor ~= "0" and run ~= m[6] then

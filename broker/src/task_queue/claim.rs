@@ -19,6 +19,12 @@ const ORPHAN: u16 = 0x8000;
 pub struct Run(pub(crate) Bytes);
 
 impl Run {
+    /// The worker that was granted it, as the broker knows it.
+    #[must_use]
+    pub fn worker(&self) -> Option<Incarnation> {
+        self.0.get(..16).and_then(Incarnation::from_slice)
+    }
+
     /// The token: only the newest one of a task can finish it.
     #[must_use]
     pub fn token(&self) -> u64 {

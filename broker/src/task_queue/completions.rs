@@ -232,6 +232,8 @@ struct Taker {
     name: Name,
     who: Incarnation,
     number: u32,
+    /// Of the batch that it got last: the next call confirms that one, and no other.
+    token: u64,
     lease: Duration,
     renewal: Option<Renewal>,
 }
@@ -243,6 +245,7 @@ impl Taker {
             name,
             who: Incarnation::new(),
             number: 0,
+            token: 0,
             lease,
             renewal: None,
         }
@@ -262,7 +265,8 @@ impl Taker {
                 .arg(self.number + 1)
                 .arg(self.name.as_str())
                 .arg(n)
-                .arg(self.lease.as_millis() as u64);
+                .arg(self.lease.as_millis() as u64)
+                .arg(self.token);
             let mut answer = reply::tagged(
                 self.shard.broker.control().call(&call, PATIENCE).await?,
                 "take",
@@ -273,6 +277,7 @@ impl Taker {
                 continue;
             }
             let items = answer.items()?;
+            self.token = answer.number()?;
             if !items.is_empty() {
                 // Asked again, an empty take finds what a belated copy of it may have taken.
                 self.number += 1;
@@ -289,14 +294,14 @@ impl Taker {
     /// Confirms what it took last, and leaves.
     async fn confirm(&mut self) -> Result<()> {
         self.renewal = None;
-        self.shard.leave(self.who).await?;
+        self.shard.leave(self.who, self.token).await?;
         self.begin_anew();
         Ok(())
     }
 
     /// Goes on as somebody new.
     fn begin_anew(&mut self) {
-        (self.who, self.number, self.renewal) = (Incarnation::new(), 0, None);
+        (self.who, self.number, self.token, self.renewal) = (Incarnation::new(), 0, 0, None);
     }
 }
 
