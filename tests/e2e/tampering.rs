@@ -53,8 +53,8 @@ impl Scene {
     }
 
     /// The keys of the queue, as this role may change them.
-    fn store_of(&self, role: Role) -> Store {
-        let mut store = Store::on(&self.guarded.site, &self.fleet);
+    async fn store_of(&self, role: Role) -> Store {
+        let mut store = Store::on(&self.guarded.site, &self.fleet).await;
         store.log_in(role.as_str(), "secret");
         store
     }
@@ -68,7 +68,7 @@ impl Scene {
     async fn is_found(&self, id: TaskId, envelope: &[u8], why: &str) {
         let ran = self.fleet.record().len();
         for role in TAMPERERS {
-            self.store_of(role).push_as(id, envelope);
+            self.store_of(role).await.push_as(id, envelope);
             let completion = self.fleet.completion().await;
             assert_eq!((completion.id, completion.outcome), (id, Outcome::Dead));
             let error = completion.report.error.unwrap();
@@ -152,7 +152,8 @@ async fn a_task_that_is_put_back_after_its_time_is_found() {
     scene.fleet.submit(&task).await;
     assert_eq!(scene.fleet.completion().await.outcome, Outcome::Ok);
     // Until then it may run again: what bounds a replay is its end.
-    scene.store_of(Role::Worker).push_as(task.id, &envelope);
+    let mut store = scene.store_of(Role::Worker).await;
+    store.push_as(task.id, &envelope);
     assert_eq!(scene.fleet.completion().await.outcome, Outcome::Ok);
     assert_eq!(scene.fleet.record().len(), 2);
     pass(Duration::from_millis(1600));
@@ -186,7 +187,7 @@ async fn a_completion_that_is_forged_changed_or_moved_is_not_believed() {
         let mut changed = sealed.to_vec();
         let at = changed.len() - 40;
         changed[at] ^= 1;
-        let mut store = scene.store_of(role);
+        let mut store = scene.store_of(role).await;
         // For a consumer, by whom it is dropped with a word of warning.
         store.post(&forged.encode());
         store.post(&changed);
