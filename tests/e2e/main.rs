@@ -66,3 +66,4 @@ mod status;
 mod submit;
 mod threads;
 mod tls;
+mod undone;
