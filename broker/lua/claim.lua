@@ -233,8 +233,8 @@ local function replay(keys, worker, log)
   return common, tasks, rests
 end
 
--- When the next task is due or the next lease ends; nil where neither is to come. While anybody has a lease it is soon: where
--- nobody called for 2/3 of one, as nobody else may on a shard of many, it would look as if the broker had been away.
+-- When the next task is due or the next lease ends; nil where neither is to come. While anybody has a lease it is soon: on a
+-- shard of many nobody else may call, and a longer silence looks as if the broker had been away.
 local function next_event(keys, ms, lease, ended, deadline)
   if ended then
     return ms + math.ceil(lease / 5)

@@ -85,7 +85,7 @@ async fn a_worker_that_waits_for_room_on_a_completion_queue_is_woken_by_who_make
     for _ in 0..12 {
         assert!(consumer.get(SOON).await.unwrap().is_some());
     }
-    // Each has to wait for the one before to be taken; without a token a worker would look after up to 10 s.
+    // Each has to wait for the one before to be taken; without a token a worker would look after up to 5 s.
     let took = start.elapsed();
     assert!(took < Duration::from_secs(15), "{took:?}");
 }
