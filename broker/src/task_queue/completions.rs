@@ -1,5 +1,6 @@
 //! Completion queues: how tasks ended, until somebody gets it.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,8 @@ use crate::reply;
 
 /// The longest single wait, so that a lost token costs no more than this.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How long a wait takes before what was got last is confirmed by a call of its own.
+const SOON: Duration = Duration::from_millis(2);
 
 /// Gets completions from one completion queue. In the seed of the whole program it is the second queue.
 ///
@@ -34,6 +37,8 @@ struct Stand {
     takers: Vec<Taker>,
     rotation: Rotation,
     waiter: Waiter,
+    /// Whether it waits, or gave a wait up, which may have taken a token.
+    waits: bool,
 }
 
 impl TaskQueue {
@@ -76,10 +81,12 @@ impl Consumer {
         }
         let deadline = deadline_after(timeout);
         let stand = self.stand().await?;
-        stand.rotation.look();
-        let got = stand.take(n).await?;
-        if !got.is_empty() {
-            return Ok(self.decoded(&got));
+        if !stand.will_hear() {
+            stand.rotation.look();
+            let got = stand.take(n).await?;
+            if !got.is_empty() {
+                return Ok(self.decoded(&got));
+            }
         }
         while_waiting(self.get_many_until(n, deadline)).await
     }
@@ -162,7 +169,14 @@ impl Stand {
             takers: shards.iter().map(taker).collect(),
             rotation: Rotation::new(shards.len()),
             waiter: Waiter::for_completions(shards, name, LONGEST_WAIT),
+            waits: false,
         }
+    }
+
+    /// Whether every shard said that it has no more, so that a token tells of the next completion.
+    fn will_hear(&self) -> bool {
+        let rotation = &self.rotation;
+        !self.waits && !rotation.has_next() && rotation.next_return().is_none()
     }
 
     /// Takes from the first shard that has something. One that does not answer is left alone for a while, and is an error
@@ -171,19 +185,19 @@ impl Stand {
         let (n, mut answer) = (n.min(CHUNK), Ok(Vec::new()));
         while let Some(i) = self.rotation.next(Instant::now()) {
             self.confirm_all_but(i).await;
-            let items = match self.takers[i].take(n).await {
+            let taken = match self.takers[i].take(n).await {
                 Err(error) if self.stands_alone(&error) => {
                     self.rotation.set_aside(i, Instant::now());
                     answer = Err(error);
                     continue;
                 }
-                items => items?,
+                taken => taken?,
             };
-            if items.is_empty() || items.len() < n {
+            if !taken.is_more_left || taken.items.is_empty() {
                 self.rotation.dry(i);
             }
-            if !items.is_empty() {
-                return Ok(items);
+            if !taken.items.is_empty() {
+                return Ok(taken.items);
             }
         }
         answer
@@ -205,9 +219,26 @@ impl Stand {
         }
     }
 
-    /// Waits for a token; where none comes a few shards are asked without.
+    /// Waits for a token; where none comes a few shards are asked without. What was got last is confirmed meanwhile, unless
+    /// the token comes so soon that the next take does it.
     async fn wait(&mut self, longest: Duration) {
-        match self.waiter.wait(longest).await {
+        self.waits = true;
+        let (takers, waiter) = (&mut self.takers, &mut self.waiter);
+        let confirmed = async {
+            tokio::time::sleep(SOON).await;
+            let unconfirmed = takers.iter_mut().filter(|taker| taker.is_unconfirmed);
+            if let Err(error) = all(unconfirmed.map(|taker| taker.take(0))).await {
+                tracing::debug!(target: "pmq", %error, "could not confirm completions yet");
+            }
+            std::future::pending::<Infallible>().await
+        };
+        let token = tokio::select! {
+            biased;
+            token = waiter.wait(longest) => token,
+            never = confirmed => match never {},
+        };
+        self.waits = false;
+        match token {
             Ok(Some(i)) => self.rotation.hear(i),
             Ok(None) => {
                 self.rotation.look();
@@ -234,8 +265,16 @@ struct Taker {
     number: u32,
     /// Of the batch that it got last: the next call confirms that one, and no other.
     token: u64,
+    /// Whether that one is not confirmed yet.
+    is_unconfirmed: bool,
     lease: Duration,
     renewal: Option<Renewal>,
+}
+
+/// What a take brought.
+struct Taken {
+    items: Vec<Bytes>,
+    is_more_left: bool,
 }
 
 impl Taker {
@@ -246,6 +285,7 @@ impl Taker {
             who: Incarnation::new(),
             number: 0,
             token: 0,
+            is_unconfirmed: false,
             lease,
             renewal: None,
         }
@@ -256,7 +296,8 @@ impl Taker {
         self.number > 0
     }
 
-    async fn take(&mut self, n: usize) -> Result<Vec<Bytes>> {
+    /// Takes up to `n`, and confirms what it took last.
+    async fn take(&mut self, n: usize) -> Result<Taken> {
         loop {
             let call = self
                 .shard
@@ -278,6 +319,8 @@ impl Taker {
             }
             let items = answer.items()?;
             self.token = answer.number()?;
+            let is_more_left = answer.text()? != "0";
+            self.is_unconfirmed = !items.is_empty();
             if !items.is_empty() {
                 // Asked again, an empty take finds what a belated copy of it may have taken.
                 self.number += 1;
@@ -287,7 +330,10 @@ impl Taker {
                 }
             }
             let items = items.into_iter().map(|item| reply::bytes(item, "take"));
-            return items.collect();
+            return Ok(Taken {
+                items: items.collect::<Result<_>>()?,
+                is_more_left,
+            });
         }
     }
 
@@ -302,6 +348,7 @@ impl Taker {
     /// Goes on as somebody new.
     fn begin_anew(&mut self) {
         (self.who, self.number, self.token, self.renewal) = (Incarnation::new(), 0, 0, None);
+        self.is_unconfirmed = false;
     }
 }
 
