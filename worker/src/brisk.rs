@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// How long a run may take that is brisk.
-const BRISK: Duration = Duration::from_micros(100);
+const BRISK: Duration = Duration::from_micros(200);
 /// So many brisk runs in a row are trusted at first.
 const FIRST: u32 = 16;
 const MOST: u32 = 1 << 16;
