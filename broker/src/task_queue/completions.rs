@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout};
 
 use super::lease::Renewal;
 use super::shards::all;
@@ -20,6 +21,9 @@ use crate::reply;
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How long a wait takes before what was got last is confirmed by a call of its own.
 const SOON: Duration = Duration::from_millis(2);
+
+/// How long one shard of several on a Cluster has to answer, as the others may be well.
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Gets completions from one completion queue. In the seed of the whole program it is the second queue.
 ///
@@ -39,6 +43,8 @@ struct Stand {
     waiter: Waiter,
     /// Whether it waits, or gave a wait up, which may have taken a token.
     waits: bool,
+    /// Shards on which leases end soon, if somebody keeps calling.
+    in_grace: Vec<usize>,
 }
 
 impl TaskQueue {
@@ -95,7 +101,10 @@ impl Consumer {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let stand = self.stand().await?;
-            stand.wait(left.min(LONGEST_WAIT)).await;
+            if !stand.wait(left.min(LONGEST_WAIT)).await {
+                self.look_for_queue().await;
+            }
+            let stand = self.stand().await?;
             let over = Instant::now() >= deadline;
             if over {
                 stand.rotation.rouse();
@@ -115,6 +124,13 @@ impl Consumer {
         stand.rotation.rouse();
         let got = stand.take(n).await?;
         Ok(self.decoded(&got))
+    }
+
+    /// The queue may be another one by now.
+    async fn look_for_queue(&self) {
+        if let Err(error) = self.queue.follow().await {
+            tracing::debug!(target: "pmq", %error, "could not ask how many shards there are");
+        }
     }
 
     /// What it got, without what can't be read.
@@ -164,12 +180,19 @@ impl Consumer {
 
 impl Stand {
     fn new(shards: &[Shard], name: &Name, lease: Duration) -> Self {
-        let taker = |shard: &Shard| Taker::new(shard.clone(), name.clone(), lease);
+        let stands_alone = shards.len() > 1 && shards[0].is_on_cluster();
+        let patience = if stands_alone {
+            SHORT_PATIENCE
+        } else {
+            PATIENCE
+        };
+        let taker = |shard: &Shard| Taker::new(shard.clone(), name.clone(), (lease, patience));
         Self {
             takers: shards.iter().map(taker).collect(),
             rotation: Rotation::new(shards.len()),
             waiter: Waiter::for_completions(shards, name, LONGEST_WAIT),
             waits: false,
+            in_grace: Vec::new(),
         }
     }
 
@@ -214,39 +237,48 @@ impl Stand {
     async fn confirm_all_but(&mut self, i: usize) {
         let takers = (0..).zip(&mut self.takers);
         let others = takers.filter(|(j, taker)| *j != i && taker.holds());
-        if let Err(error) = all(others.map(|(_, taker)| taker.confirm())).await {
-            tracing::debug!(target: "pmq", %error, "could not confirm completions yet");
+        let confirms = others.map(|(_, taker)| timeout(taker.patience, taker.confirm()));
+        for confirmed in join_all(confirms).await {
+            if !matches!(confirmed, Ok(Ok(()))) {
+                tracing::debug!(target: "pmq", "could not confirm completions yet");
+            }
         }
     }
 
-    /// Waits for a token; where none comes a few shards are asked without. What was got last is confirmed meanwhile, unless
-    /// the token comes so soon that the next take does it.
-    async fn wait(&mut self, longest: Duration) {
+    /// There may be no worker that puts back what consumers held whose lease has ended. A shard that is in grace is asked
+    /// each time: nobody else may call there, and a longer pause would begin the grace anew.
+    async fn take_back(&mut self) {
+        for i in std::mem::take(&mut self.in_grace) {
+            self.rotation.hear(i);
+        }
+        for i in self.rotation.hot() {
+            let taker = &self.takers[i];
+            let taken_back = timeout(taker.patience, taker.shard.take_back(taker.lease));
+            if taken_back.await.is_ok_and(|grace| !grace.is_zero()) {
+                self.in_grace.push(i);
+            }
+        }
+    }
+
+    /// Waits for a token, and answers whether one came; where none comes a few shards are asked without. What was got last
+    /// is confirmed meanwhile, unless the token comes so soon that the next take does it.
+    async fn wait(&mut self, longest: Duration) -> bool {
         self.waits = true;
         let (takers, waiter) = (&mut self.takers, &mut self.waiter);
-        let confirmed = async {
-            tokio::time::sleep(SOON).await;
-            let unconfirmed = takers.iter_mut().filter(|taker| taker.is_unconfirmed);
-            if let Err(error) = all(unconfirmed.map(|taker| taker.take(0))).await {
-                tracing::debug!(target: "pmq", %error, "could not confirm completions yet");
-            }
-            std::future::pending::<Infallible>().await
-        };
         let token = tokio::select! {
             biased;
             token = waiter.wait(longest) => token,
-            never = confirmed => match never {},
+            never = confirm_soon(takers) => match never {},
         };
         self.waits = false;
         match token {
-            Ok(Some(i)) => self.rotation.hear(i),
+            Ok(Some(i)) => {
+                self.rotation.hear(i);
+                return true;
+            }
             Ok(None) => {
                 self.rotation.look();
-                // There may be no worker that puts back what consumers held whose lease has ended.
-                for i in self.rotation.hot() {
-                    let taker = &self.takers[i];
-                    taker.shard.take_back(taker.lease).await;
-                }
+                self.take_back().await;
             }
             Err(error) => {
                 tracing::debug!(target: "pmq", %error, "waiting for completions");
@@ -254,7 +286,18 @@ impl Stand {
                 self.rotation.look();
             }
         }
+        false
     }
+}
+
+/// Confirms what is not confirmed soon, and goes on for ever.
+async fn confirm_soon(takers: &mut [Taker]) -> Infallible {
+    tokio::time::sleep(SOON).await;
+    let unconfirmed = takers.iter_mut().filter(|taker| taker.is_unconfirmed);
+    if let Err(error) = all(unconfirmed.map(|taker| taker.take(0))).await {
+        tracing::debug!(target: "pmq", %error, "could not confirm completions yet");
+    }
+    std::future::pending().await
 }
 
 /// Takes completions of one shard, under numbers of its own, so that a lost reply loses none.
@@ -268,6 +311,7 @@ struct Taker {
     /// Whether that one is not confirmed yet.
     is_unconfirmed: bool,
     lease: Duration,
+    patience: Duration,
     renewal: Option<Renewal>,
 }
 
@@ -278,7 +322,7 @@ struct Taken {
 }
 
 impl Taker {
-    fn new(shard: Shard, name: Name, lease: Duration) -> Self {
+    fn new(shard: Shard, name: Name, (lease, patience): (Duration, Duration)) -> Self {
         Self {
             shard,
             name,
@@ -287,6 +331,7 @@ impl Taker {
             token: 0,
             is_unconfirmed: false,
             lease,
+            patience,
             renewal: None,
         }
     }
@@ -308,10 +353,8 @@ impl Taker {
                 .arg(n)
                 .arg(self.lease.as_millis() as u64)
                 .arg(self.token);
-            let mut answer = reply::tagged(
-                self.shard.broker.control().call(&call, PATIENCE).await?,
-                "take",
-            )?;
+            let control = self.shard.broker.control();
+            let mut answer = reply::tagged(control.call(&call, self.patience).await?, "take")?;
             if answer.tag != "ok" {
                 // The lease ended, so what it held went back to the queue.
                 self.begin_anew();
@@ -321,6 +364,9 @@ impl Taker {
             self.token = answer.number()?;
             let is_more_left = answer.text()? != "0";
             self.is_unconfirmed = !items.is_empty();
+            if !answer.items_if_any()?.is_empty() {
+                self.shard.announce(1).await;
+            }
             if !items.is_empty() {
                 // Asked again, an empty take finds what a belated copy of it may have taken.
                 self.number += 1;
