@@ -109,7 +109,7 @@ impl Builder {
         fs::write(files.join("redis.conf"), self.file(port))
             .expect("the configuration can be written");
         let mut server = RedisServer {
-            process: launch(&files),
+            process: launch(&files, &["redis.conf"]),
             files,
             port,
             password: self.password.clone(),
@@ -297,7 +297,7 @@ impl RedisServer {
     /// Starts the server again on the same files and address; one that still runs is killed first.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(&self.files);
+        self.process = launch(&self.files, &["redis.conf"]);
         assert!(
             self.comes_up(),
             "the server did not start again:\n{}",
@@ -327,7 +327,8 @@ impl RedisServer {
     }
 }
 
-fn launch(files: &Scratch) -> Watched {
+/// Starts the server's program in the directory of its files, where it writes its log.
+pub(crate) fn launch(files: &Scratch, arguments: &[&str]) -> Watched {
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -336,7 +337,7 @@ fn launch(files: &Scratch) -> Watched {
     let errors = log.try_clone().expect("a file can be opened twice");
     Watched::start(
         watchdog::command(server_program())
-            .arg("redis.conf")
+            .args(arguments)
             .current_dir(files.path())
             .stdout(log)
             .stderr(errors),
@@ -347,7 +348,7 @@ fn read(log: &Path) -> String {
     String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
 }
 
-pub(crate) fn server_program() -> OsString {
+fn server_program() -> OsString {
     std::env::var_os("PMQ_SERVER_BIN").unwrap_or_else(|| "redis-server".into())
 }
 
