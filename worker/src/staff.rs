@@ -44,7 +44,7 @@ impl Office {
         Ok(Self(Some(runtime.map_err(WorkerError::Thread)?)))
     }
 
-    pub(crate) fn start(&self, worker: &Worker, guard: Guard, tally: Arc<Tally>) -> Staff {
+    pub(crate) fn start(&self, worker: &Worker, guard: Guard, tally: &Arc<Tally>) -> Staff {
         let handlers = Handle::current();
         let _entered = self.0.as_ref().map(Runtime::enter);
         Staff::start(worker, guard, tally, handlers)
@@ -96,7 +96,7 @@ pub(crate) struct Staff {
 }
 
 impl Staff {
-    fn start(worker: &Worker, guard: Guard, tally: Arc<Tally>, runtime: Handle) -> Self {
+    fn start(worker: &Worker, guard: Guard, tally: &Arc<Tally>, runtime: Handle) -> Self {
         let Worker {
             broker,
             options,
@@ -106,7 +106,7 @@ impl Staff {
         let (options, handlers) = (options.clone(), handlers.clone());
         let (broker, bells) = (broker.apart(), Bells::new());
         let lines = lines(&broker, &options, &bells);
-        let finishers = start_finishers(&lines, &tally);
+        let finishers = start_finishers(&lines, tally);
 
         let presence = Arc::new(Presence {
             broker: broker.clone(),
