@@ -4,7 +4,7 @@
 -- s anything. Behind `|` stand those that come again and again. Arguments beyond are the function's own affair.
 
 local SHAPES = {
-  submit = "n", finish = "n", release = "|ms", refuse = "n|mss", cancel = "n|m", reclaim = "n", start = "mss",
+  submit = "ns", finish = "n", release = "|ms", refuse = "n|mss", cancel = "n|m", reclaim = "n", start = "mss",
   claim = "minns", heartbeat = "mns", take = "misnn", join = "mns", leave = "m", watch = "|m", find = "m",
   open = "s", wake = "nn", mark = "", requeue = "o", purge_dead = "o", configure = "", purge = "n",
   inspect = "", list_dead = "nn", list_started = "sn",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::desk::Desk;
+use super::producer::Producer;
 use crate::broker::Broker;
 use crate::functions::Call;
 use crate::ids::Name;
@@ -21,6 +22,7 @@ pub struct Shard {
     /// What workers wait on where they can't wait on the lists of all shards at once.
     wake_all: Option<Arc<[String; 2]>>,
     pub(super) desk: Arc<Desk>,
+    pub(super) producer: Arc<Producer>,
 }
 
 impl Shard {
@@ -33,6 +35,7 @@ impl Shard {
             keys,
             wake_all: None,
             desk: Arc::default(),
+            producer: Arc::default(),
         }
     }
 
