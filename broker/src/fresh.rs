@@ -12,7 +12,7 @@ pub struct Fresh(AtomicU64);
 impl Fresh {
     /// Of a task with an id that was made just now.
     pub(crate) fn new(id: &TaskId) -> Self {
-        Self(AtomicU64::new(made_at_random(id)))
+        Self(AtomicU64::new(random_part(id)))
     }
 
     /// Of a task that somebody may know.
@@ -22,14 +22,14 @@ impl Fresh {
 
     /// Whether a task of this id was fresh. It is not from now on.
     pub(crate) fn spend(&self, id: &TaskId) -> bool {
-        self.0.swap(0, Ordering::Relaxed) == made_at_random(id)
+        self.0.swap(0, Ordering::Relaxed) == random_part(id)
     }
 }
 
 /// The random part of an id, which tells whether a task got another one; never 0, as it holds the id's variant.
-fn made_at_random(id: &TaskId) -> u64 {
-    let [.., a, b, c, d, e, f, g, h, _, _] = *id.as_bytes();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+fn random_part(id: &TaskId) -> u64 {
+    let bytes = u128::from_be_bytes(*id.as_bytes());
+    (bytes >> 16) as u64 // without the deal
 }
 
 impl Clone for Fresh {
