@@ -239,7 +239,11 @@ fn a_number_of_another_shape_is_no_number() {
     let (shard, epoch) = known();
     let stamp = [b"producer".as_slice(), &epoch, &2_u64.to_be_bytes()].concat();
     for stamp in [&stamp[..23], &[&stamp[..], b"x"].concat()] {
-        let call = Call::new("submit").n(1).arg(stamp).arg(padded("first"));
+        let call = Call::new("submit")
+            .n(1)
+            .arg(stamp)
+            .n(1)
+            .arg(padded("first"));
         let call = call.arg(envelope::encode(&task("first")).unwrap());
         assert_eq!(answer(&shard.expect_nothing(&call)), taken("e"));
     }

@@ -139,7 +139,7 @@ impl Walk {
     /// A call of submit arrives for the first time.
     fn submit_first(&mut self, call: Call) {
         let n: usize = String::from_utf8_lossy(&call.args[0]).parse().unwrap();
-        let ids: Vec<_> = call.args[2..].iter().step_by(2).take(n).cloned().collect();
+        let ids: Vec<_> = call.args[3..].iter().step_by(2).take(n).cloned().collect();
         let answer = items(&self.call(call));
         assert_eq!(text(&answer[1]), "n".repeat(n));
         if let Some(epoch) = answer.get(2) {

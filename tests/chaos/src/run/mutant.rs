@@ -36,7 +36,7 @@ pub const MUTANTS: [Mutant; 10] = [
     Mutant {
         name: "attempt-as-token",
         changes: &[(
-            "    local token = math.max((tonumber(m[3]) or 0) + 1, us)\n",
+            "    local token = next_token(m[3], us)\n",
             "    local used = parse_attempts(redis.call(\"HGET\", keys[ATTEMPTS], got.ids[1]))\n    local token = 1 + used.failures + used.crashes\n",
         )],
         family: "workers",
@@ -74,10 +74,17 @@ pub const MUTANTS: [Mutant; 10] = [
     },
     Mutant {
         name: "take-without-a-number",
-        changes: &[(
-            "  local last = last_number(log)\n  if number <= last then\n    local items",
-            "  local last = last_number(log)\n  if false then\n    local items",
-        )],
+        // Nor a token of the batch that it confirms, which would tell the consumer that something is wrong.
+        changes: &[
+            (
+                "  local last = last_number(log)\n  if number <= last then\n    local items",
+                "  local last = last_number(log)\n  if false then\n    local items",
+            ),
+            (
+                "  if last_token(log) > tonumber(args[6]) then",
+                "  if false then",
+            ),
+        ],
         family: "replies",
         breaks: Invariant::NoLoss,
     },
@@ -100,8 +107,8 @@ pub const MUTANTS: [Mutant; 10] = [
     Mutant {
         name: "no-outage-rule",
         changes: &[(
-            "  if gap or (tonumber(m[3]) or 0) > ms then\n",
-            "  if false then\n",
+            "  local grace = math.max(grace_after(m[2], ms, lease), (tonumber(m[3]) or 0) - ms)\n",
+            "  local grace = 0\n",
         )],
         family: "outage",
         breaks: Invariant::Budgets,
