@@ -123,7 +123,11 @@ impl Permit {
     async fn end(&self, how: &'static str) -> Result<()> {
         let lost_before = self.is_lost();
         if how == "back" && self.row.lone && self.end_alone().await? {
-            return if lost_before { Err(self.lost_error()) } else { Ok(()) };
+            return if lost_before {
+                Err(self.lost_error())
+            } else {
+                Ok(())
+            };
         }
         let call = release(&self.object, self.member, how).arg(self.row.fence);
         let answer = self.object.send(&call).await?;
