@@ -12,6 +12,7 @@ mod watchdog;
 
 pub mod certificates;
 pub mod cluster;
+pub mod daemon;
 pub mod fuzz;
 pub mod program;
 pub mod proxy;
@@ -23,7 +24,7 @@ pub mod wait;
 
 pub use cluster::Cluster;
 pub use program::Program;
-pub use proxy::Proxy;
+pub use proxy::{Hold, Proxy};
 pub use redis_server::RedisServer;
 pub use scratch::Scratch;
 pub use sentinel::SentinelGroup;

@@ -1,15 +1,15 @@
 //! A small high-availability group on loopback: a primary, replicas, and the sentinels that watch them.
 
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use redis::Connection;
-use rustix::process::Signal;
 
-use crate::redis_server::{RedisServer, free_port, launch};
+use crate::daemon::Daemon;
+use crate::redis_server::{Builder, RedisServer, free_port};
 use crate::scratch::Scratch;
 use crate::wait::{eventually, eventually_or};
-use crate::watchdog::Watched;
 
 const FORM_LIMIT: Duration = Duration::from_secs(60);
 const REPLY_LIMIT: Duration = Duration::from_millis(500);
@@ -24,6 +24,7 @@ pub const PRIMARY: &str = "mymaster";
 pub struct SentinelGroup {
     servers: Vec<RedisServer>,
     sentinels: Vec<Sentinel>,
+    scheme: &'static str,
 }
 
 impl SentinelGroup {
@@ -33,11 +34,9 @@ impl SentinelGroup {
         Self::with(|builder| builder)
     }
 
-    /// The same, where each server is what `with` makes of its builder.
+    /// The same, where each server is what `with` makes of its builder. Where that speaks TLS, the sentinels do as well.
     #[must_use]
-    pub fn with(
-        with: impl Fn(crate::redis_server::Builder) -> crate::redis_server::Builder,
-    ) -> Self {
+    pub fn with(with: impl Fn(Builder) -> Builder) -> Self {
         // Replicas are ready at once.
         let builder = || {
             let builder = RedisServer::builder().tcp(true);
@@ -48,11 +47,14 @@ impl SentinelGroup {
         let replica = || builder().config("replicaof", &at).start();
         let servers = vec![replica(), replica()];
         let servers: Vec<_> = std::iter::once(primary).chain(servers).collect();
+        let of_server = builder();
+        let tls = of_server.tls_lines();
         let group = Self {
             sentinels: (0..SENTINELS)
-                .map(|_| Sentinel::start(port(&servers[0])))
+                .map(|_| Sentinel::start(port(&servers[0]), tls))
                 .collect(),
             servers,
+            scheme: if tls.is_some() { "rediss" } else { "redis" },
         };
         group.wait_until_formed();
         group
@@ -90,7 +92,7 @@ impl SentinelGroup {
         &mut self.servers
     }
 
-    /// The sentinels, to be stopped.
+    /// The sentinels, to be killed, stopped or resumed.
     pub fn sentinels_mut(&mut self) -> &mut [Sentinel] {
         &mut self.sentinels
     }
@@ -102,7 +104,7 @@ impl SentinelGroup {
         let all: Vec<_> = sentinels
             .map(|sentinel| format!("127.0.0.1:{}", sentinel.port))
             .collect();
-        format!("redis+sentinel://{}/{PRIMARY}", all.join(","))
+        format!("{}+sentinel://{}/{PRIMARY}", self.scheme, all.join(","))
     }
 
     /// The index in [`SentinelGroup::servers`] of the primary, as most of the sentinels say that answer.
@@ -192,31 +194,38 @@ fn port(server: &RedisServer) -> u16 {
 /// One sentinel, in a directory of its own. Drop kills it.
 #[derive(Debug)]
 pub struct Sentinel {
-    process: Watched,
-    _files: Scratch,
+    daemon: Daemon,
     port: u16,
 }
 
 impl Sentinel {
-    fn start(primary: u16) -> Self {
+    fn start(primary: u16, tls: Option<&str>) -> Self {
         let (files, port) = (Scratch::new(), free_port());
+        let listen = match tls {
+            Some(lines) => format!("{lines}tls-port {port}"),
+            None => format!("port {port}"),
+        };
         let file = format!(
-            "port {port}\nbind 127.0.0.1\nprotected-mode no\n\
+            "{listen}\nunixsocket s\nbind 127.0.0.1\nprotected-mode no\n\
              sentinel monitor {PRIMARY} 127.0.0.1 {primary} {QUORUM}\n\
              sentinel down-after-milliseconds {PRIMARY} 2000\nsentinel failover-timeout {PRIMARY} 6000\n\
              sentinel parallel-syncs {PRIMARY} 2\n"
         );
         fs::write(files.join("sentinel.conf"), file).expect("the configuration can be written");
         Self {
-            process: launch(&files, &["sentinel.conf", "--sentinel"]),
-            _files: files,
+            daemon: Daemon::start(files, &["sentinel.conf", "--sentinel"]),
             port,
         }
     }
 
-    /// Stops it with SIGSTOP: connections stay open, nothing answers.
-    pub fn stop(&mut self) {
-        self.process.stop(Signal::STOP);
+    /// The TCP port on 127.0.0.1; it stays the same over restarts.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn socket(&self) -> String {
+        self.directory().join("s").display().to_string()
     }
 
     fn connection(&self) -> Option<Connection> {
@@ -224,7 +233,7 @@ impl Sentinel {
             clippy::disallowed_types,
             reason = "the tests' only way to a connection"
         )]
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).ok()?;
+        let client = redis::Client::open(format!("redis+unix://{}", self.socket())).ok()?;
         let connection = client.get_connection_with_timeout(REPLY_LIMIT).ok()?;
         connection.set_read_timeout(Some(REPLY_LIMIT)).ok()?;
         Some(connection)
@@ -248,6 +257,20 @@ impl Sentinel {
             .query(&mut self.connection()?)
             .ok()?;
         Some(address.1)
+    }
+}
+
+impl Deref for Sentinel {
+    type Target = Daemon;
+
+    fn deref(&self) -> &Daemon {
+        &self.daemon
+    }
+}
+
+impl DerefMut for Sentinel {
+    fn deref_mut(&mut self) -> &mut Daemon {
+        &mut self.daemon
     }
 }
 
