@@ -240,6 +240,23 @@ impl Sentinel {
         self.process.stop(Signal::STOP);
     }
 
+    /// Lets a stopped one go on.
+    pub fn resume(&mut self) {
+        self.process.signal(Signal::CONT);
+    }
+
+    /// Starts it again after a kill; it remembers what it knew.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process = launch(&self.files, &["sentinel.conf", "--sentinel"]);
+    }
+
+    /// What it has printed so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.files.join("log")).unwrap_or_default()
+    }
+
     fn connection(&self) -> Option<Connection> {
         #[expect(
             clippy::disallowed_types,
