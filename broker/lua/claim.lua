@@ -10,9 +10,11 @@
 -- ARGV[5]   name of the worker's completion queue, or ""
 -- ARGV[6]   "1" if the worker holds no suspect and may take one
 -- ARGV[7]   "1" if the worker is going to wait where nothing more is ready
+-- ARGV[8]   how many shards the worker knows of; 1 where it is missing
 -- Returns   {"ok", now (ms), wait (ms; "0": tasks are left, or nobody watches the clock, so claim again as soon as a slot
 --            is free; "": wait for a token for as long as it likes), "1" if a lease has ended,
---            common part of the running values, {id, envelope, ...}, rests of the running values}, or {"lost"};
+--            common part of the running values, {id, envelope, ...}, rests of the running values}, {"lost"}, or {"moved"}
+--            where the shard is none of a queue of so many;
 --            the rests, one a task, are missing where all are empty
 
 -- How many ids stand on each list, and whether any task has used attempts. How many of these keys are there is one call,
@@ -231,14 +233,15 @@ local function replay(keys, worker, log)
   return common, tasks, rests
 end
 
--- When the next task is due or the next lease ends; nil where neither is to come.
+-- When the next task is due or the next lease ends; nil where neither is to come. While anybody has a lease it is soon: on a
+-- shard of many nobody else may call, and a longer silence looks as if the broker had been away.
 local function next_event(keys, ms, lease, ended, deadline)
   if ended then
     return ms + math.ceil(lease / 5)
   end
   local first = redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
   local at = first[2] and math.floor(first[2]) or deadline
-  return deadline and math.min(at, deadline) or at
+  return deadline and math.min(at, deadline, ms + math.ceil(lease / 3)) or at
 end
 
 -- How long a worker may wait that has a free slot, until `at`. It is told to one waiter at a time, who then holds the
@@ -317,10 +320,13 @@ end
 register("claim", { "allow-oom" }, function(keys, args)
   local worker, number, n, lease = args[1], tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
   local m, problem = settings(
-    keys, "paused", "token", "seen", "largest", "completions", "completions_max", "waiter", "waiter_until", "maxsize"
+    keys, "paused", "token", "seen", "largest", "completions", "completions_max", "waiter", "waiter_until", "maxsize",
+    "shards"
   )
   if not m then
     return problem
+  elseif is_elsewhere(m[11], args[8] or "1") then
+    return { "moved" }
   end
   local ms, us = clock()
   local row = redis.call("ZSCORE", keys[WORKERS], worker)

@@ -52,6 +52,12 @@ local function settings(keys, ...)
   return values
 end
 
+-- Whether a caller that knows of so many shards looks for the queue where it is no more: it was deleted, and may have been made
+-- again with another number of them; or where nobody has used this shard yet.
+local function is_elsewhere(shards, known)
+  return (shards or "1") ~= known
+end
+
 -- A key beside the shard's fixed ones, named by data; read it before the first write.
 local function part(keys, name)
   return string.sub(keys[META], 1, -5) .. name

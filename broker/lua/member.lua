@@ -7,11 +7,11 @@
 -- Returns   one letter a member: k kept, l lost
 
 register("renew", { "allow-oom" }, function(keys, args)
-  local m, problem = settings(keys, "lone", "fence")
+  local m, problem = settings(keys, "lone")
   if not m then
     return problem
   elseif m[2] then
-    unfold(keys, m[2], m[3])
+    unfold(keys, m[2])
   end
   local deadline, letters = whole((clock()) + tonumber(args[2])), {}
   for i = 3, #args do
@@ -59,11 +59,11 @@ end)
 -- Returns   {"ok"}
 
 register("detach", { "allow-oom" }, function(keys, args)
-  local m, problem = settings(keys, "lone", "fence")
+  local m, problem = settings(keys, "lone")
   if not m then
     return problem
   elseif m[2] then
-    unfold(keys, m[2], m[3])
+    unfold(keys, m[2])
   end
   redis.call("HLEN", keys[LOG]) -- a wrong type fails here, before the first write
   redis.call("ZREM", keys[MEMBERS], unpack(args, 2))

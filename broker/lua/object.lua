@@ -53,21 +53,29 @@ local function next_member_end(keys)
   return row[2] and tonumber(row[2])
 end
 
--- When the lease (ms) of a lone holder ends, who was granted it at `fence` (µs).
-local function lone_end(lone, fence)
-  return math.floor(fence / 1000) + (tonumber(string.sub(lone, 17)) or 0)
+-- What the field `lone` of a semaphore says (see there): the last fence, and, where it has a lone holder, who that is and
+-- when its lease ends (ms), as it was granted at that time (µs).
+local function parse_lone(lone)
+  local fence = string.sub(lone, 1, 16)
+  if #lone == 20 then
+    return fence
+  end
+  local member, lease = struct.unpack("<c16I4", lone, 21)
+  return fence, member, math.floor(fence / 1000) + lease
 end
 
--- Writes the lone holder of a semaphore (see there) down as any other, and answers who it is, nil where there is none.
+-- Writes that down as any other semaphore has it, and answers the last fence, and the lone holder, nil where there is none.
 -- It changes how the state is written, not what it says, so checks may follow.
-local function unfold(keys, lone, fence)
-  local member = lone ~= "" and string.sub(lone, 1, 16) or nil
+local function unfold(keys, lone)
+  local fence, member, ends = parse_lone(lone)
   if member then
-    redis.call("ZADD", keys[MEMBERS], whole(lone_end(lone, fence)), member)
-    redis.call("HSET", keys[META], "held", "1", member, fence)
+    redis.call("ZADD", keys[MEMBERS], whole(ends), member)
+    redis.call("HSET", keys[META], "fence", fence, "held", "1", member, fence)
+  else
+    redis.call("HSET", keys[META], "fence", fence)
   end
   redis.call("HDEL", keys[META], "lone")
-  return member
+  return fence, member
 end
 
 -- A place at the end of a line of waiters.

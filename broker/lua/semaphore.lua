@@ -4,10 +4,11 @@
 -- the step that frees one. Permits are free only while nobody waits, and `line` says whether somebody may, so an
 -- uncontended call looks at nothing else.
 --
--- While all are free and nothing but the fence has to be remembered, `lone` is "". Who takes one then is a lone holder:
--- `lone` is its member and the length of its lease, and stands for its row in `members`, its field and `held`; its fence
--- is the last, which is the time of its grant. It comes and goes by that field alone. Any other call first has it written down as other holders are (see
--- unfold in object), and `lone` is gone until a release leaves all free.
+-- While all are free and nothing but the fence has to be remembered, the one field `lone` says so: the last fence (16
+-- digits), n (4 bytes, little-endian). Who takes one then is a lone holder: `lone` also has its member (16 bytes) and the
+-- length of its lease (ms, 4 bytes), and stands for its row in `members`, its field and `held`; its fence is the time of
+-- its grant. It comes and goes by that field alone, in calls that have the one key `meta` and no other. Any other call first
+-- has it written down as other holders are (see unfold in object), and `lone` is gone until a release leaves all free.
 
 local GRANT_LEASE = 3000 -- ms: who waits and is granted says soon that it knows, or another gets it
 local POST_LEASE = 30000 -- ms: a post is known by its caller for longer than anybody sends it again
@@ -35,10 +36,11 @@ local function read_semaphore(keys, who, stays)
     return nil, problem
   end
   local s = parse_fields(keys, m)
-  local member = s.lone and not stays and unfold(keys, s.lone, m[5])
-  if member then
-    s.held = 1
-    s.mine = member == who and m[5]
+  if s.lone and not stays then
+    local fence, member = unfold(keys, s.lone)
+    s.fence = tonumber(fence)
+    s.held = member and 1 or 0
+    s.mine = member == who and fence
   end
   return s
 end
@@ -47,21 +49,31 @@ end
 -- each 100,000 s, when the 5th of a fence's 16 digits changes. The time since the last grant would not do: one in use all
 -- the time would never be prolonged.
 local function prolongs(fence, last)
-  return #last ~= #fence or string.byte(fence, 5) ~= string.byte(last, 5)
+  return string.byte(fence, 5) ~= string.byte(last, 5)
 end
 
--- The whole of taking one where all are free: the caller is a lone holder. It reads and writes numbers as the strings that
--- they are, as to convert one costs as much as a command, and makes few strings and tables, which Lua has to clear away.
-local function grant_alone(keys, args, last)
+-- The time of the server as a fence, by strings alone: to convert a number costs as much as a command.
+local function fence_now()
   local time = redis.call("TIME")
   local s, us = time[1], time[2]
-  local fence = s .. (#us == 6 and us or string.sub("00000" .. us, -6))
-  if prolongs(fence, last) or last >= fence then
-    return nil
+  return s .. (#us == 6 and us or string.sub("00000" .. us, -6))
+end
+
+-- Ends a lone holder. Answers whether it was `who`.
+local function end_lone(keys, lone, who)
+  if not lone or #lone ~= 40 or string.sub(lone, 21, 36) ~= who then
+    return false
   end
-  redis.call("HSET", keys[META], "fence", fence, "lone", args[2] .. args[3])
-  keep_alive(keys, args[1])
-  return fence
+  redis.call("HSET", keys[META], "lone", string.sub(lone, 1, 20))
+  return true
+end
+
+-- Has the next who takes one be a lone holder, where all are free and nothing has to be remembered.
+local function fold(s)
+  local fence = whole(s.fence)
+  if s.n > 0 and s.n < 4294967296 and s.held == 0 and s.extra == 0 and not s.abandoned and #fence == 16 then
+    redis.call("HSET", s.keys[META], "lone", fence .. struct.pack("<I4", s.n))
+  end
 end
 
 local function free_permits(s)
@@ -200,15 +212,10 @@ end
 
 register("sem_acquire", {}, function(keys, args)
   local who, n = args[2], tonumber(args[4])
-  local m, problem = settings(keys, "n", "lone", "fence")
-  if not m then
+  local s, problem = read_semaphore(keys, who)
+  if not s then
     return problem
   end
-  local granted = m[3] == "" and m[2] == args[4] and grant_alone(keys, args, m[4])
-  if granted then
-    return granted
-  end
-  local s = read_semaphore(keys, who)
   local ms, us = clock()
   local deadline = whole(ms + tonumber(args[3]))
   if s.mine then
@@ -267,8 +274,7 @@ register("sem_release", { "allow-oom" }, function(keys, args)
   local m, problem = settings(keys, "lone")
   if not m then
     return problem
-  elseif how == "back" and m[2] and string.sub(m[2], 1, 16) == who then -- the usual case, short
-    redis.call("HSET", keys[META], "lone", "")
+  elseif how == "back" and end_lone(keys, m[2], who) then -- the usual case, short
     keep_alive(keys, args[1])
     return "ok"
   end
@@ -296,11 +302,43 @@ register("sem_release", { "allow-oom" }, function(keys, args)
   end
   if s.line then
     hand_over(s, clock())
-  elseif s.n > 0 and s.held == 0 and s.extra == 0 and not s.abandoned then
-    redis.call("HSET", keys[META], "lone", "")
+  else
+    fold(s)
   end
   keep_alive(keys, args[1])
   return "ok"
+end)
+
+-- sem_acquire_lone: take a permit where all are free and nothing has to be remembered, the usual case, at the least cost.
+-- Whether that is so, `meta` alone tells, so no other key is given, and a slot that moves does not hold it up.
+--
+-- KEYS[1]   meta of the object
+-- ARGV[1]   how many permits there are in all (4 bytes, little-endian), member (16 bytes), lease (ms, 4 bytes)
+-- Returns   the fence, or "no": then ask sem_acquire, also where the answer to an earlier try was lost
+
+register("sem_acquire_lone", {}, function(keys, args)
+  local holder = args[1]
+  local lone = redis.call("HGET", keys[META], "lone") -- which no other layout has
+  if not lone or #lone ~= 20 or string.sub(lone, 17) ~= string.sub(holder, 1, 4) then
+    return "no"
+  end
+  local fence = fence_now()
+  if lone >= fence or prolongs(fence, lone) then
+    return "no"
+  end
+  redis.call("HSET", keys[META], "lone", fence .. holder)
+  return fence
+end)
+
+-- sem_release_lone: give a permit back that sem_acquire_lone gave, where nobody else has asked for one since.
+--
+-- KEYS[1]   meta of the object
+-- ARGV[1]   member (16 bytes)
+-- Returns   "ok", or "no": then ask sem_release, also where the answer to an earlier try was lost
+
+register("sem_release_lone", { "allow-oom" }, function(keys, args)
+  local lone = redis.call("HGET", keys[META], "lone")
+  return end_lone(keys, lone, args[1]) and "ok" or "no"
 end)
 
 -- The holder that loses its permit to a post: one whose lease has ended, else the one that has held it longest.
@@ -393,8 +431,9 @@ register("sem_look", { "no-writes" }, function(keys)
   for _, member in ipairs(ended_members(keys, ms)) do
     s.held = s.held - redis.call("HEXISTS", keys[META], member)
   end
-  if s.lone and s.lone ~= "" and lone_end(s.lone, s.fence) > ms then
-    s.held = 1
+  if s.lone then
+    local _, holder, ends = parse_lone(s.lone)
+    s.held = holder and ends > ms and 1 or 0
   end
   local free = s.n and whole(free_permits(s)) or ""
   return { s.n and whole(s.n) or "", free, whole(s.held), whole(redis.call("ZCARD", keys[WAITERS])) }

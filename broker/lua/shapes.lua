@@ -1,16 +1,18 @@
 -- shapes: what the arguments of each function have to be, checked before anything else, as Lua has no rollback. A letter
--- an argument: m an id or a member (16 bytes), i a number of a call (32 bits), n another whole number, z one that may be
--- negative, t a time to live (ms) or "", o a whole number or "", y a bound and x the step of a slice, f a frame of items,
--- s anything. Behind `|` stand those that come again and again. Arguments beyond are the function's own affair.
+-- an argument: m an id or a member (16 bytes), h a lone holder (24 bytes), i a number of a call (32 bits), n another whole
+-- number, z one that may be negative, t a time to live (ms) or "", o a whole number or "", y a bound and x the step of a
+-- slice, f a frame of items, s anything. Behind `|` stand those that come again and again. Arguments beyond are the
+-- function's own affair.
 
 local SHAPES = {
-  submit = "n", finish = "n", release = "|ms", refuse = "n|mss", cancel = "n|m", reclaim = "n", start = "mss",
+  submit = "nsn", finish = "n", release = "|ms", refuse = "n|mss", cancel = "n|m", reclaim = "n", start = "mss",
   claim = "minns", heartbeat = "mns", take = "misnnn", join = "mns", leave = "mn", watch = "|m", find = "m",
   open = "s", wake = "nn", mark = "", requeue = "o", purge_dead = "o", configure = "", purge = "n",
   inspect = "", list_dead = "nn", list_started = "sn",
   log_append = "msn|ss", log_read = "mmn", present = "mns", fleet = "",
   renew = "tn|m", attach = "tmn", detach = "tm|m", unlink = "", refs = "s",
   sem_acquire = "tmnn", sem_release = "tmss", sem_post = "tmn", sem_look = "",
+  sem_acquire_lone = "h", sem_release_lone = "m",
   cond_wait = "tmms", cond_leave = "tms", cond_notify = "tmmsn",
   event_set = "tmin", event_clear = "tmin", event_wait = "tmino", event_look = "",
   barrier_wait = "tminn", barrier_open = "tmin", barrier_abort = "tmin", barrier_reset = "tmin", barrier_look = "",
@@ -33,11 +35,29 @@ local function is_frame(text)
   return count > 0 and #text >= 2 + 4 * count
 end
 
+local KNOWN = 256
+local numbers, known = {}, 0
+
+-- Whether it is a whole number of at most 20 digits. Leases, sizes and batches come again and again, and a look into a
+-- table is a third of the price of a pattern.
+local function is_whole(text)
+  if numbers[text] then
+    return true
+  elseif #text > 20 or not string.find(text, "^%d+$") then
+    return false
+  elseif known == KNOWN then
+    numbers, known = {}, 0
+  end
+  numbers[text], known = true, known + 1
+  return true
+end
+
 local FITS = {
   f = is_frame,
+  h = function(text) return #text == 24 end,
   m = function(text) return #text == 16 end,
-  i = function(text) return #text <= 10 and string.find(text, "^%d+$") and tonumber(text) < 4294967296 end,
-  n = function(text) return #text <= 20 and string.find(text, "^%d+$") end,
+  i = function(text) return (#text < 10 or #text == 10 and text < "4294967296") and string.find(text, "^%d+$") end,
+  n = is_whole,
   o = function(text) return #text <= 15 and string.find(text, "^%d*$") end,
   s = function() return true end,
   x = function(text) return #text <= 20 and string.find(text, "^%-?%d*[1-9]%d*$") end, -- the step of a slice
@@ -59,7 +79,19 @@ local function parse_shape(shape)
   return first, each
 end
 
--- A function that answers what is wrong with a call's arguments, nil where nothing is.
+-- What is wrong with the arguments behind the first ones.
+local function misfit(args, first, each, bad)
+  for i = first, #args - 1, #each do
+    for j = 1, #each do
+      local text = args[i + j]
+      if not text or not each[j](text) then
+        return bad(i + j)
+      end
+    end
+  end
+end
+
+-- A function that answers what is wrong with a call's arguments, nil or false where nothing is.
 local function checker(verb)
   local first, each -- made with the first call: while a library loads it may use nothing but `redis`
   local function bad(i)
@@ -70,17 +102,11 @@ local function checker(verb)
       first, each = parse_shape(SHAPES[verb])
     end
     for i = 1, #first do
-      if not args[i] or not first[i](args[i]) then
+      local text = args[i]
+      if not text or not first[i](text) then
         return bad(i)
       end
     end
-    for i = #first + 1, each[1] and #args or 0, math.max(#each, 1) do
-      for j = 1, #each do
-        local text = args[i + j - 1]
-        if not text or not each[j](text) then
-          return bad(i + j - 1)
-        end
-      end
-    end
+    return each[1] and misfit(args, #first, each, bad)
   end
 end

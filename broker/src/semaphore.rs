@@ -5,6 +5,7 @@ mod place;
 mod sleeper;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 pub use permit::Permit;
@@ -40,6 +41,9 @@ pub struct Semaphore {
     permits: u64,
     bounded: bool,
     lease: Duration,
+    /// Whether its last permit was got only by waiting for it, or others had one: then it is not asked for as by a lone
+    /// holder first. Of all clones, as they ask for the same.
+    contended: Arc<AtomicBool>,
 }
 
 impl Broker {
@@ -82,6 +86,7 @@ impl Semaphore {
             permits,
             bounded: false,
             lease: DEFAULT_LEASE,
+            contended: Arc::default(),
         }
     }
 

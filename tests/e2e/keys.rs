@@ -15,8 +15,8 @@ local function begins(member)
   return string.sub(member, 1, #ARGV[1]) == ARGV[1]
 end
 local lone = redis.call("HGET", KEYS[1], "lone")
-if lone and lone ~= "" and begins(lone) then
-  redis.call("HSET", KEYS[1], "lone", string.sub(lone, 1, 16) .. "0")
+if lone and #lone == 40 and begins(string.sub(lone, 21)) then
+  redis.call("HSET", KEYS[1], "lone", string.sub(lone, 1, 36) .. "\0\0\0\0")
 end
 for _, member in ipairs(redis.call("ZRANGE", KEYS[2], 0, -1)) do
   if begins(member) then
@@ -80,9 +80,8 @@ impl Keys {
 
     /// The member of the one that holds a lock or semaphore that nobody else uses.
     pub(crate) fn lone_holder(&self) -> Vec<u8> {
-        let mut lone: Vec<u8> = self.ask("HGET", "meta", &[b"lone"]);
-        lone.truncate(16);
-        lone
+        let lone: Vec<u8> = self.ask("HGET", "meta", &[b"lone"]);
+        lone[20..36].to_vec()
     }
 
     /// Whether the part is there for good, and not for a time.

@@ -9,15 +9,15 @@ fn used(name: &str, permits: u32) -> Object {
     let semaphore = Object::new(&format!("lone.{name}"), &LOCK);
     assert!(is_grant(&semaphore.call(&acquire("before", permits))));
     assert_eq!(semaphore.call(&release("before", "back", "0")), ["ok"]);
-    assert_eq!(lone(&semaphore).as_deref(), Some(""));
+    assert_eq!(lone(&semaphore).as_deref(), Some(&b""[..]));
     semaphore
 }
 
 /// A lock with the lone holder `holder`, and its fence.
 fn held(name: &str) -> (Object, String) {
     let lock = used(name, 1);
-    let fence = lock.call(&acquire("holder", 1)).remove(0);
-    assert!(lone(&lock).unwrap().starts_with("holder"));
+    let fence = lock.call_meta(&take("holder", 1)).remove(0);
+    assert_eq!(lone(&lock), Some(padded("holder").to_vec()));
     assert_eq!(rows(&lock), 0);
     (lock, fence)
 }
@@ -25,6 +25,19 @@ fn held(name: &str) -> (Object, String) {
 fn is_grant(answer: &[String]) -> bool {
     let fence = answer[0].trim_end_matches('!');
     answer.len() == 1 && fence.parse::<u64>().is_ok()
+}
+
+/// Takes a permit as a lone holder.
+pub(crate) fn take(member: &str, permits: u32) -> Call {
+    let lease: u32 = 15_000;
+    let mut holder = permits.to_le_bytes().to_vec();
+    holder.extend(padded(member));
+    holder.extend(lease.to_le_bytes());
+    Call::new("sem_acquire_lone").arg(holder)
+}
+
+fn give(member: &str) -> Call {
+    Call::new("sem_release_lone").arg(padded(member))
 }
 
 fn acquire(member: &str, permits: u32) -> Call {
@@ -51,8 +64,10 @@ fn look(semaphore: &Object) -> Vec<String> {
     semaphore.call(&Call::new("sem_look"))
 }
 
-fn lone(semaphore: &Object) -> Option<String> {
-    semaphore.redis("HGET", "meta", &["lone"])
+/// The lone holder, empty where there may be one, `None` where there may not.
+fn lone(semaphore: &Object) -> Option<Vec<u8>> {
+    let lone: Option<Vec<u8>> = semaphore.redis("HGET", "meta", &["lone"]);
+    lone.map(|lone| lone.get(20..36).unwrap_or_default().to_vec())
 }
 
 fn rows(semaphore: &Object) -> u64 {
@@ -60,8 +75,44 @@ fn rows(semaphore: &Object) -> u64 {
 }
 
 fn end_lease(lock: &Object) {
-    let holder = String::from_utf8(padded("holder").to_vec()).unwrap();
-    lock.redis::<i64>("HSET", "meta", &["lone", &format!("{holder}0")]);
+    let held: Vec<u8> = lock.redis("HGET", "meta", &["lone"]);
+    let ended = [&held[..36], &[0; 4]].concat();
+    lock.redis_bytes("HSET", "meta", &[b"lone", &ended]);
+}
+
+#[test]
+fn it_comes_and_goes_by_one_key() {
+    let (lock, fence) = held("one-key");
+    assert_eq!(lock.call_meta(&take("holder", 1)), ["no"], "sent again");
+    assert_eq!(lock.call_meta(&take("other", 1)), ["no"]);
+    assert_eq!(lock.call_meta(&give("other")), ["no"]);
+    assert_eq!(look(&lock), ["1", "0", "1", "0"]);
+    assert_eq!(lock.call_meta(&give("holder")), ["ok"]);
+    assert_eq!(lock.call_meta(&give("holder")), ["no"], "sent again");
+    assert_eq!(look(&lock), ["1", "1", "0", "0"]);
+    assert_eq!(lock.call_meta(&take("third", 2)), ["no"], "another size");
+    let next = lock.call_meta(&take("next", 1)).remove(0);
+    assert!(next > fence, "{next} after {fence}");
+    assert_eq!(rows(&lock), 0);
+
+    let fresh = Object::new("lone.fresh", &LOCK);
+    assert_eq!(fresh.call_meta(&take("holder", 1)), ["no"]);
+    assert_eq!(fresh.call_meta(&give("holder")), ["no"]);
+    assert_eq!(fresh.redis::<u64>("EXISTS", "meta", &[]), 0);
+}
+
+#[test]
+fn its_fence_grows_also_where_the_clock_was_ahead() {
+    let (lock, fence) = held("clock");
+    assert_eq!(lock.call_meta(&give("holder")), ["ok"]);
+    let ahead = fence.parse::<u64>().unwrap() + 60_000_000;
+    let lone = [ahead.to_string().as_bytes(), &1_u32.to_le_bytes()].concat();
+    lock.redis_bytes("HSET", "meta", &[b"lone", &lone]);
+    assert_eq!(lock.call_meta(&take("next", 1)), ["no"]);
+    let next: u64 = lock.call(&acquire("next", 1))[0].parse().unwrap();
+    assert!(next > ahead, "{next} after {ahead}");
+    assert_eq!(lock.call(&release("next", "back", "0")), ["ok"]);
+    assert_eq!(lock.call_meta(&take("last", 1)), ["no"]);
 }
 
 #[test]
@@ -93,7 +144,7 @@ fn its_lease_is_renewed() {
     let granted: u64 = fence[..13].parse().unwrap();
     assert!(ends > granted + 50_000);
     assert_eq!(lock.call(&release("holder", "back", &fence)), ["ok"]);
-    assert_eq!(lone(&lock).as_deref(), Some(""));
+    assert_eq!(lone(&lock).as_deref(), Some(&b""[..]));
     assert_eq!(rows(&lock), 0);
 }
 
@@ -125,8 +176,7 @@ fn a_waiter_stands_behind_it_and_is_next() {
     assert_eq!(lock.call(&release("waiter", "back", "0")), ["ok"]);
     assert!(is_grant(&lock.call(&acquire("first", 1))));
     assert_eq!(lock.call(&release("first", "back", "0")), ["ok"]);
-    assert!(is_grant(&lock.call(&acquire("second", 1))));
-    assert!(lone(&lock).unwrap().starts_with("second"));
+    assert!(is_grant(&lock.call_meta(&take("second", 1))));
 }
 
 #[test]
@@ -167,7 +217,7 @@ fn it_may_leak_its_permit_or_leave_it_unused() {
     assert_eq!(lock.call(&post(1, "1")), ["ok"]);
     assert!(!lock.call(&acquire("next", 1))[0].ends_with('!'));
     assert_eq!(lock.call(&release("next", "back", "0")), ["ok"]);
-    assert_eq!(lone(&lock).as_deref(), Some(""));
+    assert_eq!(lone(&lock).as_deref(), Some(&b""[..]));
 
     let (lock, _) = held("unused");
     assert_eq!(lock.call(&release("holder", "unused", "0")), ["ok"]);

@@ -7,6 +7,7 @@ use pmq_tests::RedisServer;
 use redis::{Connection, FromRedisValue, Value};
 
 use crate::call::{Call, bytes, items, texts};
+use crate::lone;
 use crate::shard::{Shard, padded};
 
 pub(crate) const LOCK: [&str; 4] = ["meta", "members", "log", "waiters"];
@@ -55,6 +56,20 @@ impl Object {
 
     pub(crate) fn call(&self, call: &Call) -> Vec<String> {
         texts(&self.answer(call))
+    }
+
+    /// A call that gets the first key alone.
+    pub(crate) fn call_meta(&self, call: &Call) -> Vec<String> {
+        let mut connection = self.connection.borrow_mut();
+        texts(&call.send(&mut connection, &self.keys[..1]).unwrap())
+    }
+
+    /// Writes what is not text.
+    pub(crate) fn redis_bytes(&self, command: &str, part: &str, rest: &[&[u8]]) {
+        let key = self.keys.iter().find(|key| key.ends_with(part)).unwrap();
+        let mut command = redis::cmd(command);
+        command.arg(key).arg(rest);
+        command.exec(&mut self.connection.borrow_mut()).unwrap();
     }
 
     pub(crate) fn redis<T: FromRedisValue>(&self, command: &str, part: &str, rest: &[&str]) -> T {
@@ -116,8 +131,11 @@ fn a_lock_in_use_lives_on_however_often_it_is_taken() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let fence = (now.as_secs() / 100_000 * 100_000_000_000 - 1).to_string();
     for member in ["plainly", "otherwise"] {
-        lock.redis::<i64>("HSET", "meta", &["fence", &fence]);
+        let lone = [fence.as_bytes(), &1_u32.to_le_bytes()].concat();
+        lock.redis_bytes("HSET", "meta", &[b"lone", &lone]);
         lock.redis::<i64>("PEXPIRE", "meta", &["60000"]);
+        let alone = lone::take(member, 1);
+        assert_eq!(lock.call_meta(&alone), ["no"], "that is the other's to do");
         if member == "otherwise" {
             lock.redis::<i64>("HSET", "meta", &["abandoned", "1"]);
         }

@@ -85,7 +85,7 @@ pub(crate) fn submit(tasks: &[Task]) -> Call {
 
 /// submit, with one due time a task.
 pub(crate) fn submit_with_due(tasks: &[Task], due: &[&str]) -> Call {
-    let call = Call::new("submit").n(tasks.len()).arg("1");
+    let call = Call::new("submit").n(tasks.len()).arg("1").arg("1");
     let add = |call: Call, task: &Task| {
         call.arg(task.id.as_bytes())
             .arg(envelope::encode(task).unwrap())

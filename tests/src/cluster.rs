@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Connection;
 
-use crate::redis_server::RedisServer;
+use crate::redis_server::{Builder, RedisServer};
 use crate::wait::{eventually, eventually_or};
 
 pub(crate) const SLOTS: usize = 16384;
@@ -21,17 +21,37 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Adds a primary without slots and without data, functions or replicas, and returns its index. Not for a cluster with
+    /// replicas.
+    pub fn add_primary(&mut self) -> usize {
+        assert_eq!(self.nodes.len(), self.primaries, "replicas come last");
+        let node = node().start();
+        let epoch = format!("SET-CONFIG-EPOCH {}", self.nodes.len() + 1);
+        ask::<()>(&mut node.connection(), &epoch);
+        self.nodes.push(node);
+        self.primaries += 1;
+        self.introduce();
+        self.wait_until_formed();
+        self.primaries - 1
+    }
+
     /// Starts `primaries` nodes without replicas, and returns once all of them serve the whole cluster.
     #[must_use]
     pub fn start(primaries: usize) -> Self {
-        Self::launch(primaries, primaries)
+        Self::launch((primaries, primaries), |builder| builder)
     }
 
     /// Starts `primaries` nodes with a replica each, which takes over about 3 s after its primary was lost. Returns once
     /// all serve the whole cluster and the replicas have its data. Takes 3 to 5 s.
     #[must_use]
     pub fn with_replicas(primaries: usize) -> Self {
-        let cluster = Self::launch(primaries, 2 * primaries);
+        Self::with(primaries, |builder| builder)
+    }
+
+    /// The same, where each node is what `with` makes of its builder.
+    #[must_use]
+    pub fn with(primaries: usize, with: impl Fn(Builder) -> Builder) -> Self {
+        let cluster = Self::launch((primaries, 2 * primaries), with);
         for index in 0..primaries {
             let primary = node_id(&cluster.nodes[index]);
             let replica = &cluster.nodes[primaries + index];
@@ -44,15 +64,8 @@ impl Cluster {
         cluster
     }
 
-    fn launch(primaries: usize, nodes: usize) -> Self {
-        let node = || {
-            let builder = RedisServer::builder().cluster(true);
-            // Replicas are ready at once, and take over however old their data is.
-            let builder = builder.config("repl-diskless-sync-delay", "0");
-            builder
-                .config("cluster-replica-validity-factor", "0")
-                .start()
-        };
+    fn launch((primaries, nodes): (usize, usize), with: impl Fn(Builder) -> Builder) -> Self {
+        let node = || with(node()).start();
         let nodes: Vec<_> = std::iter::repeat_with(node).take(nodes).collect();
         for (index, node) in nodes.iter().enumerate() {
             let mut connection = node.connection();
@@ -159,7 +172,9 @@ impl Cluster {
         let seeds: Vec<_> = seeds
             .map(|node| format!("127.0.0.1:{}", port(node)))
             .collect();
-        format!("redis+cluster://{}", seeds.join(","))
+        let url = self.nodes[0].url();
+        let scheme = url.split(':').next().unwrap_or_default();
+        format!("{scheme}+cluster://{}", seeds.join(","))
     }
 
     /// The index in [`Cluster::nodes`] of the first primary that is not among these: somebody else's.
@@ -227,18 +242,34 @@ impl Cluster {
     /// for keys that it does not have.
     #[must_use]
     pub fn begin_migration(&self, slot: u16) -> Migration<'_> {
-        let from = self.owner_of(slot);
+        let next = (self.owner_of(slot) + 1) % self.primaries;
+        self.begin_migration_to(slot, next)
+    }
+
+    /// Likewise, to the primary with this index.
+    #[must_use]
+    pub fn begin_migration_to(&self, slot: u16, to: usize) -> Migration<'_> {
         let migration = Migration {
             cluster: self,
             slot,
-            from,
-            to: (from + 1) % self.primaries,
+            from: self.owner_of(slot),
+            to,
         };
         let (source, target) = (node_id(migration.source()), node_id(migration.target()));
         migration.set_slot(migration.target(), &format!("IMPORTING {source}"));
         migration.set_slot(migration.source(), &format!("MIGRATING {target}"));
         migration
     }
+}
+
+fn node() -> Builder {
+    RedisServer::builder()
+        .cluster(true)
+        // Replicas are ready at once, and take over however old their data is.
+        .config("repl-diskless-sync-delay", "0")
+        .config("cluster-replica-validity-factor", "0")
+        // As pmq advises: the slots of a lost primary are no concern of the others.
+        .config("cluster-require-full-coverage", "no")
 }
 
 /// A slot on its way, until [`Migration::finish`]; dropped before, it stays half-way.

@@ -112,6 +112,11 @@ impl Object {
         Call::new(verb, self.keys.fixed()).arg(&self.ttl)
     }
 
+    /// A call of one of the functions that have the first key alone.
+    pub(crate) fn call_meta(&self, verb: &'static str) -> Call {
+        Call::new(verb, &self.keys.fixed()[..1])
+    }
+
     /// A call of one of the functions that only look.
     pub(crate) fn look(&self, verb: &'static str) -> Call {
         Call::new(verb, self.keys.fixed())

@@ -13,6 +13,8 @@ use crate::object::{Granted, Lease, Member, Object, margin};
 pub(super) struct Row {
     pub(super) fence: u64,
     pub(super) abandoned: bool,
+    /// It is a lone holder's, who can likely give it back as one.
+    pub(super) lone: bool,
 }
 
 impl Row {
@@ -23,6 +25,7 @@ impl Row {
         Some(Self {
             fence,
             abandoned: text.ends_with('!'),
+            lone: false,
         })
     }
 }
@@ -119,6 +122,13 @@ impl Permit {
     /// That the permit is not there (any more) is no error: a first try whose answer was lost has given it back.
     async fn end(&self, how: &'static str) -> Result<()> {
         let lost_before = self.is_lost();
+        if how == "back" && self.row.lone && self.end_alone().await? {
+            return if lost_before {
+                Err(self.lost_error())
+            } else {
+                Ok(())
+            };
+        }
         let call = release(&self.object, self.member, how).arg(self.row.fence);
         let answer = self.object.send(&call).await?;
         self.forget();
@@ -127,6 +137,17 @@ impl Permit {
             return Err(self.lost_error());
         }
         Ok(())
+    }
+
+    /// Gives it back as a lone holder, which costs least. Answers whether that it still was.
+    async fn end_alone(&self) -> Result<bool> {
+        let call = self.object.call_meta("sem_release_lone");
+        let answer = self.object.send(&call.arg(self.member.as_bytes())).await?;
+        let ended = answer.tag == "ok";
+        if ended {
+            self.forget();
+        }
+        Ok(ended)
     }
 
     /// Has nothing to give back any more.
@@ -164,7 +185,14 @@ mod tests {
 
     #[test]
     fn a_grant_is_a_fence_and_perhaps_a_mark() {
-        let row = |fence, abandoned| Some(Row { fence, abandoned });
+        let row = |fence, abandoned| {
+            let lone = false;
+            Some(Row {
+                fence,
+                abandoned,
+                lone,
+            })
+        };
         assert_eq!(Row::parse(b"17"), row(17, false));
         assert_eq!(Row::parse(b"18!"), row(18, true));
         assert_eq!(Row::parse(b""), None);

@@ -1,5 +1,6 @@
 //! A place in the line for a permit, from the first call to the grant.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,6 +17,9 @@ const GRANT_LEASE: Duration = Duration::from_secs(3);
 /// So long after a call was sent, its next answer is better than old news: the lease that they tell of may be near its
 /// end.
 const OLD: Duration = Duration::from_millis(1500);
+
+/// The bytes of a lone holder, as its function takes them: the number of permits, member, lease.
+const HOLDER: usize = 24;
 
 enum Asked {
     Granted(Permit),
@@ -54,6 +58,9 @@ impl<'a> Place<'a> {
 
     /// Takes a permit if one is free.
     pub(super) async fn look(mut self) -> Result<Option<Permit>> {
+        if let Some(permit) = self.ask_alone().await? {
+            return Ok(Some(permit));
+        }
         match self.ask(false).await? {
             Asked::Granted(permit) => Ok(Some(permit)),
             Asked::Wait(_) => {
@@ -65,6 +72,9 @@ impl<'a> Place<'a> {
 
     /// Waits for its turn. Nothing where the time is over.
     pub(super) async fn wait(mut self) -> Result<Option<Permit>> {
+        if let Some(permit) = self.ask_alone().await? {
+            return Ok(Some(permit));
+        }
         if let Asked::Granted(permit) = self.ask(true).await? {
             return Ok(Some(permit));
         }
@@ -91,6 +101,37 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Takes a permit as a lone holder, which costs least; nothing where that can't be, or hardly ever was lately.
+    async fn ask_alone(&mut self) -> Result<Option<Permit>> {
+        let (object, lease) = (self.semaphore.object(), self.semaphore.lease);
+        let (Ok(permits), Ok(ms)) = (
+            u32::try_from(self.semaphore.permits),
+            u32::try_from(lease.as_millis()),
+        ) else {
+            return Ok(None);
+        };
+        if self.semaphore.contended.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let mut holder = [0; HOLDER];
+        holder[..4].copy_from_slice(&permits.to_le_bytes());
+        holder[4..20].copy_from_slice(self.member.as_bytes());
+        holder[20..].copy_from_slice(&ms.to_le_bytes());
+        let call = object.call_meta("sem_acquire_lone").arg(&holder[..]);
+        self.begin();
+        let answer = object.send_until(&call, self.deadline).await?;
+        self.asking = false;
+        let row = Row::parse(answer.tag.as_bytes());
+        row.map(|row| self.take(Row { lone: true, ..row }, lease))
+            .transpose()
+    }
+
+    /// A call is on its way from now on.
+    fn begin(&mut self) {
+        self.sent = Instant::now();
+        (self.asking, self.stands, self.last_fence) = (true, true, u64::MAX);
+    }
+
     async fn ask(&mut self, wait: bool) -> Result<Asked> {
         let (object, lease) = (self.semaphore.object(), self.semaphore.lease);
         let call = object
@@ -99,11 +140,13 @@ impl<'a> Place<'a> {
             .arg(lease.as_millis() as u64)
             .arg(self.semaphore.permits)
             .arg(if wait { "1" } else { "0" });
-        self.sent = Instant::now();
-        (self.asking, self.stands, self.last_fence) = (true, true, u64::MAX);
+        self.begin();
         let mut answer = object.send_until(&call, self.deadline).await?;
         self.asking = false;
-        if let Some(row) = Row::parse(answer.tag.as_bytes()) {
+        let row = Row::parse(answer.tag.as_bytes());
+        let contended = &self.semaphore.contended;
+        contended.store(row.is_none(), Ordering::Relaxed);
+        if let Some(row) = row {
             return Ok(Asked::Granted(self.take(row, lease)?));
         }
         match answer.tag.as_str() {

@@ -98,7 +98,7 @@ pub struct Ask {
 }
 
 /// What a claim answered.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Claimed {
     /// The tasks; empty where nothing is ready.
     pub tasks: Vec<Claim>,
@@ -142,6 +142,8 @@ impl Shard {
 impl Claimer {
     /// Takes up to `ask.n` ready tasks at once, or none. In Python this is `Queue.get_nowait`.
     ///
+    /// [`Error::Deleted`] says that the queue was deleted and made again with another number of shards.
+    ///
     /// While the broker is away it tries for 10 s, unless [told otherwise](Self::with_patience); the next call then asks for the same claim again.
     pub async fn get_nowait(&mut self, ask: Ask) -> Result<Claimed> {
         if self.number == u32::MAX {
@@ -159,7 +161,8 @@ impl Claimer {
             .arg(self.lease.as_millis() as u64)
             .arg(&self.completions)
             .arg(flag(ask.suspect))
-            .arg(flag(ask.wait));
+            .arg(flag(ask.wait))
+            .arg(self.shard.whole().shards);
         let answer = self
             .shard
             .broker
@@ -167,6 +170,14 @@ impl Claimer {
             .call(&call, self.patience)
             .await?;
         let mut answer = reply::tagged(answer, "claim")?;
+        if answer.tag == "moved" {
+            // Where the queue is as it was known here, nobody has used the shard yet.
+            return if self.shard.is_elsewhere().await? {
+                Err(self.shard.deleted())
+            } else {
+                Ok(Claimed::default())
+            };
+        }
         if answer.tag != "ok" {
             return Err(Error::LeaseLost {
                 queue: self.shard.queue.clone(),

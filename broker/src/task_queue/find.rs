@@ -89,7 +89,11 @@ pub struct DeadLetter {
 impl TaskQueue {
     /// Looks one task up.
     pub async fn find(&self, id: TaskId) -> Result<Found> {
-        self.shard_of(id).await?.find(id).await
+        let found = self.shard_of(id).await?.find(id).await?;
+        if found.state == State::Unknown && self.follow().await? {
+            return self.shard_of(id).await?.find(id).await;
+        }
+        Ok(found)
     }
 
     /// The tasks that workers hold, in no order. One that starts or ends during the call may be among them or not.

@@ -11,6 +11,7 @@ mod hatch;
 mod heartbeat;
 mod lease;
 mod owner;
+mod producer;
 mod reclaim;
 mod release;
 mod rotation;
@@ -23,7 +24,7 @@ mod submit;
 mod wait;
 mod wake;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -75,6 +76,8 @@ struct Inner {
     first: Shard,
     /// All of them, once that is known.
     shards: OnceCell<Vec<Shard>>,
+    /// The same queue after it was deleted and made again with another number of shards.
+    next: OnceLock<TaskQueue>,
 }
 
 impl TaskQueue {
@@ -90,7 +93,11 @@ impl TaskQueue {
     fn over(first: Shard, shards: Option<Vec<Shard>>) -> Self {
         let shards = OnceCell::new_with(shards);
         Self {
-            inner: Arc::new(Inner { first, shards }),
+            inner: Arc::new(Inner {
+                first,
+                shards,
+                next: OnceLock::new(),
+            }),
         }
     }
 
