@@ -232,7 +232,7 @@ impl Floor {
         let mut pipeline = Pipeline::new();
         pipeline.cmd("HMGET").arg(self.keys.part("tasks")).arg(ids);
         if self.plain == Plain::Same {
-            let log = [b"1234w".as_slice(), &ids.concat()].concat();
+            let log = [b"1234w12345678".as_slice(), &ids.concat()].concat();
             let held: Vec<(&[u8], &[u8])> = ids
                 .iter()
                 .map(|id| (id.as_slice(), run.as_slice()))

@@ -10,9 +10,11 @@
 -- ARGV[5]   name of the worker's completion queue, or ""
 -- ARGV[6]   "1" if the worker holds no suspect and may take one
 -- ARGV[7]   "1" if the worker is going to wait where nothing more is ready
+-- ARGV[8]   how many shards the worker knows of; 1 where it is missing
 -- Returns   {"ok", now (ms), wait (ms; "0": tasks are left, or nobody watches the clock, so claim again as soon as a slot
 --            is free; "": wait for a token for as long as it likes), "1" if a lease has ended,
---            common part of the running values, {id, envelope, ...}, rests of the running values}, or {"lost"};
+--            common part of the running values, {id, envelope, ...}, rests of the running values}, {"lost"}, or {"moved"}
+--            where the shard is none of a queue of so many;
 --            the rests, one a task, are missing where all are empty
 
 -- How many ids stand on each list, and whether any task has used attempts. How many of these keys are there is one call,
@@ -212,7 +214,7 @@ end
 -- The tasks of the worker's last claim that it still holds, for a claim whose reply was lost.
 local function replay(keys, worker, log)
   local ids, tasks, rests, common = {}, {}, {}, ""
-  for at = 6, #log, 16 do
+  for at = 14, #log, 16 do
     ids[#ids + 1] = string.sub(log, at, at + 15)
   end
   if #ids > 0 then
@@ -231,14 +233,15 @@ local function replay(keys, worker, log)
   return common, tasks, rests
 end
 
--- When the next task is due or the next lease ends; nil where neither is to come.
+-- When the next task is due or the next lease ends; nil where neither is to come. While anybody has a lease it is soon: on a
+-- shard of many nobody else may call, and a longer silence looks as if the broker had been away.
 local function next_event(keys, ms, lease, ended, deadline)
   if ended then
     return ms + math.ceil(lease / 5)
   end
   local first = redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
   local at = first[2] and math.floor(first[2]) or deadline
-  return deadline and math.min(at, deadline) or at
+  return deadline and math.min(at, deadline, ms + math.ceil(lease / 3)) or at
 end
 
 -- How long a worker may wait that has a free slot, until `at`. It is told to one waiter at a time, who then holds the
@@ -310,17 +313,20 @@ local function hold(keys, args, got, token, m, attempts)
     tasks[at - 1], tasks[at] = id, envelopes[i]
   end
   redis.call("HSET", keys[RUNNING], unpack(fields))
-  redis.call("HSET", keys[CLAIMS], worker, struct.pack("<I4", args[2]) .. "w" .. table.concat(ids))
+  redis.call("HSET", keys[CLAIMS], worker, struct.pack("<I4c1I8", args[2], "w", token) .. table.concat(ids))
   return common, tasks, rests
 end
 
 register("claim", { "allow-oom" }, function(keys, args)
   local worker, number, n, lease = args[1], tonumber(args[2]), tonumber(args[3]), tonumber(args[4])
   local m, problem = settings(
-    keys, "paused", "token", "seen", "largest", "completions", "completions_max", "waiter", "waiter_until", "maxsize"
+    keys, "paused", "token", "seen", "largest", "completions", "completions_max", "waiter", "waiter_until", "maxsize",
+    "shards"
   )
   if not m then
     return problem
+  elseif is_elsewhere(m[11], args[8] or "1") then
+    return { "moved" }
   end
   local ms, us = clock()
   local row = redis.call("ZSCORE", keys[WORKERS], worker)
@@ -350,7 +356,7 @@ register("claim", { "allow-oom" }, function(keys, args)
   promote(keys, s)
   local got = gather_all(keys, s, n, args[6] == "1", tonumber(m[5]) or 0)
   if #got.ids > 0 then
-    local token = math.max((tonumber(m[3]) or 0) + 1, us)
+    local token = next_token(m[3], us)
     reply[5], reply[6], reply[7] = hold(keys, args, got, token, m, s.attempts)
     redis.call("ZADD", keys[WORKERS], whole(ms + lease), worker)
     redis.call("HSET", keys[META], "token", whole(token), seen(m[4], ms, lease))

@@ -27,7 +27,7 @@ end)
 --
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   client's incarnation (16 bytes)
--- ARGV[2]   "1" to confirm the completions that it took last, "0" to give them back
+-- ARGV[2]   token of the batch of completions that it got last, which this confirms; a newer one goes back, with "0" any
 -- Returns   {"ok"}
 
 register("leave", { "allow-oom" }, function(keys, args)
@@ -41,7 +41,7 @@ register("leave", { "allow-oom" }, function(keys, args)
   redis.call("SCARD", keys[NAMES])
   redis.call("HLEN", keys[CANCELS])
   if kind == "c" or kind == "o" then
-    local finish = end_client(keys, args[1], log, args[2] == "1")
+    local finish = end_client(keys, args[1], log, kind == "c" and last_token(log) <= tonumber(args[2]))
     finish()
     redis.call("ZREM", keys[WORKERS], args[1])
   end

@@ -51,8 +51,8 @@ end
 
 -- The items of a consumer's batch that it took but never confirmed: `name` and the completions, oldest first.
 local function unpack_batch(log)
-  local length = string.byte(log, 6)
-  local name, items, at = string.sub(log, 7, 6 + length), {}, 7 + length
+  local length = string.byte(log, 14)
+  local name, items, at = string.sub(log, 15, 14 + length), {}, 15 + length
   while at <= #log do
     local size = struct.unpack("<I4", log, at)
     items[#items + 1] = string.sub(log, at + 4, at + 3 + size)

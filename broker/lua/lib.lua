@@ -52,6 +52,12 @@ local function settings(keys, ...)
   return values
 end
 
+-- Whether a caller that knows of so many shards looks for the queue where it is no more: it was deleted, and may have been made
+-- again with another number of them; or where nobody has used this shard yet.
+local function is_elsewhere(shards, known)
+  return (shards or "1") ~= known
+end
+
 -- A key beside the shard's fixed ones, named by data; read it before the first write.
 local function part(keys, name)
   return string.sub(keys[META], 1, -5) .. name
@@ -82,11 +88,19 @@ local function tell_room(keys, tokens)
   end
 end
 
--- When the last call of any worker lies further back than 2/3 of a lease, the broker was away: no lease
--- ends for one lease more. Answers what to write into meta.
+-- For how long no lease ends because the broker was away: it was when the last call of any worker lies further back than
+-- 2/5 of a lease, as busy workers beat each fifth of one and idle ones look each third. Its leases last half as long again
+-- as it was away, one lease more at most, so that two such times in a row end none either; 0 where it was there.
+local function grace_after(last, ms, lease)
+  local away = last and ms - tonumber(last) or 0
+  return away > lease * 2 / 5 and math.min(lease, math.floor(away * 3 / 2)) or 0
+end
+
+-- What a worker's call writes into meta.
 local function seen(last, ms, lease)
-  if last and ms - tonumber(last) > lease * 2 / 3 then
-    return "seen", whole(ms), "grace", whole(ms + lease)
+  local grace = grace_after(last, ms, lease)
+  if grace > 0 then
+    return "seen", whole(ms), "grace", whole(ms + grace)
   end
   return "seen", whole(ms)
 end
@@ -248,6 +262,16 @@ end
 -- a lower number a belated one.
 local function last_number(log)
   return log and struct.unpack("<I4", log) or -1
+end
+
+-- The token of what the last claim or take brought, behind its number and a letter; 0 where there is none.
+local function last_token(log)
+  return log and string.sub(log, 5, 5) ~= "o" and struct.unpack("<I8", log, 6) or 0
+end
+
+-- A token is greater than all before it, also after a failover, as it is at least the time (µs).
+local function next_token(last, us)
+  return math.max((tonumber(last) or 0) + 1, us)
 end
 
 -- A completion that no worker wrote: how the broker itself ends a task. What is not said of a process is nothing.

@@ -1,12 +1,13 @@
--- open: how many shards the queue has. A queue that was used before it could have several has one.
+-- open: how many shards the queue has, as this one knows. A queue that was used before it could have several has one.
 --
--- KEYS      the fixed keys of the queue's first shard (lib)
+-- KEYS      the shard's fixed keys (lib): the first shard decides, the others are told
 -- ARGV[1]   how many a new queue gets, 1 to 4096; "" to make none
--- Returns   how many it has; 0 where there is none, and none was made
+-- ARGV[2]   nothing, or "1" for another shard than the first
+-- Returns   how many it has; 0 where there is none, and none was made, or where the queue is being deleted
 -- Fails     PMQSETTING for a number that is none
 
 register("open", { "allow-oom" }, function(keys, args)
-  local m, problem = settings(keys, "shards")
+  local m, problem = settings(keys, "shards", "deleting")
   if not m then
     return problem
   end
@@ -14,9 +15,11 @@ register("open", { "allow-oom" }, function(keys, args)
   if args[1] ~= "" and (not string.find(args[1], "^%d+$") or new < 1 or new > 4096) then
     return redis.error_reply("PMQSETTING a queue has 1 to 4096 shards")
   end
-  if m[2] then
+  if m[3] then
+    return 0
+  elseif m[2] then
     return tonumber(m[2])
-  elseif redis.call("EXISTS", keys[META]) == 1 then
+  elseif m[1] and args[2] ~= "1" then
     return 1
   elseif not new then
     return 0

@@ -5,7 +5,8 @@
 --           running -> (ended) (its worker was told to stop it; a process whose crash budget is spent, with exit code -9)
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   lease of the caller (ms)
--- Returns   {"ok", tasks taken back, "1" if there is more to walk}, or {"grace", ms} while the broker was away
+-- Returns   {"ok", tasks taken back, "1" if there is more to walk}, or {"grace", ms} while the broker was away and anybody
+--           has a lease
 
 local PAGE = "125" -- tasks a call: it stays below 5 ms also while the hash of attempts is a list, which each write walks
 
@@ -190,11 +191,14 @@ register("reclaim", { "allow-oom" }, function(keys, args)
     return problem
   end
   local ms, lease = clock(), tonumber(args[1])
-  local gap = m[2] and ms - tonumber(m[2]) > lease * 2 / 3
-  if gap or (tonumber(m[3]) or 0) > ms then
-    local news = { seen(m[2], ms, lease) }
-    redis.call("HSET", keys[META], unpack(news))
-    return { "grace", gap and whole(lease) or whole(tonumber(m[3]) - ms) }
+  local grace = math.max(grace_after(m[2], ms, lease), (tonumber(m[3]) or 0) - ms)
+  if grace > 0 then
+    local leases = redis.call("ZCARD", keys[WORKERS])
+    redis.call("HSET", keys[META], seen(m[2], ms, lease))
+    if leases == 0 then
+      return { "ok", 0, "0" }
+    end
+    return { "grace", whole(grace) }
   end
   local turn, cursor, run = tonumber(m[4]) or 1, m[5] or "0", server_run()
   if cursor ~= "0" and run ~= m[6] then

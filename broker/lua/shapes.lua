@@ -5,8 +5,8 @@
 -- function's own affair.
 
 local SHAPES = {
-  submit = "n", finish = "n", release = "|ms", refuse = "n|mss", cancel = "n|m", reclaim = "n", start = "mss",
-  claim = "minns", heartbeat = "mns", take = "misnn", join = "mns", leave = "m", watch = "|m", find = "m",
+  submit = "nsn", finish = "n", release = "|ms", refuse = "n|mss", cancel = "n|m", reclaim = "n", start = "mss",
+  claim = "minns", heartbeat = "mns", take = "misnnn", join = "mns", leave = "mn", watch = "|m", find = "m",
   open = "s", wake = "nn", mark = "", requeue = "o", purge_dead = "o", configure = "", purge = "n",
   inspect = "", list_dead = "nn", list_started = "sn",
   log_append = "msn|ss", log_read = "mmn", present = "mns", fleet = "",

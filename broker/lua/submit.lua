@@ -4,10 +4,12 @@
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   n, how many tasks, at most 500
 -- ARGV[2]   "1" if the caller gave the ids itself, "0" if pmq has just made them
--- ARGV[3..] n pairs: id (16 bytes), envelope
+-- ARGV[3]   how many shards the caller knows of
+-- ARGV[4..] n pairs: id (16 bytes), envelope
 -- then      nothing, or n due times: "" now, "+ms" after now, "ms" since the epoch
 -- Returns   {"ok", one letter a task: n new, e exists, d ended before}, {"conflict", index of the task},
---           or {"full", "tasks" | "completions", limit}
+--           {"full", "tasks" | "completions", limit}, or {"moved"} where the shard is none of a queue of so many: `open`
+--           tells
 -- Fails     PMQMALFORMED where the number of tasks, an id, a control part or a due time can't be read
 
 -- The completion queue that an envelope names; its flags say that there is one.
@@ -172,15 +174,17 @@ end
 
 register("submit", {}, function(keys, args)
   local n = tonumber(args[1])
-  local m, problem = settings(keys, "largest", "buckets", "maxsize", "completions", "completions_max")
+  local m, problem = settings(keys, "largest", "buckets", "maxsize", "completions", "completions_max", "shards")
   if not m then
     return problem
+  elseif is_elsewhere(m[7], args[3]) then
+    return { "moved" }
   elseif not n or n < 1 or n > CHUNK then
     return redis.error_reply("PMQMALFORMED a call takes 1 to " .. CHUNK .. " tasks")
   end
-  local ms = args[3 + 2 * n] and clock() -- only a due time needs it
+  local ms = args[4 + 2 * n] and clock() -- only a due time needs it
   local new
-  new, problem = sort_tasks(args, 3, n, ms)
+  new, problem = sort_tasks(args, 4, n, ms)
   if not new then
     return problem
   end

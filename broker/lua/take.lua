@@ -7,8 +7,10 @@
 -- ARGV[3]   name of the completion queue
 -- ARGV[4]   how many, 0 to 500; 0 only confirms
 -- ARGV[5]   lease (ms)
--- Returns   {"ok", {completion, ...}}, oldest first, at most 1 MiB but at least one; or {"lost"}: its lease has
---           ended, and what it took last went back
+-- ARGV[6]   token of the batch that it got last, which this confirms; "0" where there was none
+-- Returns   {"ok", {completion, ...}, token}, oldest first, at most 1 MiB but at least one, and {"1"} behind it where the
+--           queue was full, so that workers wait for room; or {"lost"}: its lease has ended, and what it took last went
+--           back, or a copy of an earlier take, which came after that, holds what it has not read
 
 -- Reads the head of the list in small steps, as one completion may be large.
 local function read_head(list, n)
@@ -29,7 +31,7 @@ local function read_head(list, n)
   return items
 end
 
-local function batch_log(number, name, items)
+local function batch_log(number, token, name, items)
   local packed, lengths = {}, {}
   for i = 1, #items do
     local item = items[i]
@@ -40,7 +42,7 @@ local function batch_log(number, name, items)
     end
     packed[2 * i - 1], packed[2 * i] = length, item
   end
-  return struct.pack("<I4", number) .. "c" .. string.char(#name) .. name .. table.concat(packed)
+  return struct.pack("<I4c1I8", number, "c", token) .. string.char(#name) .. name .. table.concat(packed)
 end
 
 -- Removes the taken items; the next waiter is woken where some are left, and workers where the queue was full.
@@ -60,7 +62,7 @@ end
 
 register("take", { "allow-oom" }, function(keys, args)
   local who, number, name, n = args[1], tonumber(args[2]), args[3], tonumber(args[4])
-  local m, problem = settings(keys, "completions_max")
+  local m, problem = settings(keys, "completions_max", "token")
   if not m then
     return problem
   end
@@ -75,7 +77,10 @@ register("take", { "allow-oom" }, function(keys, args)
     if number == last then
       items = select(2, unpack_batch(log))
     end
-    return { "ok", items }
+    return { "ok", items, whole(last_token(log)) }
+  end
+  if last_token(log) > tonumber(args[6]) then -- confirmed unread it would be lost
+    return { "lost" }
   end
   local list = part(keys, "done:" .. name)
   local length = redis.call("LLEN", list)
@@ -84,12 +89,19 @@ register("take", { "allow-oom" }, function(keys, args)
   redis.call("SCARD", keys[NAMES]) -- a wrong type fails here, before the first write
   local items = read_head(list, n)
 
+  local token = last_token(log)
   if #items > 0 then
+    local _, us = clock()
+    token = next_token(m[3], us)
+    redis.call("HSET", keys[META], "token", whole(token))
     remove_taken(keys, name, list, length, #items, limit, have, tokens)
   end
   if #items > 0 or log then
-    redis.call("HSET", keys[CLAIMS], who, batch_log(#items > 0 and number or last, name, items))
+    redis.call("HSET", keys[CLAIMS], who, batch_log(#items > 0 and number or last, token, name, items))
     redis.call("ZADD", keys[WORKERS], whole((clock()) + tonumber(args[5])), who)
   end
-  return { "ok", items }
+  if tokens and length - #items < limit then
+    return { "ok", items, whole(token), { "1" } }
+  end
+  return { "ok", items, whole(token) }
 end)

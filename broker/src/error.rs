@@ -91,6 +91,13 @@ pub enum Error {
         wanted: u16,
     },
 
+    /// The queue was deleted while this process used it. It may have been made again, with another number of shards.
+    #[error("queue {queue} was deleted while it was in use here")]
+    Deleted {
+        /// The queue.
+        queue: Name,
+    },
+
     /// The lease ended: another worker may hold what this one held.
     #[error("lost the lease on queue {queue}")]
     LeaseLost {
@@ -403,6 +410,9 @@ impl Error {
             Self::Conflict { .. } => "choose another id, or submit exactly the same task again",
             Self::Shards { .. } => {
                 "use the queue as it is, or another name; to begin anew, drain it, stop its workers and producers and delete its keys"
+            }
+            Self::Deleted { .. } => {
+                "try again; where it stays so the deletion was cut short: delete the queue again"
             }
             Self::Full { .. } => "wait for workers or consumers, or raise the limit of the queue",
             Self::NewerLayout(_) => "use a pmq at least as new as the one that wrote the queue",

@@ -374,7 +374,7 @@ async fn with_an_authkey_what_the_rules_leave_open_is_found() {
     let pmq = guarded.pmq(Role::Worker).env("PMQ_AUTHKEY_FILE", &key);
     let worker = fleet.worker_of(&pmq, "--allow-commands");
     for role in [Role::Producer, Role::Worker] {
-        let mut store = Store::on(&guarded.server, &fleet);
+        let mut store = Store::on(&guarded.server, &fleet).await;
         store.log_in(role.as_str(), "secret");
         tamper(&fleet, &mut store).await;
     }

@@ -68,7 +68,7 @@ async fn a_queue_is_paused_resumed_set_up_and_listed() {
         "set",
         "q",
         "--maxsize",
-        "7",
+        "70",
         "--retention",
         "1.5h",
         "--completions",
@@ -79,7 +79,7 @@ async fn a_queue_is_paused_resumed_set_up_and_listed() {
     let queue = list();
     assert_eq!(
         (&queue["queue"], &queue["paused"], &queue["maxsize"]),
-        (&json!("q"), &json!(true), &json!(7))
+        (&json!("q"), &json!(true), &json!(70))
     );
     assert_eq!(
         (&queue["retention_ms"], &queue["completions"]),

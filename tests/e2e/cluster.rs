@@ -1,11 +1,14 @@
 //! A Redis Cluster: what works on one server works on it.
 
+use std::time::{Duration, Instant};
+
+use pmq_broker::task_queue::Settings;
 use pmq_broker::{Broker, Config, Task};
 use pmq_tests::Cluster;
 
 use crate::everyday;
-use crate::fleet::{Fleet, pmq_at};
-use crate::shards::check_wakes;
+use crate::fleet::{Fleet, SOON, pmq_at};
+use crate::shards::{check_wakes, on};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_and_every_word_work_on_a_cluster_of_three() {
@@ -42,6 +45,49 @@ async fn a_queue_is_spread_over_all_primaries_and_workers_hear_of_each_shard() {
         .collect();
     fleet.queue.submit_many(&tasks).await.unwrap();
     assert_eq!(fleet.completions(2000).await.len(), 2000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_worker_held_runs_elsewhere_in_time_whatever_shard_it_is_on() {
+    const LEASE: Duration = Duration::from_secs(6);
+    let cluster = Cluster::start(3);
+    let fleet = Fleet::at(cluster.url()).await;
+    let mut doomed = fleet.worker("-c 16 --lease 6s --allow-commands");
+    let hold = "record; [ $PMQ_ATTEMPT -ge 2 ] || exec sleep 600";
+    let tasks: Vec<Task> = (0..16).map(|s| on(s, fleet.sh(hold))).collect();
+    fleet.queue.submit_many(&tasks).await.unwrap();
+    fleet.wait_for_record(16);
+    // It has nothing to do on any shard, and is the only one left to hear of the leases that end.
+    let _other = fleet.worker("-c 4 --lease 6s --allow-commands");
+    doomed.kill();
+    let killed = Instant::now();
+    fleet.wait_for_record(32);
+    let took = killed.elapsed();
+    // If a shard took the silence for an outage it would wait for one lease more.
+    assert!(took < LEASE + LEASE * 3 / 4, "{took:?}");
+    assert_eq!(fleet.completions(16).await.len(), 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_waits_for_room_on_a_completion_queue_is_woken_by_who_makes_it() {
+    let cluster = Cluster::start(3);
+    let fleet = Fleet::at(cluster.url()).await;
+    let settings = Settings {
+        completions_max: Some(16),
+        ..Settings::default()
+    };
+    fleet.queue.configure(&settings).await.unwrap();
+    let tasks: Vec<Task> = (0..12).map(|_| on(5, fleet.sh("true"))).collect();
+    fleet.queue.submit_many(&tasks).await.unwrap();
+    let _worker = fleet.worker("-c 1 --allow-commands");
+    let mut consumer = fleet.consumer();
+    let start = Instant::now();
+    for _ in 0..12 {
+        assert!(consumer.get(SOON).await.unwrap().is_some());
+    }
+    // Each has to wait for the one before to be taken; without a token a worker would look after up to 5 s.
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

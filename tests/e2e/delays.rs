@@ -145,7 +145,7 @@ async fn an_idle_worker_makes_less_than_one_call_a_second() {
     let fleet = Fleet::at(server.url()).await;
     let _workers = [0; WORKERS as usize].map(|_| fleet.worker("-c 4 --allow-commands"));
     wait_for_waiters(&server, WORKERS);
-    let mut store = Store::on(&server, &fleet);
+    let mut store = Store::on(&server, &fleet).await;
     let (calls, began) = (store.calls(), store.seconds());
     eventually("each has waited twice more", LONG, || {
         (store.calls_of("blpop") >= 3 * WORKERS).then_some(())

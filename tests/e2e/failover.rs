@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use crate::everyday;
 use crate::fleet::{Fleet, LONG, name, pass};
 use crate::load::{Producer, all_is_done, works_again};
+use crate::shards::check_wakes;
 
 /// A fleet whose queue, of one shard, belongs to this node.
 async fn fleet_at(cluster: &Cluster, node: usize) -> Fleet {
@@ -106,6 +107,40 @@ async fn a_slot_that_moves_to_and_fro_under_load_is_followed() {
     submitted.acknowledged.extend(probes);
     all_is_done(&fleet, &submitted).await;
     assert_eq!(submitted.unknown.len(), 0, "a move is a delay and no error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_joins_under_load_takes_shards_over_and_gets_the_functions() {
+    let mut cluster = Cluster::start(3);
+    let fleet = Fleet::at(cluster.url()).await;
+    let worker = fleet.worker("-c 2 --allow-commands");
+    let producer = Producer::start(&fleet);
+    let _ = fleet.wait_for_record(20);
+    let new = cluster.add_primary();
+    let shards = fleet.queue.open().await.unwrap().to_vec();
+    let mut probes = Vec::new();
+    for shard in shards.iter().step_by(4) {
+        let slot = cluster.slot_of(&shard.keys().fixed()[0]);
+        let migration = cluster.begin_migration_to(slot, new);
+        // One key at a time, as a tool that moves slots does, while calls come in.
+        let _ = migration.move_key(&shard.keys().fixed()[1]);
+        pass(Duration::from_millis(100));
+        migration.finish();
+        assert_eq!(cluster.owner_of(slot), new);
+        probes.push(works_again(&fleet).await);
+    }
+    let mut submitted = producer.stop().await;
+    submitted.acknowledged.extend(probes);
+    assert_eq!(submitted.unknown.len(), 0, "a move is a delay and no error");
+    all_is_done(&fleet, &submitted).await;
+    drop(worker);
+    // Idle workers hear of tasks wherever they are now.
+    check_wakes(&fleet, 16).await;
+    let libraries: Vec<redis::Value> = redis::cmd("FUNCTION")
+        .arg("LIST")
+        .query(&mut cluster.nodes()[new].connection())
+        .unwrap();
+    assert_eq!(libraries.len(), 1, "it was loaded when it was missed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

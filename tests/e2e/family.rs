@@ -26,12 +26,14 @@ impl Fleet {
     /// As if the retention time of all results were over.
     fn forget_results(&self) {
         let mut connection = shared().raw();
-        let pattern = format!("pmq:{{{}/0}}:results:*", self.queue.name());
+        let pattern = format!("pmq:{{{}/*}}:results:*", self.queue.name());
         let keys: Vec<String> = redis::cmd("KEYS")
             .arg(pattern)
             .query(&mut connection)
             .unwrap();
-        redis::cmd("DEL").arg(keys).exec(&mut connection).unwrap();
+        for key in keys {
+            redis::cmd("DEL").arg(key).exec(&mut connection).unwrap();
+        }
     }
 
     /// Starts a parent with a daemon and another child, and answers their pids.

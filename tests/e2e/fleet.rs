@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use pmq_broker::task_queue::{Consumer, DeadLetter};
+use pmq_broker::task_queue::{Consumer, DeadLetter, Shard};
 use pmq_broker::{Broker, Completion, Config, Name, Task, TaskId, TaskQueue};
 use pmq_tests::program::Running;
 use pmq_tests::{Program, Redis, Scratch, eventually, shared};
@@ -114,6 +114,12 @@ impl Fleet {
     pub(crate) async fn submit(&self, task: &Task) -> TaskId {
         self.queue.submit(task).await.unwrap();
         task.id
+    }
+
+    /// The shard of a task, of a queue that this process has used.
+    pub(crate) fn shard_of(&self, id: TaskId) -> &Shard {
+        let shards = self.queue.opened();
+        &shards[id.shard(shards.len())]
     }
 
     /// Gets `n` completions, each of another task, and sees that there is no further one.

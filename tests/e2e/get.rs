@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use pmq_broker::TaskId;
 use pmq_broker::task_queue::How;
 use pmq_tests::{Redis, eventually_async, shared};
 use serde_json::{Value, json};
@@ -199,7 +200,9 @@ async fn wait_ends_with_the_task_or_with_its_time() {
 
     let running = site.pmq.spawn(["wait", &id, "-q", "q"]);
     let queue = site.queue("q").await;
-    let watched = queue.first().keys().fixed()[10].clone();
+    let shards = queue.shards().await.unwrap();
+    let shard = id.parse::<TaskId>().unwrap().shard(shards.len());
+    let watched = shards[shard].keys().fixed()[10].clone();
     eventually_async("somebody waits", LIMIT, async || {
         let mut redis = shared().raw();
         redis::cmd("SCARD")

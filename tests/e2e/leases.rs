@@ -182,7 +182,7 @@ async fn a_reclaimer_that_is_killed_in_the_middle_is_replaced_and_counts_no_cras
         (status.ready, status.dead, status.scheduled),
         (RUNNING, 0, 0)
     );
-    let crashes = Store::on(&server, &fleet).crashes();
+    let crashes = Store::on(&server, &fleet).await.crashes();
     assert_eq!(crashes.len() as u64, RUNNING);
     assert!(crashes.iter().all(|crashes| *crashes == 1));
 }

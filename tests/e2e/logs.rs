@@ -341,7 +341,7 @@ async fn a_log_goes_with_the_retention_but_not_while_its_process_runs() {
         "the log and all that tells of it have expired",
         SOON,
         || {
-            let keys = fleet.queue.first().keys();
+            let keys = fleet.shard_of(id).keys();
             let keys = [keys.log(id), keys.logs()];
             let left: u64 = redis::cmd("EXISTS")
                 .arg(&keys)

@@ -66,7 +66,7 @@ async fn refused_for_five_minutes(task: impl FnOnce(&Fleet) -> Task) -> Completi
     let fleet = Fleet::new().await;
     let _worker = fleet.worker("-c 1");
     let id = fleet.submit(&task(&fleet)).await;
-    let mut store = Store::of(&fleet);
+    let mut store = Store::of(&fleet).await;
     eventually("it is refused", SOON, || store.refused_ms(id));
     let found = fleet.queue.find(id).await.unwrap();
     assert!(found.state != State::Dead, "it is offered for five minutes");
@@ -82,7 +82,7 @@ async fn a_task_of_a_newer_version_is_left_for_newer_workers() {
     let fleet = Fleet::new().await;
     let mut newer = envelope::encode(&fleet.sh("true")).unwrap().to_vec();
     newer[0] += 1;
-    let mut store = Store::of(&fleet);
+    let mut store = Store::of(&fleet).await;
     let id = store.push(&newer);
     let _worker = fleet.worker("-c 1 --allow-commands");
     eventually("it is refused", SOON, || store.refused_ms(id));
@@ -114,7 +114,7 @@ async fn an_unreadable_envelope_is_a_dead_letter_with_its_bytes_and_others_go_on
         no_json,
         priority,
     ];
-    let mut store = Store::of(&fleet);
+    let mut store = Store::of(&fleet).await;
     let ids: Vec<TaskId> = garbage.iter().map(|bytes| store.push(bytes)).collect();
     fleet.submit(&good).await;
     let _worker = fleet.worker("-c 2 --allow-commands");
@@ -134,7 +134,7 @@ async fn an_unreadable_envelope_is_a_dead_letter_with_its_bytes_and_others_go_on
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_another_type_ends_the_worker_with_a_sentence_and_loses_nothing() {
     let fleet = Fleet::new().await;
-    let mut store = Store::of(&fleet);
+    let mut store = Store::of(&fleet).await;
     for part in [
         "meta",
         "tasks",
@@ -187,7 +187,7 @@ async fn a_key_of_another_type_ends_the_worker_with_a_sentence_and_loses_nothing
 async fn a_worker_whose_key_is_spoilt_while_it_waits_says_so_too() {
     let fleet = Fleet::new().await;
     let worker = fleet.worker("-c 1 --lease 1s --allow-commands");
-    let mut store = Store::of(&fleet);
+    let mut store = Store::of(&fleet).await;
     eventually_async("it has claimed once", SOON, async || {
         let meta = fleet.queue.status().await.ok()?.meta;
         meta.contains_key("seen").then_some(())

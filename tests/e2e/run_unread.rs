@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pmq_broker::task_queue::State;
+use pmq_broker::task_queue::{Shard, State};
 use pmq_tests::program::Running;
 use pmq_tests::{Program, Redis, eventually, shared};
 
@@ -42,12 +42,17 @@ impl Fleet {
     }
 
     /// Waits until the logs hold so much that a reader is far behind.
-    fn wait_for_flood(&self) {
-        let sizes = self.queue.first().keys().fixed()[17].clone();
+    async fn wait_for_flood(&self) {
+        let shards = self.queue.shards().await.unwrap();
         let mut redis = shared().raw();
-        eventually("the log is half full", SOON, || {
-            let read = redis::cmd("HGET").arg(&sizes).arg("all").query(&mut redis);
-            read.ok().filter(|bytes: &u64| *bytes > 2_000_000)
+        let mut is_flooded = |shard: &Shard| {
+            let mut read = redis::cmd("HGET");
+            read.arg(&[&shard.keys().fixed()[17], "all"]);
+            let bytes = read.query::<Option<u64>>(&mut redis).unwrap();
+            bytes.is_some_and(|bytes| bytes > 2_000_000)
+        };
+        eventually("a log is half full", SOON, || {
+            shards.iter().any(&mut is_flooded).then_some(())
         });
     }
 }
@@ -83,7 +88,7 @@ async fn signals_end_a_run_whose_output_nobody_reads() {
     for signal in [Running::interrupt, Running::terminate] {
         let run = spawn_unread(fleet.run_words("", FLOOD));
         let pid = fleet.written_pid();
-        fleet.wait_for_flood();
+        fleet.wait_for_flood().await;
         signal(&run);
         let _ = run.wait().expect_code(143);
         assert!(!is_alive(pid));
@@ -98,7 +103,7 @@ async fn a_second_signal_kills_it_also_then() {
     let deaf = "trap 'echo > $DIR/told' TERM; echo $$ > $DIR/pid; while :; do seq 10000; done";
     let run = spawn_unread(fleet.run_words("", deaf));
     let pid = fleet.written_pid();
-    fleet.wait_for_flood();
+    fleet.wait_for_flood().await;
     run.interrupt();
     eventually("it is terminated, in vain", SOON, || {
         fleet.path("told").exists().then_some(())
@@ -155,7 +160,7 @@ async fn a_log_that_is_followed_ends_with_its_output_or_a_signal() {
     let _worker = fleet.worker("-c 1 --allow-commands");
     let detached = Program::new(PMQ).run(fleet.run_words("--detach", FLOOD));
     let id = detached.expect_code(0).text().trim().to_owned();
-    fleet.wait_for_flood();
+    fleet.wait_for_flood().await;
     let follow = owned(&["--redis", fleet.url(), "logs", "-f", &id]);
     let (code, _) = run_closed(follow.clone()); // it may say that some is lost already
     assert_eq!(code, Some(141));

@@ -5,8 +5,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use pmq_broker::task_queue::{Cancelled, Ending, Settings, Signal, State, Submitted};
-use pmq_broker::{Due, Error, Outcome, Process, Task, TaskId};
-use pmq_tests::eventually_async;
+use pmq_broker::{Broker, Config, Due, Error, Outcome, Process, Task, TaskId};
+use pmq_tests::{Redis, eventually_async, shared};
 use serde_json::json;
 
 use crate::fleet::{Fleet, SOON, collect, delay_of, name};
@@ -21,7 +21,7 @@ async fn fleet_of(shards: u16) -> Fleet {
 }
 
 /// The task, on this shard of a queue that has more.
-fn on(shard: u16, task: Task) -> Task {
+pub(crate) fn on(shard: u16, task: Task) -> Task {
     let id = TaskId::new().with_deal(shard);
     task.with_id(id)
 }
@@ -352,4 +352,59 @@ async fn a_queue_is_made_with_shards_once_and_shown_with_them() {
     assert!(table.contains("SHARD"), "{table}");
     let listed = site.pmq.run(["queue", "ls"]).expect_code(0).text();
     assert!(listed.contains("shards=3"), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_deleted_and_made_again_is_found_by_those_who_knew_the_old_one() {
+    let fleet = fleet_of(5).await;
+    let _worker = fleet.worker("-c 2 --lease 3s --allow-commands");
+    let mut consumer = fleet.consumer();
+    let submit_some = async || {
+        let tasks: Vec<Task> = (0..12).map(|s| on(s, fleet.sh("record"))).collect();
+        fleet.submit(&tasks[0]).await;
+        fleet.queue.submit_many(&tasks[1..]).await.unwrap();
+        tasks
+    };
+    let mut all = HashMap::new();
+    for shards in [5, 3, 1, 8] {
+        if shards != 5 {
+            // By others, of which this process and its worker know nothing.
+            let other = Broker::connect(&Config::url(fleet.url())).await.unwrap();
+            let other = other.task_queue(fleet.queue.name());
+            other.delete().await.unwrap();
+            other.create(shards).await.unwrap();
+        }
+        let tasks = submit_some().await;
+        let done = collect(&mut consumer, tasks.len()).await;
+        assert!(tasks.iter().all(|task| done.contains_key(&task.id)));
+        all.extend(done);
+        let status = fleet.queue.status().await.unwrap();
+        assert_eq!(status.shards.len(), usize::from(shards));
+        for task in &tasks {
+            let found = fleet.queue.find(task.id).await.unwrap();
+            assert_eq!(found.state, State::Ended);
+        }
+    }
+    assert_eq!((all.len(), fleet.record().len()), (48, 48));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_makes_a_queue_while_it_is_being_deleted() {
+    let fleet = fleet_of(4).await;
+    let task = on(2, fleet.sh("true"));
+    fleet.submit(&task).await;
+    let first = fleet.queue.first().keys().fixed()[0].clone();
+    let mut redis = shared().raw();
+    redis::cmd("HSET")
+        .arg(&[first.as_str(), "deleting", "1"])
+        .exec(&mut redis)
+        .unwrap();
+    // Its shard is there no more, and a new one would be where nobody looks.
+    let shard = fleet.queue.opened()[2].keys().fixed().to_vec();
+    redis::cmd("DEL").arg(shard).exec(&mut redis).unwrap();
+    let error = fleet.queue.submit(&task).await.unwrap_err();
+    assert!(matches!(error, Error::Deleted { .. }), "{error}");
+    fleet.queue.delete().await.unwrap();
+    fleet.submit(&task).await;
+    assert_eq!(fleet.queue.status().await.unwrap().ready, 1);
 }

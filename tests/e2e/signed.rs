@@ -8,7 +8,7 @@ use pmq_broker::authkey::{Authkey, AuthkeySource};
 use pmq_broker::task_queue::Ending;
 use pmq_broker::{Completion, Config, Error, Outcome, Task, TaskId};
 use pmq_tests::program::Running;
-use pmq_tests::{Program, RedisServer, eventually};
+use pmq_tests::{Program, Redis, eventually, shared};
 
 use crate::fleet::{Fleet, LONG, SOON, name};
 use crate::store::Store;
@@ -32,7 +32,7 @@ impl Signed {
         fs::write(&file, &key).unwrap();
         let mut config = Config {
             authkey: AuthkeySource::File(file.clone()),
-            ..Config::url(RedisServer::shared().url())
+            ..Config::url(shared().url())
         };
         set(&mut config);
         Self {
@@ -62,7 +62,7 @@ impl Signed {
 
     /// Puts these bytes into the queue, and answers why they became a dead letter.
     async fn rejected(&self, id: TaskId, envelope: &[u8]) -> String {
-        Store::of(&self.fleet).push_as(id, envelope);
+        Store::of(&self.fleet).await.push_as(id, envelope);
         let completion = self.fleet.completion().await;
         assert_eq!((completion.id, completion.outcome), (id, Outcome::Dead));
         completion.report.error.unwrap()
@@ -159,7 +159,7 @@ async fn a_forged_completion_counts_for_nobody() {
         report: pmq_broker::Report::default(),
         body: "7".into(),
     };
-    let mut store = Store::of(&signed.fleet);
+    let mut store = Store::of(&signed.fleet).await;
     store.post(&forged.encode());
     let worker = signed.worker();
     let id = signed.fleet.submit(&signed.task()).await;
@@ -200,7 +200,7 @@ async fn an_encrypted_task_shows_neither_body_nor_result() {
     let mut task = Task::command(["cat"]);
     task.body = "a secret".into();
     signed.fleet.submit(&task).await;
-    let mut store = Store::of(&signed.fleet);
+    let mut store = Store::of(&signed.fleet).await;
     let envelope = store.envelope(task.id);
     assert!(!String::from_utf8_lossy(&envelope).contains("secret"));
     // The worker encrypts the result as well, though it was not told to.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pmq_broker::envelope::digest_of;
-use pmq_broker::task_queue::{Ask, Claim, DEFAULT_LEASE, Finish, How};
+use pmq_broker::task_queue::{Ask, Claim, Claimer, DEFAULT_LEASE, Finish, How, Shard};
 use pmq_broker::{Broker, Completion, Config, Incarnation, Name, Report, TaskId, TaskQueue};
 use pmq_tests::{Program, Redis, eventually_async, shared};
 
@@ -82,19 +82,23 @@ impl Site {
             .unwrap();
     }
 
-    /// Claims a task as soon as there is one.
+    /// Claims a task as soon as any shard has one.
     pub(crate) async fn claim(&self, queue: &str) -> (TaskQueue, Claim) {
         let queue = self.queue(queue).await;
-        let mut claimer = queue
-            .first()
-            .claimer(Incarnation::new(), DEFAULT_LEASE, None);
+        let claimer = |shard: &Shard| shard.claimer(Incarnation::new(), DEFAULT_LEASE, None);
+        let mut claimers: Vec<Claimer> = queue.open().await.unwrap().iter().map(claimer).collect();
         let ask = Ask {
             n: 1,
             suspect: true,
             wait: false,
         };
         let claim = eventually_async("a task is ready", LIMIT, async || {
-            claimer.get_nowait(ask).await.unwrap().tasks.pop()
+            for claimer in &mut claimers {
+                if let Some(claim) = claimer.get_nowait(ask).await.unwrap().tasks.pop() {
+                    return Some(claim);
+                }
+            }
+            None
         });
         let claim = claim.await;
         (queue, claim)
@@ -127,7 +131,9 @@ impl Site {
             body: Bytes::from(body),
         };
         let finish = Finish::new(&claim, end.how, &completion, queue.sealing());
-        queue.first().finish(&[finish]).await.unwrap();
+        let shards = queue.opened();
+        let shard = &shards[claim.id.shard(shards.len())];
+        shard.finish(&[finish]).await.unwrap();
         completion.id
     }
 }

@@ -5,6 +5,27 @@ use serde_json::json;
 
 use crate::site::{End, Site};
 
+/// A task in each state but the last, on any of the shards.
+fn check_sums(shards: &serde_json::Value) {
+    let shards = shards.as_array().unwrap();
+    for (number, shard) in shards.iter().enumerate() {
+        assert_eq!(shard["shard"], number);
+    }
+    for (state, tasks) in [
+        ("ready", 1),
+        ("scheduled", 1),
+        ("running", 1),
+        ("dead", 1),
+        ("suspects", 0),
+    ] {
+        let sum: u64 = shards
+            .iter()
+            .map(|shard| shard[state].as_u64().unwrap())
+            .sum();
+        assert_eq!(sum, tasks, "{state}: {shards:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_is_one_object_with_counts_completions_and_workers() {
     let site = Site::new();
@@ -43,9 +64,11 @@ async fn a_queue_is_one_object_with_counts_completions_and_workers() {
         .expect_code(0)
         .json();
     assert_eq!(status.len(), 1);
+    let shards = &status[0]["shards"];
+    check_sums(shards);
     let expected = json!({
         "queue": "q", "ready": 1, "scheduled": 1, "running": 1, "dead": 1, "suspects": 0, "paused": true,
-        "shards": [{"shard": 0, "ready": 1, "scheduled": 1, "running": 1, "dead": 1, "suspects": 0}],
+        "shards": shards,
         "completions": {"done": 2},
         "workers": [{"name": "w-1", "host": "h", "pid": 1, "queues": ["q"], "slots": 4, "running": 2,
             "commands": true, "tasks": ["square"], "started": "1970-01-01T00:00:00.001Z", "version": "0.1.0"}],

@@ -1,29 +1,30 @@
 //! A queue's keys as a stranger with redis-cli sees and changes them.
 
 use pmq_broker::TaskId;
+use pmq_broker::task_queue::Shard;
 use pmq_tests::shared::Raw;
 use pmq_tests::{Redis, shared};
 use redis::cmd;
 
 use crate::fleet::Fleet;
 
-/// The keys of one queue.
+/// The keys of one queue, which has been made.
 pub(crate) struct Store {
     connection: Raw,
-    prefix: String,
+    shards: Vec<Shard>,
 }
 
 impl Store {
-    /// The keys of a fleet's queue on the shared server.
-    pub(crate) fn of(fleet: &Fleet) -> Self {
-        Self::on(shared(), fleet)
+    /// The keys of a fleet's queue on the server that tests share.
+    pub(crate) async fn of(fleet: &Fleet) -> Self {
+        Self::on(shared(), fleet).await
     }
 
     /// The keys of a fleet's queue on this server.
-    pub(crate) fn on(server: &impl Redis, fleet: &Fleet) -> Self {
+    pub(crate) async fn on(server: &impl Redis, fleet: &Fleet) -> Self {
         Self {
             connection: server.raw(),
-            prefix: format!("pmq:{{{}/0}}:", fleet.queue.name()),
+            shards: fleet.queue.open().await.unwrap().to_vec(),
         }
     }
 
@@ -36,8 +37,14 @@ impl Store {
         answer.unwrap();
     }
 
-    fn key(&self, part: &str) -> String {
-        format!("{}{part}", self.prefix)
+    /// A key of the shard that has this task.
+    fn key(&self, id: TaskId, part: &str) -> String {
+        key(&self.shards[id.shard(self.shards.len())], part)
+    }
+
+    /// The key of each shard.
+    fn keys(&self, part: &str) -> Vec<String> {
+        self.shards.iter().map(|shard| key(shard, part)).collect()
     }
 
     /// Makes a ready task of any bytes.
@@ -49,7 +56,13 @@ impl Store {
 
     /// Makes a ready task of this id of any bytes, or replaces one, and wakes a worker.
     pub(crate) fn push_as(&mut self, id: TaskId, envelope: &[u8]) {
-        let (tasks, ready, wake) = (self.key("tasks"), self.key("ready:5"), self.key("wake"));
+        let shard = id.shard(self.shards.len());
+        let (tasks, ready) = (self.key(id, "tasks"), self.key(id, "ready:5"));
+        let (wake, token) = if self.shards.len() == 1 {
+            (self.key(id, "wake"), "1".to_owned())
+        } else {
+            (key(&self.shards[0], "wake.all"), shard.to_string())
+        };
         cmd("HSET")
             .arg(tasks)
             .arg(id.as_bytes())
@@ -62,14 +75,14 @@ impl Store {
             .exec(&mut self.connection)
             .unwrap();
         cmd("RPUSH")
-            .arg(&[&wake, "1"])
+            .arg(&[wake, token])
             .exec(&mut self.connection)
             .unwrap();
     }
 
     /// Puts a completion on the completion queue `done`.
     pub(crate) fn post(&mut self, completion: &[u8]) {
-        let done = self.key("done:done");
+        let done = key(&self.shards[0], "done:done");
         cmd("RPUSH")
             .arg(done)
             .arg(completion)
@@ -79,16 +92,20 @@ impl Store {
 
     /// What is on the completion queue `done`.
     pub(crate) fn posted(&mut self) -> Vec<Vec<u8>> {
-        let done = self.key("done:done");
-        cmd("LRANGE")
-            .arg(&[&done, "0", "-1"])
-            .query(&mut self.connection)
-            .unwrap()
+        let mut posted = Vec::new();
+        for done in self.keys("done:done") {
+            let some: Vec<Vec<u8>> = cmd("LRANGE")
+                .arg(&[&done, "0", "-1"])
+                .query(&mut self.connection)
+                .unwrap();
+            posted.extend(some);
+        }
+        posted
     }
 
     /// Puts something in place of the record of an ended task, as it changes it.
     pub(crate) fn rewrite_record(&mut self, id: TaskId, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
-        let bucket = self.newest_bucket();
+        let bucket = self.newest_bucket(id);
         let record: Vec<u8> = cmd("HGET")
             .arg(&bucket)
             .arg(id.as_bytes())
@@ -99,7 +116,7 @@ impl Store {
 
     /// Says that a task has ended like this.
     pub(crate) fn put_record(&mut self, id: TaskId, record: &[u8]) {
-        let bucket = self.newest_bucket();
+        let bucket = self.newest_bucket(id);
         cmd("HSET")
             .arg(bucket)
             .arg(id.as_bytes())
@@ -108,19 +125,20 @@ impl Store {
             .unwrap();
     }
 
-    fn newest_bucket(&mut self) -> String {
-        let meta = self.key("meta");
+    fn newest_bucket(&mut self, id: TaskId) -> String {
+        let meta = self.key(id, "meta");
         let buckets: String = cmd("HGET")
             .arg(meta)
             .arg("buckets")
             .query(&mut self.connection)
             .unwrap();
-        self.key(&format!("results:{}", buckets.split(',').next().unwrap()))
+        let newest = buckets.split(',').next().unwrap();
+        self.key(id, &format!("results:{newest}"))
     }
 
     /// A task's envelope.
     pub(crate) fn envelope(&mut self, id: TaskId) -> Vec<u8> {
-        let tasks = self.key("tasks");
+        let tasks = self.key(id, "tasks");
         cmd("HGET")
             .arg(tasks)
             .arg(id.as_bytes())
@@ -141,7 +159,7 @@ impl Store {
         let refused = self.refused_ms(id).unwrap() - 300_000;
         row[12..20].copy_from_slice(&refused.to_le_bytes());
         row[20..22].copy_from_slice(&19_u16.to_le_bytes());
-        let attempts = self.key("attempts");
+        let attempts = self.key(id, "attempts");
         cmd("HSET")
             .arg(attempts)
             .arg(id.as_bytes())
@@ -151,7 +169,7 @@ impl Store {
     }
 
     fn attempts(&mut self, id: TaskId) -> Option<Vec<u8>> {
-        let attempts = self.key("attempts");
+        let attempts = self.key(id, "attempts");
         cmd("HGET")
             .arg(attempts)
             .arg(id.as_bytes())
@@ -161,11 +179,11 @@ impl Store {
 
     /// How many crashes each task has used that has used any attempts.
     pub(crate) fn crashes(&mut self) -> Vec<u16> {
-        let attempts = self.key("attempts");
-        let rows: Vec<Vec<u8>> = cmd("HVALS")
-            .arg(attempts)
-            .query(&mut self.connection)
-            .unwrap();
+        let mut rows: Vec<Vec<u8>> = Vec::new();
+        for attempts in self.keys("attempts") {
+            let some = cmd("HVALS").arg(attempts).query(&mut self.connection);
+            rows.extend::<Vec<_>>(some.unwrap());
+        }
         rows.iter()
             .map(|row| u16::from_le_bytes([row[2], row[3]]))
             .collect()
@@ -204,25 +222,36 @@ impl Store {
         seconds as f64 + micros as f64 / 1e6
     }
 
-    /// Puts a string where a key of ours should be, and the key aside.
+    /// Puts a string where a key of ours should be, on each shard, and the key aside.
     pub(crate) fn spoil(&mut self, part: &str) {
-        let (key, aside) = (self.key(part), self.key("aside"));
-        // It may not exist, which is an error of RENAME.
-        let _ = cmd("RENAME")
-            .arg(&key)
-            .arg(aside)
-            .exec(&mut self.connection);
-        cmd("SET")
-            .arg(key)
-            .arg("spoilt")
-            .exec(&mut self.connection)
-            .unwrap();
+        for shard in &self.shards {
+            let (key, aside) = (key(shard, part), key(shard, "aside"));
+            // It may not exist, which is an error of RENAME.
+            let _ = cmd("RENAME")
+                .arg(&[&key, &aside])
+                .exec(&mut self.connection);
+            cmd("SET")
+                .arg(&[key.as_str(), "spoilt"])
+                .exec(&mut self.connection)
+                .unwrap();
+        }
     }
 
-    /// Puts the key back.
+    /// Puts the keys back.
     pub(crate) fn mend(&mut self, part: &str) {
-        let (key, aside) = (self.key(part), self.key("aside"));
-        cmd("DEL").arg(&key).exec(&mut self.connection).unwrap();
-        let _ = cmd("RENAME").arg(aside).arg(key).exec(&mut self.connection);
+        for shard in &self.shards {
+            let (key, aside) = (key(shard, part), key(shard, "aside"));
+            cmd("DEL").arg(&key).exec(&mut self.connection).unwrap();
+            let _ = cmd("RENAME")
+                .arg(&[&aside, &key])
+                .exec(&mut self.connection);
+        }
     }
+}
+
+/// A part of a shard.
+fn key(shard: &Shard, part: &str) -> String {
+    let meta = &shard.keys().fixed()[0];
+    let prefix = meta.strip_suffix("meta").unwrap();
+    format!("{prefix}{part}")
 }

@@ -230,22 +230,23 @@ async fn lines_are_submitted_as_they_come() {
 async fn a_full_queue_makes_a_producer_wait_until_a_claim_makes_room() {
     let site = Site::new();
     let queue = site.queue("q").await;
+    let shards = queue.open().await.unwrap().len() as u64;
     let settings = Settings {
-        maxsize: Some(2),
+        maxsize: Some(2 * shards),
         ..Settings::default()
     };
     queue.configure(&settings).await.unwrap();
-    let bulk = ["submit", "-q", "q", "--each-line", "-", "--", "echo"];
+    // All for one shard, which has its part of the room.
+    let submit = ["submit", "-q", "q", "--key", "k"];
+    let bulk = [&submit[..], &["--each-line", "-", "--", "echo"]].concat();
     let (running, mut stdin) = site.pmq.spawn_with_stdin(bulk);
     stdin.write_all(b"1\n2\n3\n4\n5\n").unwrap();
     drop(stdin);
     let said = running.wait_for_line("waiting for room");
     assert!(said.contains("queue q"), "{said}");
 
-    let nowait = site
-        .pmq
-        .run(["submit", "-q", "q", "--nowait", "--", "echo"])
-        .expect_code(75);
+    let nowait = [&submit[..], &["--nowait", "--", "echo"]].concat();
+    let nowait = site.pmq.run(nowait).expect_code(75);
     assert!(
         nowait
             .error_text()

@@ -54,12 +54,12 @@ fn a_consumer_leaves_and_confirms_or_gives_back_what_it_took() {
         let given_back = if confirm {
             ""
         } else {
-            "\n+ done:done: a ok T1\n+ names: done\n+ wake.done:done: 1"
+            "\n+ done:done: a ok T2\n+ names: done\n+ wake.done:done: 1"
         };
         let call = leave("client", confirm);
         shard.expect(
             &call,
-            &format!("- claims client: take 1 done, a ok T1\n- workers client: +20s{given_back}"),
+            &format!("- claims client: take 1 done, a ok T2\n- workers client: +20s{given_back}"),
         );
         shard.expect_nothing(&call);
     }

@@ -92,17 +92,44 @@ fn stop_orders_are_told_until_their_runs_are_over() {
 }
 
 #[test]
-fn a_gap_of_two_thirds_of_a_lease_begins_a_time_of_grace() {
+fn a_gap_of_two_fifths_of_a_lease_begins_a_time_of_grace() {
     let shard = Shard::new();
     shard.running("a", "w");
-    shard.set_meta("seen", shard.now_ms() - LEASE * 2 / 3 - 1);
-    shard.expect(
-        &heartbeat("w", ""),
-        "- meta seen: -10s
-         + meta grace: +20s
-         + meta seen: now",
-    );
-    shard.expect_nothing(&heartbeat("w", ""));
+    let gap = |ms: u64| shard.set_meta("seen", shard.now_ms() - ms);
+    // An idle worker alone may be silent for a third of a lease.
+    gap(LEASE / 3);
+    shard.call(&heartbeat("w", ""));
+    assert_eq!(shard.state().meta("grace"), None);
+    for (away, lasts) in [(LEASE * 2 / 5 + 1, LEASE * 3 / 5), (LEASE * 9, LEASE)] {
+        gap(away);
+        shard.call(&heartbeat("w", ""));
+        let state = shard.state();
+        let at = |name| state.meta(name).unwrap().parse::<u64>().unwrap();
+        let grace = at("grace") - at("seen");
+        assert!((lasts..lasts + 1000).contains(&grace), "{grace}");
+        shard.expect_nothing(&heartbeat("w", ""));
+    }
+}
+
+#[test]
+fn a_worker_is_told_what_it_was_last_granted_and_by_which_history() {
+    let shard = Shard::new();
+    let told = || {
+        let answer = shard.call(&heartbeat("w", ""));
+        items(&answer)[4..].iter().map(text).collect::<Vec<_>>()
+    };
+    let a = shard.running("a", "w");
+    let [history, number, token] = told().try_into().unwrap();
+    assert_eq!(history.len(), 40);
+    assert_eq!(number, "1");
+    assert_eq!(token.parse(), Ok(a.token()));
+    let b = shard.running("b", "w");
+    let tokens = [a.token(), b.token()].map(|token| token.to_string());
+    assert_eq!(told(), [history.clone(), "2".to_owned(), tokens[1].clone()]);
+    // It says so also when it holds nothing.
+    shard.call(&finish(&[(&a, "o"), (&b, "o")]));
+    shard.call(&heartbeat("w", "2"));
+    assert_eq!(told(), [history, "2".to_owned(), tokens[1].clone()]);
 }
 
 #[test]

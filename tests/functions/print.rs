@@ -186,7 +186,7 @@ impl Printer {
 
     fn log(&self, log: &[u8]) -> String {
         let n = u32::from_le_bytes(number(log, 0));
-        let rest = &log[5..];
+        let rest = &log[if log[4] == b'o' { 5 } else { 13 }..];
         match log[4] {
             b'w' => {
                 let ids: Vec<Vec<u8>> = rest.chunks(16).map(<[u8]>::to_vec).collect();

@@ -164,10 +164,10 @@ fn a_batch_that_was_not_confirmed_goes_back_in_order() {
     shard.expire("client");
     shard.expect(
         &reclaim(),
-        "- claims client: take 1 done, a ok T1, b ok T1
-         - done:done: c ok T1
+        "- claims client: take 1 done, a ok T2, b ok T2
+         - done:done: c ok T2
          - workers client: -60s
-         + done:done: a ok T1, b ok T1, c ok T1",
+         + done:done: a ok T2, b ok T2, c ok T2",
     );
     shard.expect_nothing(&reclaim());
 }

@@ -19,6 +19,10 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    pub(crate) fn token(&self) -> u64 {
+        u64::from_le_bytes(self.run[16..24].try_into().unwrap())
+    }
+
     pub(crate) fn word(&self) -> String {
         let text = String::from_utf8_lossy(&self.id).into_owned();
         text.trim_end_matches('.').to_owned()
@@ -81,7 +85,7 @@ pub(crate) fn submit(tasks: &[Task]) -> Call {
 
 /// submit, with one due time a task.
 pub(crate) fn submit_with_due(tasks: &[Task], due: &[&str]) -> Call {
-    let call = Call::new("submit").n(tasks.len()).arg("1");
+    let call = Call::new("submit").n(tasks.len()).arg("1").arg("1");
     let add = |call: Call, task: &Task| {
         call.arg(task.id.as_bytes())
             .arg(envelope::encode(task).unwrap())
@@ -186,9 +190,18 @@ pub(crate) fn reclaim() -> Call {
     Call::new("reclaim").n(LEASE)
 }
 
+/// The token of whatever a client got last.
+pub(crate) const ANY: u64 = 1 << 53;
+
+/// take, by a client that has read all that it holds.
 pub(crate) fn take(who: &str, number: u32, queue: &str, n: usize) -> Call {
+    take_after(who, number, queue, n, ANY)
+}
+
+/// take, by a client that has read what it got under this token.
+pub(crate) fn take_after(who: &str, number: u32, queue: &str, n: usize, token: u64) -> Call {
     let call = Call::new("take").arg(padded(who)).n(number).arg(queue);
-    call.n(n).n(LEASE)
+    call.n(n).n(LEASE).n(token)
 }
 
 pub(crate) fn join(who: &str, queue: &str) -> Call {
@@ -196,8 +209,12 @@ pub(crate) fn join(who: &str, queue: &str) -> Call {
 }
 
 pub(crate) fn leave(who: &str, confirm: bool) -> Call {
-    let confirm = if confirm { "1" } else { "0" };
-    Call::new("leave").arg(padded(who)).arg(confirm)
+    leave_after(who, if confirm { ANY } else { 0 })
+}
+
+/// leave, by a client that has read what it got under this token.
+pub(crate) fn leave_after(who: &str, token: u64) -> Call {
+    Call::new("leave").arg(padded(who)).n(token)
 }
 
 /// `log_append`, of pieces that begin at this offset.

@@ -153,7 +153,11 @@ fn a_given_id_is_looked_up_in_all_buckets_a_fresh_one_in_the_two_newest() {
         shard.call(&finish(&[(&held, "o")]));
     }
     let ask = |word: &str, given: &str| {
-        let call = Call::new("submit").n(1).arg(given).arg(padded(word));
+        let call = Call::new("submit")
+            .n(1)
+            .arg(given)
+            .arg("1")
+            .arg(padded(word));
         texts(&shard.call(&call.arg(envelope::encode(&task(word)).unwrap())))[1].clone()
     };
     assert_eq!(["a", "b", "c"].map(|word| ask(word, "1")), ["d", "d", "d"]);
@@ -168,7 +172,11 @@ fn a_cancelled_id_that_is_still_on_the_list_is_ended_whoever_made_it() {
     let bucket = format!("results:{}", shard.state().meta("buckets").unwrap());
     shard.redis("DEL", &[shard.key(&bucket)]); // its record is forgotten, the hole is there
     for given in ["0", "1"] {
-        let call = Call::new("submit").n(1).arg(given).arg(padded("a"));
+        let call = Call::new("submit")
+            .n(1)
+            .arg(given)
+            .arg("1")
+            .arg(padded("a"));
         let call = call.arg(envelope::encode(&task("a")).unwrap());
         assert_eq!(texts(&shard.expect_nothing(&call)), ["ok", "d"]);
     }
@@ -217,7 +225,14 @@ fn a_completion_queue_at_its_limit_takes_no_more_tasks() {
 fn malformed_calls_are_refused_whole() {
     let shard = Shard::new();
     let good = envelope::encode(&task("a")).unwrap();
-    let one = |id: &[u8], envelope: &[u8]| Call::new("submit").n(1).arg("1").arg(id).arg(envelope);
+    let one = |id: &[u8], envelope: &[u8]| {
+        Call::new("submit")
+            .n(1)
+            .arg("1")
+            .arg("1")
+            .arg(id)
+            .arg(envelope)
+    };
     let mut priority = good.to_vec();
     priority[3] = 10;
     let mut short = good[..27].to_vec();
@@ -234,10 +249,12 @@ fn malformed_calls_are_refused_whole() {
         Call::new("submit")
             .n(2)
             .arg("1")
+            .arg("1")
             .arg(padded("a"))
             .arg(&good),
-        Call::new("submit").n(0).arg("1"),
-        Call::new("submit").n(501).arg("1"),
+        Call::new("submit").n(0).arg("1").arg("1"),
+        Call::new("submit").n(501).arg("1").arg("1"),
+        Call::new("submit").n(1).arg("1"),
         Call::new("submit"),
     ];
     for call in calls {

@@ -3,7 +3,7 @@
 use redis::Value;
 
 use crate::call::{bytes, items, text};
-use crate::seed::{finish, leave, name, reclaim, submit, take, task};
+use crate::seed::{finish, leave, leave_after, name, reclaim, submit, take, take_after, task};
 use crate::shard::{Shard, padded};
 
 /// Ends these tasks, so that their completions stand on `done`.
@@ -24,6 +24,11 @@ fn taken(answer: &Value) -> Vec<Vec<u8>> {
     items(&answer[1]).iter().map(bytes).collect()
 }
 
+/// The token of what an answer brought.
+fn token(answer: &Value) -> u64 {
+    text(&items(answer)[2]).parse().unwrap()
+}
+
 #[test]
 fn the_oldest_completions_are_taken_and_the_next_waiter_is_woken() {
     let shard = Shard::new();
@@ -33,8 +38,10 @@ fn the_oldest_completions_are_taken_and_the_next_waiter_is_woken() {
     let answer = shard.expect(
         &call,
         "- done:done: a ok T1, b ok T1, c ok T1
+         - meta token: T1
          + claims client: take 1 done, a ok T1, b ok T1
          + done:done: c ok T1
+         + meta token: T2
          + wake.done:done: 1
          + workers client: +20s",
     );
@@ -54,18 +61,20 @@ fn the_next_take_confirms_the_last_one_and_an_emptied_queue_is_forgotten() {
     shard.call(&take("client", 1, "done", 1));
     shard.expect(
         &take("client", 2, "done", 5),
-        "- claims client: take 1 done, a ok T1
-         - done:done: b ok T1
+        "- claims client: take 1 done, a ok T2
+         - done:done: b ok T2
+         - meta token: T1
          - names: done
          - wake.done:done: 2
-         + claims client: take 2 done, b ok T1",
+         + claims client: take 2 done, b ok T2
+         + meta token: T3",
     );
     assert!(taken(&shard.expect_nothing(&take("client", 1, "done", 5))).is_empty());
     // A take that brings nothing confirms, and does not use up its number.
     let empty = take("client", 3, "done", 5);
     shard.expect(
         &empty,
-        "- claims client: take 2 done, b ok T1
+        "- claims client: take 2 done, b ok T2
          + claims client: take 2 done",
     );
     assert!(taken(&shard.expect_nothing(&empty)).is_empty());
@@ -89,7 +98,7 @@ fn a_take_of_none_only_confirms() {
     let call = take("client", 2, "done", 0);
     shard.expect(
         &call,
-        "- claims client: take 1 done, a ok T1
+        "- claims client: take 1 done, a ok T2
          + claims client: take 1 done",
     );
     shard.expect_nothing(&call);
@@ -175,4 +184,51 @@ fn a_client_that_left_can_not_take_by_its_old_numbers() {
     shard.call(&leave("client", true));
     let belated = take("client", 2, "done", 1);
     assert_eq!(text(&items(&shard.expect_nothing(&belated))[0]), "lost");
+}
+
+#[test]
+fn a_copy_of_the_first_take_that_comes_after_its_lease_has_ended_loses_nothing() {
+    let shard = Shard::new();
+    ended(&shard, &["a", "b"]);
+    let first = take_after("client", 1, "done", 1, 0);
+    let read = token(&shard.call(&first));
+    shard.expire("client"); // it is paused
+    shard.call(&reclaim());
+    assert_eq!(taken(&shard.call(&take("other", 1, "done", 1))).len(), 1);
+    shard.call(&first); // the copy takes b, and nobody hears
+    let next = take_after("client", 2, "done", 1, read);
+    assert_eq!(text(&items(&shard.expect_nothing(&next))[0]), "lost");
+    shard.expire("client");
+    shard.call(&reclaim());
+    assert_eq!(shard.state().list("done:done").len(), 1, "b is back");
+}
+
+#[test]
+fn who_leaves_confirms_only_what_it_has_read() {
+    let shard = Shard::new();
+    ended(&shard, &["a", "b"]);
+    let first = take_after("client", 1, "done", 1, 0);
+    let read = token(&shard.call(&first));
+    shard.expire("client");
+    shard.call(&reclaim());
+    shard.call(&take("other", 1, "done", 1));
+    shard.call(&first);
+    shard.call(&leave_after("client", read));
+    assert_eq!(shard.state().list("done:done").len(), 1, "b is back");
+}
+
+#[test]
+fn what_is_confirmed_is_told_again_by_a_take_that_brings_nothing() {
+    let shard = Shard::new();
+    ended(&shard, &["a"]);
+    let read = token(&shard.call(&take_after("client", 1, "done", 1, 0)));
+    let empty = take_after("client", 2, "done", 1, read);
+    assert_eq!(token(&shard.call(&empty)), read);
+    ended(&shard, &["b"]);
+    let next = shard.call(&empty);
+    assert_eq!(taken(&next).len(), 1);
+    assert!(token(&next) > read);
+    // After a failover the broker may know less than it said: what it remembers was read long ago.
+    shard.call(&take_after("client", 3, "done", 1, token(&next) + 1));
+    assert!(shard.state().list("done:done").is_empty());
 }

@@ -2,7 +2,7 @@
 
 use crate::check::{Check, Moment};
 
-/// Ticks of the clock: one is a third of a lease, as an outage is noticed after two thirds.
+/// Ticks of the clock: one is a third of a lease, so an outage, noticed after two fifths, is one of two ticks or more.
 pub(crate) const LEASE: u8 = 3;
 /// How often the task may fail, and how many of its workers may die.
 pub(crate) const ATTEMPTS: u8 = 2;
@@ -147,17 +147,20 @@ impl Broker {
         }
     }
 
-    /// The last call of any worker lies here; after a gap no lease ends for one lease more.
+    /// The last call of any worker lies here; after a gap no lease ends for half as long again, one lease at most.
     fn see(&mut self, at: Moment) {
         if self.was_away(at) {
-            self.grace = at.now + LEASE;
+            self.grace = at.now + (self.gap(at) * 3 / 2).min(LEASE);
         }
         self.seen = Some(at.now);
     }
 
+    fn gap(&self, at: Moment) -> u8 {
+        self.seen.map_or(0, |seen| at.now - seen)
+    }
+
     fn was_away(&self, at: Moment) -> bool {
-        let gap = self.seen.map_or(0, |seen| at.now - seen);
-        at.makes(Check::OutageRule) && 3 * gap > 2 * LEASE
+        at.makes(Check::OutageRule) && 5 * self.gap(at) > 2 * LEASE
     }
 
     /// When a lease ends that is renewed now. The clock of worker 0 is a lease behind.

@@ -51,13 +51,12 @@ fn each_check_of_leases_is_needed() {
     }
 }
 
-/// A limit of the outage rule: each of the two is too short to be noticed.
 #[test]
-fn two_short_outages_in_a_row_can_end_a_lease() {
+fn two_outages_in_a_row_end_no_lease() {
     let model = Leases {
         outages: 2,
         crashes: 0,
         ..PLAIN
     };
-    assert_breaks("two outages", p::NOT_CUT_OFF, &model);
+    assert_holds("leases, two outages", model);
 }

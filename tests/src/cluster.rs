@@ -21,6 +21,20 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Adds a primary without slots and without data, functions or replicas, and returns its index. Not for a cluster with
+    /// replicas.
+    pub fn add_primary(&mut self) -> usize {
+        assert_eq!(self.nodes.len(), self.primaries, "replicas come last");
+        let node = start_node();
+        let epoch = format!("SET-CONFIG-EPOCH {}", self.nodes.len() + 1);
+        ask::<()>(&mut node.connection(), &epoch);
+        self.nodes.push(node);
+        self.primaries += 1;
+        self.introduce();
+        self.wait_until_formed();
+        self.primaries - 1
+    }
+
     /// Starts `primaries` nodes without replicas, and returns once all of them serve the whole cluster.
     #[must_use]
     pub fn start(primaries: usize) -> Self {
@@ -45,15 +59,7 @@ impl Cluster {
     }
 
     fn launch(primaries: usize, nodes: usize) -> Self {
-        let node = || {
-            let builder = RedisServer::builder().cluster(true);
-            // Replicas are ready at once, and take over however old their data is.
-            let builder = builder.config("repl-diskless-sync-delay", "0");
-            builder
-                .config("cluster-replica-validity-factor", "0")
-                .start()
-        };
-        let nodes: Vec<_> = std::iter::repeat_with(node).take(nodes).collect();
+        let nodes: Vec<_> = std::iter::repeat_with(start_node).take(nodes).collect();
         for (index, node) in nodes.iter().enumerate() {
             let mut connection = node.connection();
             // Distinct epochs from the start: otherwise the nodes spend their first seconds agreeing on them.
@@ -227,18 +233,35 @@ impl Cluster {
     /// for keys that it does not have.
     #[must_use]
     pub fn begin_migration(&self, slot: u16) -> Migration<'_> {
-        let from = self.owner_of(slot);
+        let next = (self.owner_of(slot) + 1) % self.primaries;
+        self.begin_migration_to(slot, next)
+    }
+
+    /// Likewise, to the primary with this index.
+    #[must_use]
+    pub fn begin_migration_to(&self, slot: u16, to: usize) -> Migration<'_> {
         let migration = Migration {
             cluster: self,
             slot,
-            from,
-            to: (from + 1) % self.primaries,
+            from: self.owner_of(slot),
+            to,
         };
         let (source, target) = (node_id(migration.source()), node_id(migration.target()));
         migration.set_slot(migration.target(), &format!("IMPORTING {source}"));
         migration.set_slot(migration.source(), &format!("MIGRATING {target}"));
         migration
     }
+}
+
+fn start_node() -> RedisServer {
+    RedisServer::builder()
+        .cluster(true)
+        // Replicas are ready at once, and take over however old their data is.
+        .config("repl-diskless-sync-delay", "0")
+        .config("cluster-replica-validity-factor", "0")
+        // As pmq advises: the slots of a lost primary are no concern of the others.
+        .config("cluster-require-full-coverage", "no")
+        .start()
 }
 
 /// A slot on its way, until [`Migration::finish`]; dropped before, it stays half-way.

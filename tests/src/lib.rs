@@ -23,7 +23,7 @@ pub mod wait;
 
 pub use cluster::Cluster;
 pub use program::Program;
-pub use proxy::Proxy;
+pub use proxy::{Hold, Proxy};
 pub use redis_server::RedisServer;
 pub use scratch::Scratch;
 pub use sentinel::SentinelGroup;

@@ -1,22 +1,23 @@
 //! A faulty network between a client and a server: a proxy that loses, delays and cuts on request.
 
+mod network;
 mod stream;
+mod trap;
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::redis_server::RedisServer;
 use crate::scratch::Scratch;
-use stream::{Address, Listener, Stream};
+use network::{Flow, Network, accept};
+use stream::{Address, Listener};
+use trap::Trap;
 
-/// A reply of Redis up to this size is one chunk on loopback.
-const CHUNK: usize = 64 * 1024;
+pub use trap::Hold;
 
 /// Passes connections on to a server, over the kind of socket that the server's URL names, until it is told to
 /// misbehave. Drop cuts all of them.
@@ -83,12 +84,53 @@ impl Proxy {
     pub fn cut(&self) {
         let cut = std::mem::take(&mut self.network.lock().flows);
         cut.values().for_each(Flow::close);
-        self.network.changed.notify_all();
+        self.network.changed();
     }
 
     /// Holds back every chunk, each way, for `delay`; zero ends it.
     pub fn delay(&self, delay: Duration) {
         self.network.lock().delay = delay;
+    }
+
+    /// Passes everything on in pieces of so many bytes, each way; 0 ends it.
+    pub fn slice(&self, bytes: usize) {
+        self.network.lock().slice = bytes;
+    }
+
+    /// Lets so many bytes a second pass, each way of each connection; 0 ends it.
+    pub fn throttle(&self, bytes_per_second: u64) {
+        self.network.lock().rate = bytes_per_second;
+    }
+
+    /// Waits for the first call that contains `text`, and holds it or its reply until the trap is opened.
+    pub fn trap(&self, text: &str, hold: Hold) {
+        self.network.lock().trap = Some(Trap::new(text, hold));
+    }
+
+    /// Whether the trap has met its call.
+    #[must_use]
+    pub fn has_trapped(&self) -> bool {
+        let state = self.network.lock();
+        state.trap.as_ref().is_some_and(|trap| trap.is_sprung)
+    }
+
+    /// Takes the trap away. What it held is lost, and its connection with it.
+    pub fn open_trap(&self) {
+        self.network.lock().trap = None;
+        self.network.changed();
+    }
+
+    /// Puts the second text in the place of the first in all that the client sends, and the first in the place of the
+    /// second in all that it gets: to the server it is another client. Both are of one length, as Redis counts bytes.
+    ///
+    /// # Panics
+    ///
+    /// Where they are not.
+    pub fn translate(&self, texts: Option<(&str, &str)>) {
+        let same = texts.is_none_or(|(client, server)| client.len() == server.len());
+        assert!(same, "the texts differ in length: {texts:?}");
+        self.network.lock().translation =
+            texts.map(|(client, server)| (client.into(), server.into()));
     }
 
     /// Loses the next reply on any connection, and closes that connection: the server did what it was asked, and
@@ -148,141 +190,6 @@ fn listen_on(socket: &Path) -> Listener {
         listener
             .unwrap_or_else(|error| panic!("could not listen on {}: {error}", socket.display())),
     )
-}
-
-#[derive(Debug, Default)]
-struct Network {
-    state: Mutex<State>,
-    /// Flows were cut, so nobody need wait for their delay.
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    flows: BTreeMap<u64, Flow>,
-    accepted: u64,
-    hole: bool,
-    delay: Duration,
-    replies_to_drop: u64,
-    replies_dropped: u64,
-    closed: bool,
-}
-
-/// One connection of a client and its continuation to the server.
-#[derive(Debug)]
-struct Flow {
-    client: Stream,
-    server: Stream,
-    /// Has met a black hole.
-    dark: bool,
-}
-
-impl Flow {
-    fn close(&self) {
-        self.client.shutdown(Shutdown::Both);
-        self.server.shutdown(Shutdown::Both);
-    }
-}
-
-/// What the network does with a chunk.
-enum Fate {
-    Passes,
-    IsLost,
-    EndsTheFlow,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Direction {
-    Request,
-    Reply,
-}
-
-impl Network {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn judge(&self, flow: u64, direction: Direction) -> Fate {
-        let state = self.lock();
-        let delay = state.delay;
-        let waited = self
-            .changed
-            .wait_timeout_while(state, delay, |state| state.flows.contains_key(&flow));
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        match state.flows.get(&flow) {
-            None => Fate::EndsTheFlow,
-            Some(flow) if flow.dark => Fate::IsLost,
-            Some(_) if direction == Direction::Reply && state.replies_to_drop > 0 => {
-                state.replies_to_drop -= 1;
-                state.replies_dropped += 1;
-                Fate::EndsTheFlow
-            }
-            Some(_) => Fate::Passes,
-        }
-    }
-
-    /// Forgets and closes a flow, unless a black hole keeps it.
-    fn end(&self, flow: u64) {
-        let mut state = self.lock();
-        if state.flows.get(&flow).is_some_and(|flow| !flow.dark)
-            && let Some(flow) = state.flows.remove(&flow)
-        {
-            flow.close();
-        }
-    }
-}
-
-fn accept(network: &Arc<Network>, listener: &Listener, target: &Address) {
-    while let Ok(client) = listener.accept() {
-        if network.lock().closed {
-            return;
-        }
-        // A server that is down shows as a connection that is closed at once.
-        if let Ok(server) = target.connect() {
-            let _ = open(network, client, server);
-        }
-    }
-}
-
-fn open(network: &Arc<Network>, client: Stream, server: Stream) -> std::io::Result<()> {
-    let ways = [
-        (client.try_clone()?, server.try_clone()?, Direction::Request),
-        (server.try_clone()?, client.try_clone()?, Direction::Reply),
-    ];
-    let mut state = network.lock();
-    state.accepted += 1;
-    let (flow, dark) = (state.accepted, state.hole);
-    state.flows.insert(
-        flow,
-        Flow {
-            client,
-            server,
-            dark,
-        },
-    );
-    drop(state);
-    for (from, to, direction) in ways {
-        let network = Arc::clone(network);
-        thread::spawn(move || pump(&network, flow, direction, (from, to)));
-    }
-    Ok(())
-}
-
-/// Carries one direction of a flow until it ends. Redis and its clients never close one direction alone, so the
-/// end of one is the end of both.
-fn pump(network: &Network, flow: u64, direction: Direction, (mut from, mut to): (Stream, Stream)) {
-    let mut buffer = vec![0; CHUNK];
-    while let Ok(length @ 1..) = from.read(&mut buffer) {
-        let carried = match network.judge(flow, direction) {
-            Fate::Passes => to.write_all(&buffer[..length]).is_ok(),
-            Fate::IsLost => true,
-            Fate::EndsTheFlow => false,
-        };
-        if !carried {
-            break;
-        }
-    }
-    network.end(flow);
 }
 
 #[cfg(test)]
@@ -402,6 +309,63 @@ mod tests {
         let asked = Instant::now();
         increment(&mut connection).unwrap();
         assert!(asked.elapsed() >= Duration::from_millis(60));
+    }
+
+    #[test]
+    fn a_slow_line_passes_all_of_it() {
+        let server = RedisServer::start();
+        let proxy = Proxy::to(&server);
+        let mut connection = client(&proxy);
+        proxy.slice(1);
+        assert_eq!(increment(&mut connection).unwrap(), 1);
+        proxy.slice(0);
+        proxy.throttle(1000);
+        let asked = Instant::now();
+        let value = [7_u8; 200];
+        let mut set = redis::cmd("SET");
+        set.arg("k").arg(&value[..]).exec(&mut connection).unwrap();
+        assert!(asked.elapsed() >= Duration::from_millis(200));
+    }
+
+    #[test]
+    fn a_trap_holds_a_call_or_its_reply() {
+        let server = RedisServer::start();
+        let proxy = Proxy::to(&server);
+        let springs = |hold| {
+            proxy.trap("INCR", hold);
+            let mut connection = client(&proxy);
+            let caller = thread::spawn(move || increment(&mut connection).ok());
+            eventually("the trap is sprung", LIMIT, || {
+                proxy.has_trapped().then_some(())
+            });
+            proxy.open_trap();
+            caller.join().unwrap()
+        };
+        assert_eq!(springs(Hold::Request), None);
+        assert_eq!(springs(Hold::Reply), None);
+        assert_eq!(springs(Hold::Nothing), Some(2));
+    }
+
+    #[test]
+    fn a_client_is_another_one_to_the_server() {
+        let server = RedisServer::start();
+        let proxy = Proxy::to(&server);
+        proxy.translate(Some(("old", "new")));
+        let mut connection = client(&proxy);
+        let set = ["SET", "old", "an old value"];
+        redis::cmd(set[0])
+            .arg(&set[1..])
+            .exec(&mut connection)
+            .unwrap();
+        let got: String = redis::cmd("GET").arg("old").query(&mut connection).unwrap();
+        let there: String = redis::cmd("GET")
+            .arg("new")
+            .query(&mut server.connection())
+            .unwrap();
+        assert_eq!(
+            (got.as_str(), there.as_str()),
+            ("an old value", "an new value")
+        );
     }
 
     #[test]

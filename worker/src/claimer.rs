@@ -1,10 +1,9 @@
 //! The claimer: the loop that is the seed of the whole program.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pmq_broker::task_queue::{Ask, Claim, Claimed, Claimer, Waiter};
+use pmq_broker::task_queue::{Ask, Claim, Claimed, Claimer, Grant, Waiter};
 use pmq_broker::{Error, Incarnation};
 use tokio::time::{Instant, sleep};
 
@@ -234,7 +233,10 @@ impl ClaimLoop {
             hand_back(line, got.tasks);
             return count;
         }
-        line.claimed.store(claimer.1.number(), Ordering::Relaxed);
+        if let Some(first) = got.tasks.first() {
+            let (number, token) = (claimer.1.number(), first.run.token());
+            line.grant(claimer.0, Grant { number, token });
+        }
         // A claim that is answered again may bring more than there is room for now.
         let beyond = got.tasks.split_off(free.len().min(count));
         if !beyond.is_empty() {

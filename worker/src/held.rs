@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use pmq_broker::task_queue::{Claim, Order, Run, Shard, Signal};
+use pmq_broker::task_queue::{Beat, Claim, Grant, Order, Run, Shard, Signal};
 use pmq_broker::{Incarnation, TaskId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::lives::{Life, Lives};
 
 /// Why a run shall stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +85,7 @@ pub(crate) struct Line {
     /// Its place among the lines of the worker.
     pub(crate) index: usize,
     pub(crate) shard: Shard,
-    /// Number of the last claim that was answered.
-    pub(crate) claimed: AtomicU32,
-    incarnation: Mutex<Incarnation>,
+    lives: Mutex<Lives>,
     held: Mutex<HashMap<TaskId, (Run, StopSwitch)>>,
     /// Stop orders for tasks that are not held: a claim may be under way that brings them.
     early: Mutex<HashMap<TaskId, Signal>>,
@@ -100,8 +100,7 @@ impl Line {
         Self {
             index,
             shard,
-            claimed: AtomicU32::new(0),
-            incarnation: Mutex::default(),
+            lives: Mutex::new(Lives::new(Incarnation::new())),
             held: Mutex::default(),
             early: Mutex::default(),
             lease_ended: AtomicBool::new(false),
@@ -112,22 +111,52 @@ impl Line {
     /// The same shard, where the worker is known as this incarnation.
     pub(crate) fn served_as(self, incarnation: Incarnation) -> Self {
         Self {
-            incarnation: Mutex::new(incarnation),
+            lives: Mutex::new(Lives::new(incarnation)),
             ..self
         }
     }
 
+    /// The incarnation under which the worker claims.
     pub(crate) fn incarnation(&self) -> Incarnation {
-        *lock(&self.incarnation)
+        lock(&self.lives).now()
+    }
+
+    /// The present life, then former ones.
+    pub(crate) fn lives(&self) -> Vec<Life> {
+        lock(&self.lives).all().collect()
+    }
+
+    /// Whether the worker is known there as this incarnation, or was and still has runs of it.
+    pub(crate) fn is(&self, who: &[u8]) -> bool {
+        lock(&self.lives)
+            .all()
+            .any(|life| life.who.as_bytes() == who)
+    }
+
+    /// A claim under this incarnation brought tasks.
+    pub(crate) fn grant(&self, who: Incarnation, granted: Grant) {
+        lock(&self.lives).grant(who, granted);
+    }
+
+    /// A heartbeat was answered; answers whether the worker goes on under a new incarnation.
+    pub(crate) fn hear(&self, life: Life, beat: &Beat) -> bool {
+        lock(&self.lives).hear(life, beat)
+    }
+
+    /// A former life is over.
+    pub(crate) fn retire(&self, who: Incarnation) {
+        lock(&self.lives).end(who);
     }
 
     /// The lease of `lost` has ended: what it held is stopped, and the worker goes on as somebody new.
     pub(crate) fn lose(&self, lost: Incarnation) {
-        let mut incarnation = lock(&self.incarnation);
-        if *incarnation == lost {
-            *incarnation = Incarnation::new();
-            self.claimed.store(0, Ordering::Relaxed);
-            self.stop_all(Why::Lost, Signal::Terminate);
+        let mut lives = lock(&self.lives);
+        if lives.end(lost) {
+            for (run, switch) in lock(&self.held).values() {
+                if run.worker() == Some(lost) {
+                    switch.pull(Why::Lost, Signal::Terminate);
+                }
+            }
         }
     }
 
@@ -153,8 +182,10 @@ impl Line {
 
     /// These runs have ended. Another run of the same task, claimed since, stays.
     pub(crate) fn let_go<'a>(&self, runs: impl IntoIterator<Item = (TaskId, &'a Run)>) {
+        let (now, mut ended) = (self.incarnation(), false);
         let mut held = lock(&self.held);
         for (id, run) in runs {
+            ended |= run.worker() == Some(now);
             if let Entry::Occupied(entry) = held.entry(id)
                 && entry.get().0 == *run
             {
@@ -162,6 +193,9 @@ impl Line {
             }
         }
         drop(held);
+        if ended {
+            lock(&self.lives).note_end(now);
+        }
         self.freed.notify_waiters();
     }
 
@@ -178,6 +212,19 @@ impl Line {
 
     pub(crate) fn count(&self) -> usize {
         lock(&self.held).len()
+    }
+
+    /// Whether it holds anything of this incarnation.
+    pub(crate) fn holds_of(&self, who: Incarnation) -> bool {
+        let held = lock(&self.held);
+        held.values().any(|(run, _)| run.worker() == Some(who))
+    }
+
+    /// Whether it holds this run.
+    pub(crate) fn holds(&self, id: &TaskId, run: &Run) -> bool {
+        lock(&self.held)
+            .get(id)
+            .is_some_and(|(held, _)| held == run)
     }
 
     pub(crate) fn carry_out(&self, order: Order) {

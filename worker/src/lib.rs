@@ -31,6 +31,7 @@ mod health;
 mod heartbeat;
 mod held;
 mod lending;
+mod lives;
 mod options;
 mod print;
 mod process;

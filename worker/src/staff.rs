@@ -42,10 +42,10 @@ impl Office {
         Ok(Self(Some(runtime.map_err(WorkerError::Thread)?)))
     }
 
-    pub(crate) fn start(&self, worker: Worker, guard: Guard) -> Staff {
+    pub(crate) fn start(&self, worker: &Worker, guard: Guard, tally: Arc<Tally>) -> Staff {
         let handlers = Handle::current();
         let _entered = self.0.as_ref().map(Runtime::enter);
-        Staff::start(worker, guard, handlers)
+        Staff::start(worker, guard, tally, handlers)
     }
 }
 
@@ -84,7 +84,6 @@ impl Bells {
 /// The roles at work.
 pub(crate) struct Staff {
     lines: Vec<Arc<Line>>,
-    pub(crate) tally: Arc<Tally>,
     bells: Bells,
     presence: Arc<Presence>,
     claiming: JoinHandle<Result<(), pmq_broker::Error>>,
@@ -95,14 +94,15 @@ pub(crate) struct Staff {
 }
 
 impl Staff {
-    fn start(worker: Worker, guard: Guard, runtime: Handle) -> Self {
+    fn start(worker: &Worker, guard: Guard, tally: Arc<Tally>, runtime: Handle) -> Self {
         let Worker {
             broker,
             options,
             handlers,
             ..
         } = worker;
-        let (broker, bells, tally) = (broker.apart(), Bells::new(), Arc::new(Tally::default()));
+        let (options, handlers) = (options.clone(), handlers.clone());
+        let (broker, bells) = (broker.apart(), Bells::new());
         let lines = lines(&broker, &options, &bells);
         let finishers = start_finishers(&lines, &tally);
 
@@ -142,7 +142,6 @@ impl Staff {
             tokio::spawn(ClaimLoop::new(&lines, &options, executor, bells.clone()).run());
         Self {
             lines,
-            tally,
             bells,
             presence,
             claiming,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pmq_broker::task_queue::{Finished, How};
-use pmq_broker::{Broker, Incarnation};
+use pmq_broker::{Broker, Error, Incarnation};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::sleep;
 
@@ -180,8 +180,8 @@ impl Worker {
     async fn open_queues(&self) -> Result<(), WorkerError> {
         for name in &self.options.queues {
             let queue = self.broker.task_queue(name);
-            while let Err(error) = queue.open().await {
-                if !error.is_transient() {
+            while let Err(error) = queue.open_anew().await {
+                if !error.is_transient() && !matches!(error, Error::Deleted { .. }) {
                     return Err(error.into());
                 }
                 tracing::warn!(target: "pmq", %error, "the broker is away; trying again");
@@ -203,17 +203,24 @@ impl Worker {
         self.options.slots = self.options.slots.max(1);
         self.options.lease = self.options.lease.max(Duration::from_secs(1));
         let guard = self.guard()?;
-        let grace = self.options.grace;
-        let mut stop = std::pin::pin!(stop);
-        tokio::select! {
-            biased;
-            opened = self.open_queues() => opened?,
-            () = &mut stop => return Ok(Report::default()),
+        let (mut stop, mut hurry) = (std::pin::pin!(stop), std::pin::pin!(hurry));
+        let (office, tally) = (Office::open()?, Arc::<Tally>::default());
+        loop {
+            tokio::select! {
+                biased;
+                opened = self.open_queues() => opened?,
+                () = &mut stop => return Ok(tally.report()),
+            }
+            let mut staff = office.start(&self, guard.clone(), tally.clone());
+            let ended = staff.work(&mut stop).await;
+            staff.wind_up(self.options.grace, &mut hurry).await;
+            match ended {
+                Err(WorkerError::Broker(error @ Error::Deleted { .. })) => {
+                    tracing::warn!(target: "pmq", %error, "going on with the queue as it is now");
+                    self.options.incarnation = None;
+                }
+                ended => return ended.map(|()| tally.report()),
+            }
         }
-        let office = Office::open()?;
-        let mut staff = office.start(self, guard);
-        let ended = staff.work(stop).await;
-        staff.wind_up(grace, hurry).await;
-        ended.map(|()| staff.tally.report())
     }
 }

@@ -71,6 +71,7 @@ impl TaskQueue {
     /// Writes settings, on all shards at once. A shard that can't be reached is tried for 10 s; after an error some may
     /// have the settings and others not, until it is called again.
     pub async fn configure(&self, settings: &Settings) -> Result<()> {
+        self.follow().await?;
         let shards = self.open().await?;
         let calls = shards
             .iter()
@@ -104,10 +105,16 @@ impl TaskQueue {
     }
 
     /// Deletes the queue with all that is in it, and takes it off the list of queues: for a queue of one's own,
-    /// once its workers have stopped. Whoever still uses it begins a new one under the same name.
+    /// once its workers have stopped. Until it is through, others get [`Error::Deleted`](crate::Error::Deleted); whoever submits
+    /// after it begins a new one under the same name. What was cut short is gone on with when it is called again.
     pub async fn delete(&self) -> Result<()> {
+        self.follow().await?;
+        let shards = self.shards().await?;
+        if shards.len() > 1 {
+            self.first().mark_deleting().await?;
+        }
         // The first goes last: it knows how many there are.
-        for shard in self.shards().await?.iter().rev() {
+        for shard in shards.iter().rev() {
             shard.delete().await?;
         }
         self.broker().forget_queue(self.name()).await
@@ -167,6 +174,15 @@ impl Shard {
             reply::number(count, "purge")?,
             reply::text(more, "purge")? == "1",
         ))
+    }
+
+    /// From now on nobody makes a shard of this queue, whose first one this is.
+    async fn mark_deleting(&self) -> Result<()> {
+        let mut command = redis::cmd("HSET");
+        command.arg(&self.keys().fixed()[0]).arg(&["deleting", "1"]);
+        let control = self.broker.control();
+        let marked = control.send(&command, "delete the queue", PATIENCE);
+        marked.await.map(drop)
     }
 
     async fn delete(&self) -> Result<()> {

@@ -19,6 +19,12 @@ const ORPHAN: u16 = 0x8000;
 pub struct Run(pub(crate) Bytes);
 
 impl Run {
+    /// The worker that was granted it, as the broker knows it.
+    #[must_use]
+    pub fn worker(&self) -> Option<Incarnation> {
+        self.0.get(..16).and_then(Incarnation::from_slice)
+    }
+
     /// The token: only the newest one of a task can finish it.
     #[must_use]
     pub fn token(&self) -> u64 {
@@ -92,7 +98,7 @@ pub struct Ask {
 }
 
 /// What a claim answered.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Claimed {
     /// The tasks; empty where nothing is ready.
     pub tasks: Vec<Claim>,
@@ -136,6 +142,8 @@ impl Shard {
 impl Claimer {
     /// Takes up to `ask.n` ready tasks at once, or none. In Python this is `Queue.get_nowait`.
     ///
+    /// [`Error::Deleted`] says that the queue was deleted and made again with another number of shards.
+    ///
     /// While the broker is away it tries for 10 s, unless [told otherwise](Self::with_patience); the next call then asks for the same claim again.
     pub async fn get_nowait(&mut self, ask: Ask) -> Result<Claimed> {
         if self.number == u32::MAX {
@@ -153,7 +161,8 @@ impl Claimer {
             .arg(self.lease.as_millis() as u64)
             .arg(&self.completions)
             .arg(flag(ask.suspect))
-            .arg(flag(ask.wait));
+            .arg(flag(ask.wait))
+            .arg(self.shard.whole().shards);
         let answer = self
             .shard
             .broker
@@ -161,6 +170,13 @@ impl Claimer {
             .call(&call, self.patience)
             .await?;
         let mut answer = reply::tagged(answer, "claim")?;
+        if answer.tag == "moved" {
+            // Where the queue is as it was known here, nobody has used the shard yet.
+            return match self.shard.is_elsewhere().await? {
+                true => Err(self.shard.deleted()),
+                false => Ok(Claimed::default()),
+            };
+        }
         if answer.tag != "ok" {
             return Err(Error::LeaseLost {
                 queue: self.shard.queue.clone(),

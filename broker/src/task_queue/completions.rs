@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout};
 
 use super::lease::Renewal;
 use super::shards::all;
@@ -17,6 +18,9 @@ use crate::reply;
 
 /// The longest single wait, so that a lost token costs no more than this.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// How long one shard of several on a Cluster has to answer, as the others may be well.
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Gets completions from one completion queue. In the seed of the whole program it is the second queue.
 ///
@@ -34,6 +38,8 @@ struct Stand {
     takers: Vec<Taker>,
     rotation: Rotation,
     waiter: Waiter,
+    /// Shards on which leases end soon, if somebody keeps calling.
+    in_grace: Vec<usize>,
 }
 
 impl TaskQueue {
@@ -88,7 +94,10 @@ impl Consumer {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let stand = self.stand().await?;
-            stand.wait(left.min(LONGEST_WAIT)).await;
+            if !stand.wait(left.min(LONGEST_WAIT)).await {
+                self.look_for_queue().await;
+            }
+            let stand = self.stand().await?;
             let over = Instant::now() >= deadline;
             if over {
                 stand.rotation.rouse();
@@ -108,6 +117,13 @@ impl Consumer {
         stand.rotation.rouse();
         let got = stand.take(n).await?;
         Ok(self.decoded(&got))
+    }
+
+    /// The queue may be another one by now.
+    async fn look_for_queue(&self) {
+        if let Err(error) = self.queue.follow().await {
+            tracing::debug!(target: "pmq", %error, "could not ask how many shards there are");
+        }
     }
 
     /// What it got, without what can't be read.
@@ -157,11 +173,18 @@ impl Consumer {
 
 impl Stand {
     fn new(shards: &[Shard], name: &Name, lease: Duration) -> Self {
-        let taker = |shard: &Shard| Taker::new(shard.clone(), name.clone(), lease);
+        let stands_alone = shards.len() > 1 && shards[0].is_on_cluster();
+        let patience = if stands_alone {
+            SHORT_PATIENCE
+        } else {
+            PATIENCE
+        };
+        let taker = |shard: &Shard| Taker::new(shard.clone(), name.clone(), (lease, patience));
         Self {
             takers: shards.iter().map(taker).collect(),
             rotation: Rotation::new(shards.len()),
             waiter: Waiter::for_completions(shards, name, LONGEST_WAIT),
+            in_grace: Vec::new(),
         }
     }
 
@@ -200,22 +223,39 @@ impl Stand {
     async fn confirm_all_but(&mut self, i: usize) {
         let takers = (0..).zip(&mut self.takers);
         let others = takers.filter(|(j, taker)| *j != i && taker.holds());
-        if let Err(error) = all(others.map(|(_, taker)| taker.confirm())).await {
-            tracing::debug!(target: "pmq", %error, "could not confirm completions yet");
+        let confirms = others.map(|(_, taker)| timeout(taker.patience, taker.confirm()));
+        for confirmed in join_all(confirms).await {
+            if !matches!(confirmed, Ok(Ok(()))) {
+                tracing::debug!(target: "pmq", "could not confirm completions yet");
+            }
         }
     }
 
-    /// Waits for a token; where none comes a few shards are asked without.
-    async fn wait(&mut self, longest: Duration) {
+    /// There may be no worker that puts back what consumers held whose lease has ended. A shard that is in grace is asked
+    /// each time: nobody else may call there, and a longer pause would begin the grace anew.
+    async fn take_back(&mut self) {
+        for i in std::mem::take(&mut self.in_grace) {
+            self.rotation.hear(i);
+        }
+        for i in self.rotation.hot() {
+            let taker = &self.takers[i];
+            let taken_back = timeout(taker.patience, taker.shard.take_back(taker.lease));
+            if taken_back.await.is_ok_and(|grace| !grace.is_zero()) {
+                self.in_grace.push(i);
+            }
+        }
+    }
+
+    /// Waits for a token, and answers whether one came; where none comes a few shards are asked without.
+    async fn wait(&mut self, longest: Duration) -> bool {
         match self.waiter.wait(longest).await {
-            Ok(Some(i)) => self.rotation.hear(i),
+            Ok(Some(i)) => {
+                self.rotation.hear(i);
+                return true;
+            }
             Ok(None) => {
                 self.rotation.look();
-                // There may be no worker that puts back what consumers held whose lease has ended.
-                for i in self.rotation.hot() {
-                    let taker = &self.takers[i];
-                    taker.shard.take_back(taker.lease).await;
-                }
+                self.take_back().await;
             }
             Err(error) => {
                 tracing::debug!(target: "pmq", %error, "waiting for completions");
@@ -223,6 +263,7 @@ impl Stand {
                 self.rotation.look();
             }
         }
+        false
     }
 }
 
@@ -232,18 +273,23 @@ struct Taker {
     name: Name,
     who: Incarnation,
     number: u32,
+    /// Of the batch that it got last: the next call confirms that one, and no other.
+    token: u64,
     lease: Duration,
+    patience: Duration,
     renewal: Option<Renewal>,
 }
 
 impl Taker {
-    fn new(shard: Shard, name: Name, lease: Duration) -> Self {
+    fn new(shard: Shard, name: Name, (lease, patience): (Duration, Duration)) -> Self {
         Self {
             shard,
             name,
             who: Incarnation::new(),
             number: 0,
+            token: 0,
             lease,
+            patience,
             renewal: None,
         }
     }
@@ -262,17 +308,20 @@ impl Taker {
                 .arg(self.number + 1)
                 .arg(self.name.as_str())
                 .arg(n)
-                .arg(self.lease.as_millis() as u64);
-            let mut answer = reply::tagged(
-                self.shard.broker.control().call(&call, PATIENCE).await?,
-                "take",
-            )?;
+                .arg(self.lease.as_millis() as u64)
+                .arg(self.token);
+            let control = self.shard.broker.control();
+            let mut answer = reply::tagged(control.call(&call, self.patience).await?, "take")?;
             if answer.tag != "ok" {
                 // The lease ended, so what it held went back to the queue.
                 self.begin_anew();
                 continue;
             }
             let items = answer.items()?;
+            self.token = answer.number()?;
+            if !answer.items_if_any()?.is_empty() {
+                self.shard.announce(1).await;
+            }
             if !items.is_empty() {
                 // Asked again, an empty take finds what a belated copy of it may have taken.
                 self.number += 1;
@@ -289,14 +338,14 @@ impl Taker {
     /// Confirms what it took last, and leaves.
     async fn confirm(&mut self) -> Result<()> {
         self.renewal = None;
-        self.shard.leave(self.who).await?;
+        self.shard.leave(self.who, self.token).await?;
         self.begin_anew();
         Ok(())
     }
 
     /// Goes on as somebody new.
     fn begin_anew(&mut self) {
-        (self.who, self.number, self.renewal) = (Incarnation::new(), 0, None);
+        (self.who, self.number, self.token, self.renewal) = (Incarnation::new(), 0, 0, None);
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::shards::all;
-use super::{CHUNK, LOOKUP_CHUNK, Run, Shard, Started, TaskQueue};
+use super::{LOOKUP_CHUNK, Run, Shard, Started, TaskQueue};
 use crate::broker::PATIENCE;
 use crate::completion::Completion;
 use crate::envelope;
@@ -89,7 +89,11 @@ pub struct DeadLetter {
 impl TaskQueue {
     /// Looks one task up.
     pub async fn find(&self, id: TaskId) -> Result<Found> {
-        self.shard_of(id).await?.find(id).await
+        let found = self.shard_of(id).await?.find(id).await?;
+        if found.state == State::Unknown && self.follow().await? {
+            return self.shard_of(id).await?.find(id).await;
+        }
+        Ok(found)
     }
 
     /// The tasks that workers hold, in no order. One that starts or ends during the call may be among them or not.
@@ -171,28 +175,11 @@ impl Shard {
     }
 
     async fn running(&self) -> Result<Vec<TaskId>> {
-        let doing = "list running tasks";
         let (mut ids, mut cursor) = (BTreeSet::new(), "0".to_owned());
         loop {
-            let mut command = redis::cmd("HSCAN");
-            command
-                .arg(self.keys().running())
-                .arg(&cursor)
-                .arg("COUNT")
-                .arg(CHUNK);
-            let answer = self
-                .broker
-                .control()
-                .send(&command, doing, PATIENCE)
-                .await?;
-            let mut answer = reply::items(answer, doing)?.into_iter();
-            let (Some(next), Some(page)) = (answer.next(), answer.next()) else {
-                return Err(odd(doing));
-            };
-            for id in reply::items(page, doing)?.into_iter().step_by(2) {
-                ids.extend(TaskId::from_slice(&reply::bytes(id, doing)?));
-            }
-            cursor = reply::text(next, doing)?;
+            let (next, page) = self.running_page(&cursor).await?;
+            ids.extend(page.into_iter().map(|(id, _)| id));
+            cursor = next;
             if cursor == "0" {
                 return Ok(ids.into_iter().collect());
             }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Shard, Signal};
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, TaskId};
-use crate::reply;
+use crate::reply::{self, odd};
 
 /// What a worker or client says.
 #[derive(Clone, Debug)]
@@ -31,6 +31,20 @@ pub struct Beat {
     pub raw: Bytes,
     /// Whether some worker's lease has ended, so that its tasks can be reclaimed.
     pub lease_ended: bool,
+    /// Names what was written to this server before. After a failover or a restart, which may have lost the last writes, it
+    /// is another; empty for a client.
+    pub history: Bytes,
+    /// The last claim that brought tasks, as far as the broker knows.
+    pub granted: Grant,
+}
+
+/// A claim that brought tasks: its number, and the token of its runs; zeros before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// Its number.
+    pub number: u32,
+    /// The token of its runs.
+    pub token: u64,
 }
 
 /// An order to stop a task.
@@ -72,6 +86,11 @@ impl Shard {
         Ok(Beat {
             orders: orders.collect(),
             lease_ended: answer.text()? == "1",
+            history: answer.bytes()?,
+            granted: Grant {
+                number: u32::try_from(answer.number()?).map_err(|_| odd("heartbeat"))?,
+                token: answer.number()?,
+            },
             raw,
         })
     }

@@ -18,11 +18,12 @@ mod shard;
 mod shards;
 mod start;
 mod status;
+mod strays;
 mod submit;
 mod wait;
 mod wake;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -34,7 +35,7 @@ pub use claim::{Ask, Claim, Claimed, Claimer, Run};
 pub use completions::Consumer;
 pub use find::{DeadLetter, DeadLetters, Found, State};
 pub use finish::{Finish, Finished, How};
-pub use heartbeat::{Beat, Heartbeat, Order};
+pub use heartbeat::{Beat, Grant, Heartbeat, Order};
 pub use owner::Owner;
 pub(crate) use reclaim::Caretaker;
 pub use reclaim::Reclaimed;
@@ -74,6 +75,8 @@ struct Inner {
     first: Shard,
     /// All of them, once that is known.
     shards: OnceCell<Vec<Shard>>,
+    /// The same queue after it was deleted and made again with another number of shards.
+    next: OnceLock<TaskQueue>,
 }
 
 impl TaskQueue {
@@ -89,7 +92,11 @@ impl TaskQueue {
     fn over(first: Shard, shards: Option<Vec<Shard>>) -> Self {
         let shards = OnceCell::new_with(shards);
         Self {
-            inner: Arc::new(Inner { first, shards }),
+            inner: Arc::new(Inner {
+                first,
+                shards,
+                next: OnceLock::new(),
+            }),
         }
     }
 

@@ -96,7 +96,7 @@ impl Owner {
 
     /// Leaves: its private completion queue goes at once.
     pub async fn close(self) -> Result<()> {
-        let left = all(self.shards.iter().map(|shard| shard.leave(self.who)));
+        let left = all(self.shards.iter().map(|shard| shard.leave(self.who, 0)));
         left.await.map(drop)
     }
 }
@@ -118,9 +118,10 @@ impl Shard {
         }
     }
 
-    /// Ends a client's row, and confirms what it took last.
-    pub(super) async fn leave(&self, who: Incarnation) -> Result<()> {
-        let call = self.call("leave").arg(who.as_bytes().as_slice()).arg("1");
+    /// Ends a client's row, and confirms the completions that it got last, under this token; 0 where it got none.
+    pub(super) async fn leave(&self, who: Incarnation, token: u64) -> Result<()> {
+        let who = who.as_bytes().as_slice();
+        let call = self.call("leave").arg(who).arg(token);
         self.broker.control().call(&call, PATIENCE).await.map(drop)
     }
 }

@@ -79,9 +79,15 @@ impl Shard {
         })
     }
 
-    /// Reclaims all that can be now. What fails is tried again by whoever is next.
-    pub(super) async fn take_back(&self, lease: Duration) {
-        while self.reclaim(lease).await.is_ok_and(|step| step.more) {}
+    /// Reclaims all that can be now, and answers for how long no lease ends there. What fails is tried again by whoever is
+    /// next.
+    pub(super) async fn take_back(&self, lease: Duration) -> Duration {
+        loop {
+            match self.reclaim(lease).await {
+                Ok(step) if step.more => {}
+                step => return step.map_or(Duration::ZERO, |step| step.grace),
+            }
+        }
     }
 }
 

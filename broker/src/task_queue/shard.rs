@@ -18,20 +18,34 @@ pub struct Shard {
     number: usize,
     keys: Arc<ShardKeys>,
     sealing: Sealing,
-    /// What workers wait on where they can't wait on the lists of all shards at once.
-    wake_all: Option<Arc<[String; 2]>>,
+    whole: Arc<Whole>,
     pub(super) desk: Arc<Desk>,
 }
 
+/// The queue that a shard is a part of, as this process knows it.
+pub(super) struct Whole {
+    /// How many shards it has.
+    pub(super) shards: u16,
+    /// The keys of the first, which knows better.
+    pub(super) first: Arc<ShardKeys>,
+    /// What workers wait on where they can't wait on the lists of all shards at once.
+    pub(super) wake_all: Option<[String; 2]>,
+}
+
 impl Shard {
+    /// A shard, of a queue that has no other, unless it is told [otherwise](Self::part_of).
     pub(super) fn new(broker: Broker, queue: Name, number: usize, keys: Arc<ShardKeys>) -> Self {
         Self {
             sealing: broker.sealing(&queue),
             broker,
             queue,
             number,
+            whole: Arc::new(Whole {
+                shards: 1,
+                first: keys.clone(),
+                wake_all: None,
+            }),
             keys,
-            wake_all: None,
             desk: Arc::default(),
         }
     }
@@ -66,17 +80,19 @@ impl Shard {
         &self.sealing
     }
 
-    /// The same shard, of a queue whose workers wait on this list.
-    pub(super) fn with_wake_all(self, keys: Option<Arc<[String; 2]>>) -> Self {
-        Self {
-            wake_all: keys,
-            ..self
-        }
+    /// The same shard, of this queue.
+    pub(super) fn part_of(self, whole: Arc<Whole>) -> Self {
+        Self { whole, ..self }
+    }
+
+    /// The queue that it is a part of.
+    pub(super) fn whole(&self) -> &Whole {
+        &self.whole
     }
 
     /// The keys of the list that workers wait on, where it is that of the whole queue.
     pub(super) fn wake_all(&self) -> Option<&[String; 2]> {
-        self.wake_all.as_deref()
+        self.whole.wake_all.as_ref()
     }
 
     pub(crate) fn call(&self, verb: &'static str) -> Call {

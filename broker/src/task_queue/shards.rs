@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::join_all;
 use redis::Value;
 
+use super::shard::Whole;
 use super::{Shard, TaskQueue};
 use crate::broker::PATIENCE;
 use crate::error::{Error, Result};
@@ -52,6 +53,12 @@ impl TaskQueue {
         Ok(shards)
     }
 
+    /// The same, where the queue may have been deleted and made again since this process asked.
+    pub async fn open_anew(&self) -> Result<&[Shard]> {
+        self.follow().await?;
+        self.open().await
+    }
+
     /// The same, without the list.
     pub(super) async fn make(&self) -> Result<&[Shard]> {
         let new = if self.broker().is_cluster() {
@@ -70,7 +77,7 @@ impl TaskQueue {
     /// All shards, where this process has [opened](Self::open) the queue already; else the first alone.
     #[must_use]
     pub fn opened(&self) -> &[Shard] {
-        let opened = self.inner.shards.get().map(Vec::as_slice);
+        let opened = self.now().inner.shards.get().map(Vec::as_slice);
         opened.unwrap_or(std::slice::from_ref(self.first()))
     }
 
@@ -80,23 +87,51 @@ impl TaskQueue {
     }
 
     async fn learn(&self, new: Option<u16>) -> Result<&[Shard]> {
-        let known = &self.inner.shards;
+        let known = &self.now().inner.shards;
         if let Some(shards) = known.get() {
             return Ok(shards);
         }
         let shards = if let Some(shards) = self.known() {
             shards
         } else {
-            let number = match new {
-                Some(new) => self.call_open(new).await?,
-                None => self.count().await?,
-            };
-            if number == 0 {
-                return Ok(std::slice::from_ref(self.first()));
+            match new {
+                Some(new) => {
+                    let has = self.first().call_open(new).await?;
+                    self.all(has)
+                }
+                None => match self.first().count().await? {
+                    0 => return Ok(std::slice::from_ref(self.first())),
+                    has => self.all(has),
+                },
             }
-            self.all(number)
         };
         Ok(known.get_or_init(async || shards).await)
+    }
+
+    /// The queue as this process has learned last that it is.
+    fn now(&self) -> &Self {
+        let mut now = self;
+        while let Some(next) = now.inner.next.get() {
+            now = next;
+        }
+        now
+    }
+
+    /// Goes on with the queue as it is now, where it was deleted and made again with another number of shards since this
+    /// process asked; answers whether that is so.
+    pub(super) async fn follow(&self) -> Result<bool> {
+        let last = self.now();
+        let Some(known) = last.inner.shards.get() else {
+            return Ok(false);
+        };
+        if !known[0].is_elsewhere().await? {
+            return Ok(false);
+        }
+        self.broker().known_queues().forget(self.name());
+        let next = self.broker().task_queue(self.name());
+        next.shards().await?;
+        last.inner.next.get_or_init(|| next);
+        Ok(true)
     }
 
     /// Makes the queue, with so many shards, 1 to 4,096. That number stays; where there is a queue with another one it is
@@ -107,7 +142,7 @@ impl TaskQueue {
                 "a queue has 1 to {SHARDS_LIMIT} shards"
             )));
         }
-        let has = self.call_open(shards).await?;
+        let has = self.first().call_open(shards).await?;
         if has != shards {
             return Err(Error::Shards {
                 queue: self.name().clone(),
@@ -115,28 +150,8 @@ impl TaskQueue {
                 wanted: shards,
             });
         }
+        self.follow().await?;
         self.register().await
-    }
-
-    /// How many shards the queue has; one that is new is made with so many.
-    async fn call_open(&self, new: u16) -> Result<u16> {
-        let call = self.first().call("open").arg(new);
-        let answer = self.broker().control().call(&call, PATIENCE).await?;
-        let number: u64 = reply::number(answer, "open")?;
-        u16::try_from(number).map_err(|_| reply::odd("open"))
-    }
-
-    /// How many shards the queue was made with, 0 where it was not made, or before it could have several: for who may only
-    /// look. It reads nothing else, as another part of the queue may be spoilt.
-    async fn count(&self) -> Result<u16> {
-        let doing = "ask how many shards there are";
-        let mut command = redis::cmd("HGET");
-        command.arg(&self.first().keys().fixed()[0]).arg("shards");
-        let control = self.broker().control();
-        match control.send(&command, doing, PATIENCE).await? {
-            Value::Nil => Ok(0),
-            number => Ok(reply::number(number, doing)? as u16),
-        }
     }
 
     /// All shards where there are so many.
@@ -159,13 +174,17 @@ impl TaskQueue {
 
     fn shards_of(&self, keys: KeysOfShards) -> Vec<Shard> {
         let several = self.broker().is_cluster() && keys.len() > 1;
-        let wake_all = several.then(|| Arc::new(self.first().keys().wake_all()));
+        let first = keys[0].clone();
+        let whole = Arc::new(Whole {
+            shards: keys.len() as u16,
+            wake_all: several.then(|| first.wake_all()),
+            first,
+        });
         let rest = (1..).zip(keys.into_iter().skip(1));
         let rest =
             rest.map(|(s, keys)| Shard::new(self.broker().clone(), self.name().clone(), s, keys));
         let all = std::iter::once(self.first().clone()).chain(rest);
-        all.map(|shard| shard.with_wake_all(wake_all.clone()))
-            .collect()
+        all.map(|shard| shard.part_of(whole.clone())).collect()
     }
 
     /// The shard of a task.
@@ -185,6 +204,72 @@ impl TaskQueue {
         }
         parts.retain(|part| !part.ids.is_empty());
         Ok(parts)
+    }
+}
+
+impl Shard {
+    /// How many shards the queue has, says this one; a queue, or shard, that is new is made with so many.
+    async fn call_open(&self, new: u16) -> Result<u16> {
+        let call = self.call("open").arg(new);
+        let call = if self.number() > 0 {
+            call.arg("1")
+        } else {
+            call
+        };
+        let answer = self.broker.control().call(&call, PATIENCE).await?;
+        let number: u64 = reply::number(answer, "open")?;
+        match u16::try_from(number).map_err(|_| reply::odd("open"))? {
+            0 => Err(self.deleted()),
+            number => Ok(number),
+        }
+    }
+
+    /// How many shards the queue was made with, 0 where it was not made, or before it could have several: for who may only
+    /// look. It reads nothing else, as another part of the queue may be spoilt.
+    async fn count(&self) -> Result<u16> {
+        let doing = "ask how many shards there are";
+        let mut command = redis::cmd("HGET");
+        command.arg(&self.keys().fixed()[0]).arg("shards");
+        let control = self.broker.control();
+        match control.send(&command, doing, PATIENCE).await? {
+            Value::Nil => Ok(0),
+            number => Ok(reply::number(number, doing)? as u16),
+        }
+    }
+
+    /// Makes this shard, where nobody has used it yet and the first one says that the queue has as many as this process
+    /// knows of; else that is [`Error::Deleted`]. A queue that is gone is made again as it was.
+    pub(super) async fn make(&self) -> Result<()> {
+        let known = self.whole().shards;
+        let first = self.first();
+        if first.call_open(known).await? != known
+            || self.number() > 0 && self.call_open(known).await? != known
+        {
+            return Err(self.deleted());
+        }
+        Ok(())
+    }
+
+    /// Whether the queue has another number of shards by now than this process knows of.
+    pub(super) async fn is_elsewhere(&self) -> Result<bool> {
+        let has = self.first().count().await?;
+        Ok(has != 0 && has != self.whole().shards)
+    }
+
+    /// The queue's first shard.
+    fn first(&self) -> Self {
+        Self::new(
+            self.broker.clone(),
+            self.queue.clone(),
+            0,
+            self.whole().first.clone(),
+        )
+    }
+
+    pub(super) fn deleted(&self) -> Error {
+        Error::Deleted {
+            queue: self.queue.clone(),
+        }
     }
 }
 

@@ -62,6 +62,8 @@ impl TaskQueue {
     /// A shard that does not answer within 10 s is left out; it is an error only where none does, or where this process
     /// does not know yet how many there are and the first does not say.
     pub async fn status(&self) -> Result<QueueStatus> {
+        // Where the first shard does not answer, what is known must do.
+        let _ = self.follow().await;
         let mut answers = join_all(self.shards().await?.iter().map(Shard::status)).await;
         if answers.iter().all(Result::is_err) {
             answers.swap_remove(0)?;

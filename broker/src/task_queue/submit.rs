@@ -12,7 +12,7 @@ use crate::envelope;
 use crate::error::{Error, Result};
 use crate::functions::Call;
 use crate::ids::TaskId;
-use crate::reply::{self, odd};
+use crate::reply::{self, Tagged, odd};
 use crate::sealing::Sealing;
 use crate::task::{Due, Task};
 
@@ -70,8 +70,15 @@ impl TaskQueue {
     /// while another call to their shard is under way go together with the next.
     pub async fn submit(&self, task: &Task) -> Result<Submitted> {
         let item = Item::new(task, self.sealing())?;
+        match self.submit_item(item.clone()).await {
+            Err(Error::Deleted { .. }) if self.follow().await? => self.submit_item(item).await,
+            answer => answer,
+        }
+    }
+
+    async fn submit_item(&self, item: Item) -> Result<Submitted> {
         let shards = self.open().await?;
-        let shard = &shards[task.id.shard(shards.len())];
+        let shard = &shards[item.id.shard(shards.len())];
         shard.desk.submit(shard, item).await
     }
 
@@ -81,6 +88,13 @@ impl TaskQueue {
     /// error, tasks of other calls may be in; submitting all of them again is safe.
     pub async fn submit_many(&self, tasks: &[Task]) -> Result<Vec<Submitted>> {
         tasks.iter().try_for_each(envelope::check)?;
+        match self.submit_checked(tasks).await {
+            Err(Error::Deleted { .. }) if self.follow().await? => self.submit_checked(tasks).await,
+            answers => answers,
+        }
+    }
+
+    async fn submit_checked(&self, tasks: &[Task]) -> Result<Vec<Submitted>> {
         let shards = self.open().await?;
         let mut lanes: Vec<Lane<'_>> = shards.iter().map(Lane::new).collect();
         for (place, task) in tasks.iter().enumerate() {
@@ -166,7 +180,8 @@ impl Shard {
         let mut call = self
             .call("submit")
             .arg(items.len())
-            .arg(if given { "1" } else { "0" });
+            .arg(if given { "1" } else { "0" })
+            .arg(self.whole().shards);
         for item in &items {
             call.push(item.id.as_bytes());
             call.push(&item.envelope);
@@ -183,16 +198,29 @@ impl Shard {
         Batch { items, call }
     }
 
-    /// Submits the tasks of one call.
+    /// Submits the tasks of one call. The first on a shard make it.
     pub(super) async fn submit_batch(&self, batch: &Batch) -> Result<Vec<Submitted>> {
-        let Batch { items, call } = batch;
+        let answer = self.send_batch(batch).await?;
+        if answer.tag != "moved" {
+            return self.submitted(batch, answer).await;
+        }
+        self.make().await?;
+        let answer = self.send_batch(batch).await?;
+        self.submitted(batch, answer).await
+    }
+
+    async fn send_batch(&self, Batch { items, call }: &Batch) -> Result<Tagged> {
         let bytes: usize = items.iter().map(Item::len).sum();
         let link = if bytes > 65_536 {
             self.broker.bulk()
         } else {
             self.broker.control()
         };
-        let mut answer = reply::tagged(link.call(call, PATIENCE).await?, "submit")?;
+        reply::tagged(link.call(call, PATIENCE).await?, "submit")
+    }
+
+    async fn submitted(&self, batch: &Batch, mut answer: Tagged) -> Result<Vec<Submitted>> {
+        let items = &batch.items;
         match answer.tag.as_str() {
             "ok" => {
                 let letters = answer.text()?;
@@ -212,6 +240,7 @@ impl Shard {
                 what: answer.text()?,
                 limit: answer.number()?,
             }),
+            "moved" => Err(self.deleted()),
             _ => Err(odd("submit")),
         }
     }

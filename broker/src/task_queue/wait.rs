@@ -33,6 +33,14 @@ pub enum Ending {
 impl TaskQueue {
     /// Looks how tasks ended, and has the end of the others published.
     pub async fn watch(&self, ids: &[TaskId]) -> Result<Vec<Ending>> {
+        let endings = self.watch_known(ids).await?;
+        if endings.contains(&Ending::Unknown) && self.follow().await? {
+            return self.watch_known(ids).await;
+        }
+        Ok(endings)
+    }
+
+    async fn watch_known(&self, ids: &[TaskId]) -> Result<Vec<Ending>> {
         let parts = self.split(ids).await?;
         gather(&parts, parts.iter().map(|part| part.shard.watch(&part.ids))).await
     }

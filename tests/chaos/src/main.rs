@@ -16,11 +16,13 @@ use pmq_chaos::run::family::{FAMILIES, Family};
 use pmq_chaos::run::machine::{self, Equipped};
 use pmq_chaos::run::mutant::Mutant;
 use pmq_chaos::run::plan::{Options, Plan, SKIPPED};
-use pmq_chaos::run::report::Summary;
+use pmq_chaos::run::report::{Caught, Summary};
 use pmq_chaos::run::{Run, fresh};
 
 /// How many events of a broken promise are shown.
 const SHOWN: usize = 60;
+/// How many violations of a kind are compared, to show the one with the shortest history.
+const COMPARED: usize = 20;
 
 /// Fault tests of pmq with a checker of histories.
 #[derive(Parser)]
@@ -142,13 +144,13 @@ fn play(arguments: &RunArguments) -> Result<ExitCode> {
     };
     let outcome = run.play()?;
     if let Some(mutant) = mutant {
-        return expect(mutant.breaks, &outcome.judgement, mutant.name);
+        return expect(&mutant, &outcome.judgement);
     }
     show(&outcome.history, &outcome.judgement.violations);
     for mishap in outcome.mishaps.iter().take(5) {
         eprintln!("unexplained: {mishap}");
     }
-    let summary = Summary::of(&family, &outcome.judgement);
+    let summary = Summary::of(&family, &outcome.judgement, &outcome.history);
     eprintln!(
         "{} seed {}: {}",
         family.name,
@@ -157,6 +159,11 @@ fn play(arguments: &RunArguments) -> Result<ExitCode> {
     );
     println!("{}", serde_json::to_string(&summary)?);
     let good = outcome.judgement.violations.is_empty();
+    if !good {
+        let (family, seed, times) = (family.name, run.seed, run.times);
+        eprintln!("replay: scripts/chaos run {family} --seed {seed} --times {times}");
+        eprintln!("the histories: {}", run.directory.display());
+    }
     Ok(if good {
         ExitCode::SUCCESS
     } else {
@@ -165,32 +172,49 @@ fn play(arguments: &RunArguments) -> Result<ExitCode> {
 }
 
 /// A mutant must break what it is expected to.
-fn expect(breaks: Invariant, judgement: &Judgement, name: &str) -> Result<ExitCode> {
+fn expect(mutant: &Mutant, judgement: &Judgement) -> Result<ExitCode> {
     let mut broken: Vec<Invariant> = judgement.violations.iter().map(|v| v.invariant).collect();
     broken.sort_unstable();
     broken.dedup();
-    let broken_words: Vec<String> = broken.iter().map(ToString::to_string).collect();
-    eprintln!("{name} broke {}", broken_words.join(", "));
-    if let Some(violation) = judgement.violations.iter().find(|v| v.invariant == breaks) {
-        eprintln!("{violation}");
-        return Ok(ExitCode::SUCCESS);
-    }
-    bail!("mutant {name} was not caught by {breaks}")
+    let words = |found: &Invariant| found.to_string();
+    eprintln!(
+        "{} broke {:?}",
+        mutant.name,
+        broken.iter().map(words).collect::<Vec<_>>()
+    );
+    let mut caught = judgement.violations.iter();
+    let Some(violation) = caught.find(|v| v.invariant == mutant.breaks) else {
+        bail!("mutant {} was not caught by {}", mutant.name, mutant.breaks);
+    };
+    let also = broken.iter().filter(|found| **found != mutant.breaks);
+    let caught = Caught {
+        mutant: mutant.name.to_owned(),
+        family: mutant.family.to_owned(),
+        broke: mutant.breaks.to_string(),
+        also: also.map(words).collect(),
+        example: format!("{} {}", violation.subject, violation.what),
+    };
+    println!("{}", serde_json::to_string(&caught)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Shows each kind of violation once, with the shortest history that shows it.
 fn show(history: &History, violations: &[Violation]) {
     for invariant in Invariant::ALL {
-        let mut of_kind = violations
-            .iter()
-            .filter(|violation| violation.invariant == invariant);
-        let Some(first) = of_kind.next() else {
+        let of_kind = violations.iter().filter(|v| v.invariant == invariant);
+        let tales = of_kind.clone().take(COMPARED).map(|violation| {
+            let tale = history.tale(&violation.subject);
+            (violation, tale)
+        });
+        let Some((violation, tale)) = tales.min_by_key(|(_, tale)| tale.len()) else {
             continue;
         };
-        eprintln!("BROKEN {first} (and {} more)", of_kind.count());
-        let events = history.about(&first.subject);
-        for line in events.iter().take(SHOWN) {
+        eprintln!("BROKEN {violation} (and {} more)", of_kind.count() - 1);
+        for line in tale.iter().take(SHOWN) {
             eprintln!("    {line}");
+        }
+        if tale.len() > SHOWN {
+            eprintln!("    ... and {} more events", tale.len() - SHOWN);
         }
     }
 }

@@ -102,7 +102,7 @@ async fn a_killed_producer_leaves_no_task_and_no_key() {
         (none && fleet.queue.is_deserted().await.ok()?).then_some(())
     })
     .await;
-    assert_eq!(fleet.record().len(), 2, "nothing else ran");
+    check_that_few_ran(&fleet).await;
     eventually_async("its keys are gone", SOON, async || {
         let left = keys(&fleet);
         left.iter().all(|key| !key.contains("pool.")).then_some(())
@@ -133,7 +133,14 @@ async fn ten_thousand_queued_tasks_are_terminated_quickly() {
     let status = fleet.queue.status().await.unwrap();
     assert_eq!((status.ready, status.running, status.dead), (0, 0, 0));
     assert!(keys(&fleet).iter().all(|key| !key.contains("pool.")));
-    assert_eq!(fleet.record().len(), 2, "nothing else ran");
+    check_that_few_ran(&fleet).await;
+}
+
+/// Only those that fill the slots ran; and those that a freed slot took from a shard that had not heard of the end yet.
+async fn check_that_few_ran(fleet: &Fleet) {
+    let most = 2 * fleet.queue.open().await.unwrap().len();
+    let ran = fleet.record().len();
+    assert!(ran <= most, "{ran} ran, of which 2 should have");
 }
 
 impl Fleet {
@@ -146,7 +153,7 @@ impl Fleet {
 /// All keys of the fleet's queue.
 fn keys(fleet: &Fleet) -> Vec<String> {
     let mut connection = pmq_tests::shared().raw();
-    let pattern = format!("pmq:{{{}/0}}:*", fleet.queue.name());
+    let pattern = format!("pmq:{{{}/*}}:*", fleet.queue.name());
     redis::cmd("KEYS")
         .arg(pattern)
         .query(&mut connection)

@@ -27,6 +27,8 @@ pub struct Shard {
     pub dead: BTreeSet<Vec<u8>>,
     /// Incarnations that have a lease, or had one and are being walked.
     pub workers: BTreeSet<Vec<u8>>,
+    /// How many completions wait for somebody to get them.
+    pub completions: u64,
 }
 
 impl Shard {
@@ -119,6 +121,7 @@ mod tests {
             running: [(id(3), id(50))].into(),
             dead: [id(4)].into(),
             workers: [id(50)].into(),
+            completions: 0,
         }
     }
 

@@ -19,6 +19,7 @@ mod single_end;
 #[cfg(test)]
 mod testing;
 mod tokens;
+mod waiting;
 
 use std::fmt;
 use std::time::Duration;
@@ -109,6 +110,8 @@ pub struct Terms {
     pub exclusion: bool,
     /// After how long work goes on when the faults are over.
     pub resumes: Duration,
+    /// How many completions wait on a completion queue before it is full, where it is not the usual number.
+    pub completions_max: Option<u64>,
 }
 
 impl Default for Terms {
@@ -117,6 +120,7 @@ impl Default for Terms {
             lease: Duration::from_secs(3),
             exclusion: true,
             resumes: Duration::from_secs(5),
+            completions_max: None,
         }
     }
 }
@@ -161,7 +165,6 @@ pub fn check(history: &History, terms: &Terms) -> Vec<Violation> {
         order::check,
         fencing::check,
         idempotence::check,
-        leaks::check,
         queues::check,
         linearizable::check,
     ] {
@@ -169,6 +172,8 @@ pub fn check(history: &History, terms: &Terms) -> Vec<Violation> {
     }
     found.extend(budgets::check(history, terms));
     found.extend(exclusion::check(history, terms));
+    found.extend(leaks::check(history, terms));
     found.extend(liveness::check(history, terms));
+    found.extend(waiting::check(history, terms));
     found
 }

@@ -23,7 +23,7 @@ pub struct Recovery {
     pub attempt: u16,
 }
 
-/// The name of the fault by which a worker dies at once.
+/// How the names of the faults begin by which a worker dies at once.
 pub(crate) const KILL: &str = "kill";
 
 /// The deaths of workers and what became of the tasks that they ran.
@@ -68,7 +68,7 @@ fn deaths(history: &History) -> impl Iterator<Item = (&str, u64)> {
                 target,
                 on: true,
                 ..
-            } if name == KILL => Some((target.as_str(), event.t)),
+            } if name.starts_with(KILL) => Some((target.as_str(), event.t)),
             _ => None,
         })
 }

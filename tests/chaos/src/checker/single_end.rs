@@ -22,6 +22,7 @@ fn ends(history: &History) -> BTreeMap<TaskId, Vec<(Accepted, u64)>> {
                 finished_us,
                 ..
             } => (*id, (*token, Some((*outcome, *finished_us)))),
+            What::Waited { id, token } => (*id, (*token, None)),
             What::Finished {
                 id,
                 token,

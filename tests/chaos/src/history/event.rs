@@ -156,6 +156,8 @@ pub enum What {
         outcome: Outcome,
         finished_us: u64,
     },
+    /// Who waited for a task learned that it has ended.
+    Waited { id: TaskId, token: u64 },
     /// Where a task is after the drain, and how it ended.
     Final {
         id: TaskId,
@@ -229,6 +231,7 @@ pub enum What {
         scheduled: u64,
         running: u64,
         dead: u64,
+        completions: u64,
         wrong: Vec<String>,
     },
     /// What a process or the broker has, to be compared.

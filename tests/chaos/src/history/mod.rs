@@ -2,6 +2,7 @@
 
 mod event;
 mod recorder;
+mod tale;
 
 use std::fs;
 use std::path::Path;
@@ -60,17 +61,6 @@ impl History {
     pub fn went_back_before(&self, t: u64) -> bool {
         self.losses.iter().any(|(at, _)| *at < t)
     }
-
-    /// The events that mention `subject`, and the faults: the shortest history that shows what happened to it.
-    #[must_use]
-    pub fn about(&self, subject: &str) -> Vec<String> {
-        let lines = self.events.iter().filter_map(|event| {
-            let line = serde_json::to_string(event).ok()?;
-            let fault = matches!(event.what, What::Fault { .. } | What::Phase { .. });
-            (fault || line.contains(subject)).then(|| shortened(&line, subject))
-        });
-        lines.collect()
-    }
 }
 
 /// When and how far back an event may have lost data.
@@ -81,23 +71,4 @@ fn loss(event: &Event) -> Option<(u64, u64)> {
         }
         _ => None,
     }
-}
-
-/// A line without the other tasks of a long call.
-fn shortened(line: &str, subject: &str) -> String {
-    const LONGEST: usize = 400;
-    if line.len() <= LONGEST {
-        return line.to_owned();
-    }
-    let at = line.find(subject).unwrap_or_default();
-    let part = |from: usize, to: usize| {
-        let bytes = &line.as_bytes()[from.min(line.len())..to.min(line.len())];
-        String::from_utf8_lossy(bytes).into_owned()
-    };
-    let start = at.saturating_sub(60);
-    format!(
-        "{} ... {} ...",
-        part(0, start.min(100)),
-        part(start, at + 240)
-    )
 }

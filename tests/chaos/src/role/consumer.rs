@@ -11,7 +11,7 @@ use crate::history::What;
 const AT_ONCE: usize = 100;
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Gets completions until it is asked to end, and then until there are none.
+/// Gets completions until it is asked to end; what it has got then, it confirms.
 pub(super) async fn play(stage: &Stage, queue: &str) -> Result<()> {
     let tasks = stage.broker.task_queue(&name(queue));
     let mut consumer = tasks
@@ -22,10 +22,11 @@ pub(super) async fn play(stage: &Stage, queue: &str) -> Result<()> {
         for completion in got.iter().flatten() {
             stage.recorder.record(seen(queue, completion));
         }
-        match got {
-            Some(got) if got.is_empty() && stage.stop.is_cancelled() => break,
-            Some(_) => {}
-            None => stage.pause(Duration::from_millis(100)).await,
+        if stage.stop.is_cancelled() {
+            break;
+        }
+        if got.is_none() {
+            stage.pause(Duration::from_millis(100)).await;
         }
     }
     consumer.close().await?;

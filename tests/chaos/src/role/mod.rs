@@ -9,6 +9,7 @@ mod producer;
 mod queue_ends;
 mod registers;
 mod stall;
+mod waiter;
 mod worker;
 
 use std::path::PathBuf;
@@ -22,6 +23,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::history::Recorder;
+
+pub(crate) use producer::planned;
+pub(crate) use stall::watch;
+pub(crate) use worker::HANDLER;
 
 /// The completion queue of every task queue in a run.
 pub const COMPLETIONS: &str = "done";
@@ -74,6 +79,11 @@ pub enum Role {
     },
     /// Gets the completions of a queue.
     Consumer {
+        /// The queue.
+        queue: String,
+    },
+    /// Submits one task at a time, and waits for its end.
+    Waiter {
         /// The queue.
         queue: String,
     },
@@ -174,7 +184,7 @@ impl Brief {
     /// Plays the role until SIGTERM.
     pub fn play(self) -> Result<()> {
         let recorder = Recorder::open(&self.directory, &self.actor, "seen")?;
-        stall::watch(recorder.clone());
+        watch(recorder.clone());
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -208,6 +218,7 @@ impl Brief {
                     .await
             }
             Role::Consumer { queue } => consumer::play(&stage, &queue).await,
+            Role::Waiter { queue } => waiter::play(&stage, &queue).await,
             Role::Holder { lock } => holder::play(&stage, &lock).await,
             Role::Sender { queue, rate } => queue_ends::send(&stage, &queue, rate).await,
             Role::Receiver { queue } => queue_ends::receive(&stage, &queue).await,

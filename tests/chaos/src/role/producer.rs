@@ -157,7 +157,8 @@ impl<'a> Producer<'a> {
     }
 }
 
-fn planned(task: &Task) -> Planned {
+/// What the checker has to know of a task of this harness.
+pub(crate) fn planned(task: &Task) -> Planned {
     let body: Body = serde_json::from_slice(&task.body).unwrap_or_default();
     Planned {
         id: task.id,

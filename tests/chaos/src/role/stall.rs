@@ -10,7 +10,7 @@ const TICK: Duration = Duration::from_millis(50);
 const WORTH_TELLING: Duration = Duration::from_millis(500);
 
 /// Watches for as long as the process lives.
-pub(super) fn watch(recorder: Recorder) {
+pub(crate) fn watch(recorder: Recorder) {
     thread::spawn(move || {
         loop {
             let begin = Instant::now();

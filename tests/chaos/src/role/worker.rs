@@ -14,7 +14,7 @@ use super::{COMPLETIONS, EFFECTS, Stage, name};
 use crate::history::{Recorder, RunEnd, What};
 
 /// The handler that all tasks of a run name.
-pub(super) const HANDLER: &str = "work";
+pub(crate) const HANDLER: &str = "work";
 
 /// What a handler writes down: what it saw, and apart from that its effect.
 pub(super) struct Notes {

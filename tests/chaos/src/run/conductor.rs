@@ -5,20 +5,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use pmq_broker::TaskId;
 
-use super::clock;
 use super::crew::Crew;
 use super::fault::{Fault, Kind};
-use super::junk;
-use super::power;
+use super::mutant::Mutant;
 use super::site::Site;
 use super::snapshot;
 use crate::history::{Effects, Recorder, What};
 
-const TICK: Duration = Duration::from_millis(20);
-/// In seconds.
-const CLOCK_JUMP: i64 = 30;
+pub(super) const TICK: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(300);
 
 /// A run under way.
@@ -33,6 +28,8 @@ pub struct Conductor {
     pub queues: Vec<String>,
     /// What a power cut may lose, in ms.
     pub loses_ms: u64,
+    /// A broken library that its client declares too few keys for.
+    pub mutant: Option<Mutant>,
     /// Ids that the harness itself pushed into Redis.
     pub junk: BTreeSet<Vec<u8>>,
     /// Places whose process is down, or stands, because of a fault.
@@ -41,6 +38,8 @@ pub struct Conductor {
     pub mishaps: Vec<String>,
     /// When it last looked at the queues.
     pub looked: Instant,
+    /// For how long it stood still itself, on a machine that is busy.
+    pub late: Duration,
 }
 
 impl Conductor {
@@ -67,7 +66,9 @@ impl Conductor {
     pub fn turn(&mut self) -> Result<()> {
         self.tend()?;
         self.look();
+        let begin = Instant::now();
         sleep(TICK);
+        self.late += begin.elapsed().saturating_sub(TICK);
         Ok(())
     }
 
@@ -105,6 +106,11 @@ impl Conductor {
             return Ok(()); // another fault has it
         }
         if on {
+            if let Kind::KillAt(_, step) = fault.kind
+                && !self.catch(place, step)
+            {
+                return Ok(()); // it had nothing to do
+            }
             self.note(fault, &actor, true);
             self.hit_member(fault, place);
         } else {
@@ -112,146 +118,6 @@ impl Conductor {
             self.note(fault, &actor, false);
         }
         Ok(())
-    }
-
-    fn hit_member(&mut self, fault: &Fault, place: &str) {
-        let lease_ms = fault.lasts.as_millis() as u64;
-        if let Some(member) = self.crew.members.get(place)
-            && let Some(proxy) = &member.proxy
-        {
-            match fault.kind {
-                Kind::Cut(_) => proxy.cut(),
-                Kind::Hole(_) => proxy.hole(true),
-                Kind::Delay(_) => proxy.delay(Duration::from_millis(20 + lease_ms % 200)),
-                Kind::LoseReplies(_) => proxy.drop_next_reply(),
-                _ => {}
-            }
-        }
-        let Some(process) = self.crew.process(place) else {
-            return;
-        };
-        match fault.kind {
-            Kind::Kill(_) => process.kill(),
-            Kind::Pause(_) | Kind::LongPause(_) => process.stop(),
-            Kind::Retire(_) => process.terminate(),
-            _ => return,
-        }
-        self.down.insert(place.to_owned());
-    }
-
-    fn mend_member(&mut self, fault: &Fault, place: &str) -> Result<()> {
-        if let Some(proxy) = self
-            .crew
-            .members
-            .get(place)
-            .and_then(|member| member.proxy.as_ref())
-        {
-            proxy.hole(false);
-            proxy.delay(Duration::ZERO);
-        }
-        if !self.down.remove(place) {
-            return Ok(());
-        }
-        match fault.kind {
-            Kind::Pause(_) | Kind::LongPause(_) => {
-                if let Some(process) = self.crew.process(place) {
-                    process.resume();
-                }
-                Ok(())
-            }
-            Kind::Retire(_) => {
-                self.mishaps.extend(self.crew.dismiss(place));
-                self.crew.start(place)
-            }
-            Kind::Kill(_) => self.crew.start(place),
-            _ => Ok(()),
-        }
-    }
-
-    fn hit_broker(&mut self, fault: &Fault) -> Result<()> {
-        match fault.kind {
-            Kind::KillBroker | Kind::LongOutage | Kind::KillPrimary => {
-                self.site.up = false;
-                self.site.server_mut().kill();
-            }
-            Kind::PauseBroker | Kind::PausePrimary => {
-                self.site.up = false;
-                self.site.server_mut().stop();
-            }
-            Kind::PowerCut => {
-                self.site.up = false;
-                power::cut(&mut self.site)?;
-            }
-            Kind::IsolatePrimary => {
-                self.site.up = false;
-                self.site.isolate(true);
-            }
-            Kind::MoveSlot => self.site.move_slot(),
-            Kind::ClockAhead => clock::jump(&mut self.site, CLOCK_JUMP),
-            Kind::ClockBehind => clock::jump(&mut self.site, -CLOCK_JUMP),
-            Kind::FlushAll => self.tell(redis::cmd("FLUSHALL").arg("SYNC")),
-            Kind::FlushFunctions => {
-                for _ in 0..5 {
-                    self.tell(redis::cmd("FUNCTION").arg("FLUSH"));
-                    sleep(TICK);
-                }
-            }
-            Kind::FullMemory => self.fill_memory(),
-            Kind::FullDisk => power::fill_disk(&self.site)?,
-            Kind::Junk => self.push_junk(fault.at.as_nanos() as u64),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn mend_broker(&mut self, fault: &Fault) -> Result<()> {
-        match fault.kind {
-            Kind::KillBroker | Kind::LongOutage | Kind::PowerCut => {
-                self.site.server_mut().restart();
-            }
-            Kind::PauseBroker => self.site.server_mut().resume(),
-            Kind::FullMemory => self.tell(redis::cmd("CONFIG").arg(&["SET", "maxmemory", "0"])),
-            Kind::FullDisk => power::empty_disk(&self.site)?,
-            Kind::ClockAhead | Kind::ClockBehind => clock::jump(&mut self.site, 0),
-            Kind::KillPrimary | Kind::PausePrimary | Kind::IsolatePrimary => {
-                self.replace_primary(fault.kind);
-            }
-            _ => {}
-        }
-        self.site.up = true;
-        Ok(())
-    }
-
-    /// Lets the old primary come back once another one has taken over.
-    fn replace_primary(&mut self, kind: Kind) {
-        self.site.wait_for_failover();
-        match kind {
-            Kind::KillPrimary => self.site.server_mut().restart(),
-            Kind::PausePrimary => self.site.server_mut().resume(),
-            _ => self.site.isolate(false),
-        }
-        self.site.wait_for_rejoin();
-        self.site.find_primary();
-    }
-
-    fn push_junk(&mut self, seed: u64) {
-        let queue = self.queues[0].clone();
-        let pushed = junk::push(&mut self.site, &queue, &mut fastrand::Rng::with_seed(seed));
-        let ids = pushed
-            .iter()
-            .filter_map(|id| TaskId::from_slice(id))
-            .collect();
-        self.recorder.record(What::Junk { ids });
-        self.junk.extend(pushed);
-    }
-
-    /// Sets the limit of the server's memory to less than what it uses.
-    fn fill_memory(&mut self) {
-        self.tell(redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1mb"]));
-    }
-
-    fn tell(&mut self, command: &redis::Cmd) {
-        let _: Option<redis::Value> = self.site.ask(command);
     }
 
     /// Starts processes again that ended by themselves, as a supervisor would.

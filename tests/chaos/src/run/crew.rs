@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use pmq_broker::functions::LIBRARY;
 use pmq_tests::program::Running;
 use pmq_tests::{Program, Proxy};
 
@@ -16,6 +17,8 @@ pub struct Member {
     pub role: Role,
     /// Its own way to the server, where it has one.
     pub proxy: Option<Proxy>,
+    /// Whether its processes are of another release.
+    is_other_release: bool,
     generation: u32,
     process: Option<Running>,
 }
@@ -53,6 +56,7 @@ impl Crew {
         let member = Member {
             role,
             proxy,
+            is_other_release: false,
             generation: 0,
             process: None,
         };
@@ -86,6 +90,23 @@ impl Crew {
         };
         member.process = Some(program.spawn(["play", &brief]));
         Ok(())
+    }
+
+    /// The own network of this place, where it has one.
+    #[must_use]
+    pub fn proxy(&self, place: &str) -> Option<&Proxy> {
+        self.members.get(place)?.proxy.as_ref()
+    }
+
+    /// Lets the next processes in this place be of the other release: to the server all their functions have other names.
+    pub fn change_release(&mut self, place: &str) {
+        if let Some(member) = self.members.get_mut(place)
+            && let Some(proxy) = &member.proxy
+        {
+            member.is_other_release = !member.is_other_release;
+            let other = format!("{}x", &LIBRARY[..LIBRARY.len() - 1]);
+            proxy.translate(member.is_other_release.then_some((LIBRARY, &other)));
+        }
     }
 
     /// The name under which the process in this place writes its history.

@@ -10,7 +10,7 @@ use pmq_broker::{Broker, Config, TaskId};
 
 use super::conductor::Conductor;
 use crate::history::{History, What};
-use crate::role::{COMPLETIONS, name};
+use crate::role::name;
 
 /// The bound, beside two leases.
 const BOUND: Duration = Duration::from_secs(25);
@@ -28,15 +28,17 @@ const PLACES: [(usize, &str, &str); 4] = [
 /// Lets everything come to its end.
 pub fn drain(conductor: &mut Conductor, lease: Duration) -> Result<()> {
     let healed = Instant::now();
-    for kind in ["producer", "sender"] {
+    for kind in ["producer", "sender", "waiter"] {
         let failed = conductor.crew.dismiss(kind);
         conductor.mishaps.extend(failed);
     }
-    let bound = BOUND + 2 * lease;
+    let (bound, late) = (BOUND + 2 * lease, conductor.late);
     // A consumer that died may have held completions; they come back when its lease has ended.
     let settled = lease + lease / 2;
     let mut is_empty = false;
-    while healed.elapsed() < bound && !(is_empty && healed.elapsed() > settled) {
+    while healed.elapsed() < bound + conductor.late.saturating_sub(late)
+        && !(is_empty && healed.elapsed() > settled)
+    {
         conductor.turn()?;
         is_empty = conductor.is_empty();
     }
@@ -129,20 +131,16 @@ async fn tidy(conductor: &Conductor, lease: Duration) -> Result<()> {
 
 impl Conductor {
     /// Whether no task is left to run, and no completion to get.
-    fn is_empty(&mut self) -> bool {
+    pub(super) fn is_empty(&mut self) -> bool {
         let queues = self.queues.clone();
         queues.iter().all(|queue| self.is_queue_empty(queue))
     }
 
     fn is_queue_empty(&mut self, queue: &str) -> bool {
-        let keys = ShardKeys::new(&name("pmq"), &name(queue));
         let Some(shard) = super::snapshot::read(&mut self.site, queue, &self.junk) else {
             return false;
         };
-        let mut command = redis::cmd("LLEN");
-        command.arg(keys.done(&name(COMPLETIONS)));
-        let waiting: Option<u64> = self.site.ask(&command);
-        shard.tasks.len() == shard.dead.len() && shard.running.is_empty() && waiting == Some(0)
+        shard.tasks.len() == shard.dead.len() && shard.running.is_empty() && shard.completions == 0
     }
 
     /// Counts what must not be there any more: entries of each queue, connections.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::fault::Kind;
+use super::cast;
+use super::fault::{Kind, Step};
 use super::plan::Plan;
 use super::site::Durability;
 use crate::checker::Terms;
-use crate::role::{Mix, Role};
+use crate::role::Role;
 
 /// A family of faults, and the scene in which they happen.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +35,23 @@ pub struct Family {
     pub cast: fn() -> Vec<(String, Role)>,
     /// What is promised.
     pub terms: Terms,
-    /// Whether the server's clock can jump, and those of some clients are wrong.
-    pub wrong_clocks: bool,
-    /// Whether it runs for long without faults, and counts what grows.
-    pub soaks: bool,
+    /// What is special about it.
+    pub scene: Scene,
+}
+
+/// What is special about a run beside its faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scene {
+    /// Nothing.
+    Usual,
+    /// The server's clock can jump, and those of some clients are wrong.
+    WrongClocks,
+    /// All processes are one user of the server's, who has rights.
+    User,
+    /// The calls of idle workers are counted after the faults, when their server has gone and come back.
+    Crowd,
+    /// It runs for long without faults, and what grows is counted.
+    Soak,
 }
 
 /// What a run needs of the machine.
@@ -61,15 +75,15 @@ const USUAL: Family = Family {
     loses_ms: 0,
     proxied: false,
     needs: Need::Nothing,
-    cast: usual_cast,
+    cast: cast::usual,
     terms: TERMS,
-    wrong_clocks: false,
-    soaks: false,
+    scene: Scene::Usual,
 };
 const TERMS: Terms = Terms {
     lease: Duration::from_secs(3),
     exclusion: true,
     resumes: Duration::from_secs(5),
+    completions_max: None,
 };
 const LOSSY: Terms = Terms {
     exclusion: false,
@@ -83,7 +97,7 @@ const FAILOVER: Terms = Terms {
 };
 
 /// All families.
-pub const FAMILIES: [Family; 20] = [
+pub const FAMILIES: [Family; 25] = [
     Family {
         name: "workers",
         about: "workers, producers and consumers are killed, stopped and replaced (F1, F2, F24)",
@@ -100,10 +114,23 @@ pub const FAMILIES: [Family; 20] = [
         ..USUAL
     },
     Family {
+        name: "steps",
+        about: "workers are killed at each step of a task (F1)",
+        menu: &[
+            Kind::KillAt("worker", Step::Claimed),
+            Kind::KillAt("worker", Step::Told),
+            Kind::KillAt("worker", Step::Ran),
+            Kind::KillAt("worker", Step::Finished),
+        ],
+        proxied: true,
+        seconds: 14,
+        ..USUAL
+    },
+    Family {
         name: "zombies",
         about: "runs end late, twice, and again much later (F3, F22), and first come first served",
         menu: &[Kind::LongPause("hand"), Kind::Kill("hand")],
-        cast: zombie_cast,
+        cast: cast::zombie,
         ..USUAL
     },
     Family {
@@ -128,7 +155,7 @@ pub const FAMILIES: [Family; 20] = [
         menu: &[Kind::LongOutage],
         every_ms: 2000,
         seconds: 16,
-        cast: outage_cast,
+        cast: cast::outage,
         durability: Durability::Always,
         ..USUAL
     },
@@ -159,7 +186,7 @@ pub const FAMILIES: [Family; 20] = [
         seconds: 20,
         durability: Durability::Sentinels,
         loses_ms: 30_000,
-        cast: lone_cast,
+        cast: cast::lone,
         terms: FAILOVER,
         ..USUAL
     },
@@ -171,17 +198,17 @@ pub const FAMILIES: [Family; 20] = [
         seconds: 14,
         durability: Durability::Cluster,
         loses_ms: 30_000,
-        cast: lone_cast,
+        cast: cast::lone,
         terms: FAILOVER,
         ..USUAL
     },
     Family {
         name: "migration",
-        about: "the slot of a task queue moves from primary to primary (F10)",
+        about: "the slot of a task queue moves from primary to primary, and is half-way for a moment (F10)",
         menu: &[Kind::MoveSlot],
         every_ms: 1200,
         durability: Durability::Cluster,
-        cast: lone_cast,
+        cast: cast::lone,
         ..USUAL
     },
     Family {
@@ -190,13 +217,13 @@ pub const FAMILIES: [Family; 20] = [
         menu: &[Kind::FlushAll],
         every_ms: 3000,
         seconds: 10,
-        cast: reset_cast,
+        cast: cast::reset,
         terms: LOSSY,
         ..USUAL
     },
     Family {
         name: "network",
-        about: "partitions, half-open and cut connections, latency (F11, F12)",
+        about: "partitions, half-open and cut connections, latency, slow lines, slices of a byte (F11, F12)",
         menu: &[
             Kind::Hole("worker"),
             Kind::Cut("worker"),
@@ -204,8 +231,10 @@ pub const FAMILIES: [Family; 20] = [
             Kind::Hole("producer"),
             Kind::Cut("consumer"),
             Kind::Delay("producer"),
+            Kind::Slice("worker"),
+            Kind::Throttle("worker"),
         ],
-        seconds: 16,
+        seconds: 20,
         proxied: true,
         ..USUAL
     },
@@ -218,6 +247,53 @@ pub const FAMILIES: [Family; 20] = [
             Kind::LoseReplies("consumer"),
         ],
         every_ms: 100,
+        proxied: true,
+        ..USUAL
+    },
+    Family {
+        name: "slow",
+        about: "who gets completions stands still until their queue is full, and who waits for tasks loses the news (F17)",
+        menu: &[
+            Kind::LongPause("consumer"),
+            Kind::DropSubscribers,
+            Kind::Pause("waiter"),
+        ],
+        cast: cast::slow,
+        terms: Terms {
+            completions_max: Some(200),
+            ..TERMS
+        },
+        ..USUAL
+    },
+    Family {
+        name: "eviction",
+        about: "the server evicts (F16)",
+        menu: &[Kind::Evict],
+        every_ms: 2500,
+        cast: cast::lone,
+        terms: LOSSY,
+        ..USUAL
+    },
+    Family {
+        name: "rights",
+        about: "the user of all processes is removed, has another password, or may call nothing (F26)",
+        menu: &[Kind::RemoveUser, Kind::ChangePassword, Kind::RevokeRights],
+        every_ms: 1500,
+        scene: Scene::User,
+        cast: cast::lone,
+        ..USUAL
+    },
+    Family {
+        name: "upgrade",
+        about: "programs of two releases at once, which replace each other (F27)",
+        menu: &[
+            Kind::Upgrade("worker"),
+            Kind::Upgrade("producer"),
+            Kind::Kill("worker"),
+            Kind::Upgrade("consumer"),
+            Kind::FlushFunctions,
+        ],
+        every_ms: 500,
         proxied: true,
         ..USUAL
     },
@@ -241,7 +317,7 @@ pub const FAMILIES: [Family; 20] = [
         about: "tasks that kill their workers, malformed records, large bodies (F18, F19, F20)",
         menu: &[Kind::Junk],
         every_ms: 2000,
-        cast: poison_cast,
+        cast: cast::poison,
         ..USUAL
     },
     Family {
@@ -256,7 +332,7 @@ pub const FAMILIES: [Family; 20] = [
             Kind::PauseBroker,
         ],
         seconds: 16,
-        cast: object_cast,
+        cast: cast::object,
         durability: Durability::Always,
         ..USUAL
     },
@@ -265,8 +341,8 @@ pub const FAMILIES: [Family; 20] = [
         about: "the server's clock jumps by half a minute, and some clients' are wrong by more (F14)",
         menu: &[Kind::ClockAhead, Kind::ClockBehind],
         every_ms: 1500,
-        wrong_clocks: true,
-        cast: clock_cast,
+        scene: Scene::WrongClocks,
+        cast: cast::clock,
         terms: LOSSY,
         ..USUAL
     },
@@ -274,16 +350,17 @@ pub const FAMILIES: [Family; 20] = [
         name: "soak",
         about: "half an hour, a million tasks, no faults: nothing grows",
         seconds: 1800,
-        cast: soak_cast,
-        soaks: true,
+        cast: cast::soak,
+        scene: Scene::Soak,
         ..USUAL
     },
     Family {
         name: "herd",
-        about: "a thousand idle workers, whose server goes away (F23)",
+        about: "a thousand idle workers, whose server goes away, and their calls are counted (F23)",
+        scene: Scene::Crowd,
         menu: &[Kind::KillBroker],
         every_ms: 3000,
-        cast: herd_cast,
+        cast: cast::herd,
         durability: Durability::Always,
         ..USUAL
     },
@@ -293,7 +370,7 @@ impl Family {
     /// Whether a plan has runs of this family.
     #[must_use]
     pub fn in_plan(&self, plan: Plan) -> bool {
-        self.soaks == (plan == Plan::Soak)
+        (self.scene == Scene::Soak) == (plan == Plan::Soak)
     }
 
     /// The family of this name.
@@ -301,188 +378,4 @@ impl Family {
     pub fn named(name: &str) -> Option<Self> {
         FAMILIES.iter().find(|family| family.name == name).copied()
     }
-}
-
-/// Two queues, one producer each and one for both, workers on both, a consumer a queue and a spare one.
-fn usual_cast() -> Vec<(String, Role)> {
-    let mut cast = workers(3, &["q", "r"]);
-    cast.push(producer(0, &["q", "r"], 150, Mix::VARIED));
-    cast.push(producer(1, &["q"], 100, Mix::VARIED));
-    cast.extend(consumers(&["q", "r", "q"]));
-    cast
-}
-
-/// One queue with everything of it.
-fn lone_cast() -> Vec<(String, Role)> {
-    let mut cast = workers(3, &["q"]);
-    cast.push(producer(0, &["q"], 100, Mix::VARIED));
-    cast.push(producer(1, &["q"], 50, Mix::VARIED));
-    cast.extend(consumers(&["q", "q"]));
-    cast
-}
-
-/// Runs that outlast an outage, in workers of which some are back before the others.
-fn outage_cast() -> Vec<(String, Role)> {
-    let mut cast = workers(6, &["q"]);
-    let mix = Mix {
-        longest_ms: 4000,
-        ..Mix::PLAIN
-    };
-    cast.push(producer(0, &["q"], 30, mix));
-    cast.extend(consumers(&["q"]));
-    cast
-}
-
-/// No delays and no retries: by which clock would they be early?
-fn clock_cast() -> Vec<(String, Role)> {
-    let mut cast = workers(3, &["q"]);
-    cast.push(producer(0, &["q"], 60, Mix::PLAIN));
-    cast.push(producer(1, &["q"], 60, Mix::PLAIN));
-    cast.extend(consumers(&["q", "q"]));
-    cast.extend(holders(2));
-    cast
-}
-
-fn soak_cast() -> Vec<(String, Role)> {
-    let mut cast = workers(3, &["q"]);
-    let mix = Mix {
-        longest_ms: 4,
-        ..Mix::PLAIN
-    };
-    cast.push(producer(0, &["q"], 560, mix));
-    cast.extend(consumers(&["q"]));
-    cast
-}
-
-fn zombie_cast() -> Vec<(String, Role)> {
-    let mut cast = workers(2, &["q"]);
-    let hand = |n: u8, queue: &str, lazy| {
-        (
-            format!("hand-{n}"),
-            Role::Hand {
-                queue: queue.to_owned(),
-                lazy,
-            },
-        )
-    };
-    cast.extend([
-        hand(0, "q", true),
-        hand(1, "q", true),
-        hand(4, "q", true),
-        hand(2, "ordered", false),
-        hand(3, "ordered", false),
-    ]);
-    // Long enough that a late end often meets a later run.
-    let long = Mix {
-        longest_ms: 1500,
-        ..Mix::VARIED
-    };
-    cast.push(producer(0, &["q"], 40, long));
-    cast.push(producer(1, &["ordered"], 100, Mix::PLAIN));
-    cast.extend(consumers(&["q", "ordered"]));
-    cast
-}
-
-fn reset_cast() -> Vec<(String, Role)> {
-    let mut cast = usual_cast();
-    cast.extend(holders(3));
-    cast
-}
-
-fn poison_cast() -> Vec<(String, Role)> {
-    let mut cast = workers(4, &["q"]);
-    let mix = Mix {
-        poison: true,
-        large: 1 << 20,
-        ..Mix::VARIED
-    };
-    cast.push(producer(0, &["q"], 60, mix));
-    cast.extend(consumers(&["q"]));
-    cast
-}
-
-fn object_cast() -> Vec<(String, Role)> {
-    let mut cast = holders(3);
-    for n in 0..2 {
-        let queue = "plain".to_owned();
-        cast.push((
-            format!("sender-{n}"),
-            Role::Sender {
-                queue: queue.clone(),
-                rate: 50,
-            },
-        ));
-        cast.push((format!("receiver-{n}"), Role::Receiver { queue }));
-        cast.push((format!("registers-{n}"), Role::Registers { keys: 3 }));
-    }
-    cast
-}
-
-fn herd_cast() -> Vec<(String, Role)> {
-    let crowd = |n| {
-        (
-            format!("crowd-{n}"),
-            Role::Crowd {
-                queue: "q".to_owned(),
-                workers: 250,
-            },
-        )
-    };
-    let mut cast: Vec<_> = (0..4).map(crowd).collect();
-    cast.push(producer(0, &["q"], 20, Mix::PLAIN));
-    cast.extend(consumers(&["q"]));
-    cast
-}
-
-fn names(queues: &[&str]) -> Vec<String> {
-    queues.iter().map(|queue| (*queue).to_owned()).collect()
-}
-
-fn workers(n: u8, queues: &[&str]) -> Vec<(String, Role)> {
-    let worker = |n| {
-        (
-            format!("worker-{n}"),
-            Role::Worker {
-                queues: names(queues),
-                slots: 12,
-            },
-        )
-    };
-    (0..n).map(worker).collect()
-}
-
-fn producer(n: u8, queues: &[&str], rate: u64, mix: Mix) -> (String, Role) {
-    (
-        format!("producer-{n}"),
-        Role::Producer {
-            queues: names(queues),
-            rate,
-            mix,
-        },
-    )
-}
-
-fn consumers(queues: &[&str]) -> Vec<(String, Role)> {
-    let consumer = |(n, queue): (usize, &&str)| {
-        (
-            format!("consumer-{n}"),
-            Role::Consumer {
-                queue: (*queue).to_owned(),
-            },
-        )
-    };
-    queues.iter().enumerate().map(consumer).collect()
-}
-
-fn holders(n: u8) -> Vec<(String, Role)> {
-    (0..n)
-        .map(|n| {
-            (
-                format!("holder-{n}"),
-                Role::Holder {
-                    lock: "door".to_owned(),
-                },
-            )
-        })
-        .collect()
 }

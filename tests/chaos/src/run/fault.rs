@@ -4,17 +4,34 @@ use std::time::Duration;
 
 use crate::history::Effects;
 
+/// The steps of a task at which a worker can be killed: each is a call of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It has claimed tasks, and does not know it.
+    Claimed,
+    /// It knows which tasks it has claimed.
+    Told,
+    /// Its runs have had their effect, and nobody knows it.
+    Ran,
+    /// Its tasks have ended, and it does not know it.
+    Finished,
+}
+
 /// Kinds of faults, from which a schedule picks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// SIGKILL of a process in a place of this kind; another one follows.
     Kill(&'static str),
+    /// SIGKILL of a process at this step of its work; another one follows.
+    KillAt(&'static str, Step),
     /// SIGSTOP for less than a lease.
     Pause(&'static str),
     /// SIGSTOP for more than a lease.
     LongPause(&'static str),
     /// SIGTERM of a process, which hands its work back; another one follows.
     Retire(&'static str),
+    /// SIGTERM of a process; one of another release follows, whose function library has another name.
+    Upgrade(&'static str),
     /// SIGKILL of the server, which comes back with its files.
     KillBroker,
     /// SIGSTOP of the server for less than a lease.
@@ -29,7 +46,7 @@ pub enum Kind {
     PausePrimary,
     /// The primary loses its replicas and sentinels, but not its clients, until a replica has taken over.
     IsolatePrimary,
-    /// The slot of the task queue moves to another primary.
+    /// The slot of the task queue moves to another primary, and stands still half-way.
     MoveSlot,
     /// The server's clock jumps ahead by half a minute, and back again.
     ClockAhead,
@@ -45,12 +62,26 @@ pub enum Kind {
     Hole(&'static str),
     /// A process's packets are late.
     Delay(&'static str),
+    /// A process's connections carry one byte at a time.
+    Slice(&'static str),
+    /// A process's connections carry a few kB a second.
+    Throttle(&'static str),
     /// The next reply to a process is lost, and its connection with it.
     LoseReplies(&'static str),
     /// The server's memory is full.
     FullMemory,
     /// The server's disk is full.
     FullDisk,
+    /// The server's memory is full, and it was told to evict.
+    Evict,
+    /// The user of all processes is removed from the server, with its connections, and made again.
+    RemoveUser,
+    /// The user of all processes has another password, and gets its own again.
+    ChangePassword,
+    /// The user of all processes may call no functions, and may again.
+    RevokeRights,
+    /// The connections of all subscribers are closed, as those of one that does not read.
+    DropSubscribers,
     /// Records that nobody could have submitted are pushed into Redis.
     Junk,
 }
@@ -74,9 +105,14 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Kill(_) => "kill",
+            Self::KillAt(_, Step::Claimed) => "kill after the claim",
+            Self::KillAt(_, Step::Told) => "kill before the run",
+            Self::KillAt(_, Step::Ran) => "kill after the run",
+            Self::KillAt(_, Step::Finished) => "kill after the finish",
             Self::Pause(_) => "pause",
             Self::LongPause(_) => "long pause",
             Self::Retire(_) => "retire",
+            Self::Upgrade(_) => "upgrade",
             Self::KillBroker => "kill the broker",
             Self::PauseBroker => "pause the broker",
             Self::LongOutage => "long outage of the broker",
@@ -92,9 +128,16 @@ impl Kind {
             Self::Cut(_) => "cut",
             Self::Hole(_) => "black hole",
             Self::Delay(_) => "delay",
+            Self::Slice(_) => "slices",
+            Self::Throttle(_) => "slow line",
             Self::LoseReplies(_) => "lost replies",
             Self::FullMemory => "full memory",
             Self::FullDisk => "full disk",
+            Self::Evict => "eviction",
+            Self::RemoveUser => "remove the user",
+            Self::ChangePassword => "change the password",
+            Self::RevokeRights => "revoke the rights",
+            Self::DropSubscribers => "drop the subscribers",
             Self::Junk => "malformed records",
         }
     }
@@ -104,12 +147,16 @@ impl Kind {
     pub fn place(self) -> Option<&'static str> {
         match self {
             Self::Kill(place)
+            | Self::KillAt(place, _)
             | Self::Pause(place)
             | Self::LongPause(place)
             | Self::Retire(place)
+            | Self::Upgrade(place)
             | Self::Cut(place)
             | Self::Hole(place)
             | Self::Delay(place)
+            | Self::Slice(place)
+            | Self::Throttle(place)
             | Self::LoseReplies(place) => Some(place),
             _ => None,
         }
@@ -119,7 +166,13 @@ impl Kind {
     #[must_use]
     pub fn lasts(self) -> (u64, u64) {
         match self {
-            Self::Kill(_) | Self::Retire(_) | Self::KillBroker | Self::PowerCut => (100, 300),
+            Self::Kill(_)
+            | Self::KillAt(..)
+            | Self::Retire(_)
+            | Self::Upgrade(_)
+            | Self::KillBroker
+            | Self::PowerCut
+            | Self::MoveSlot => (100, 300),
             Self::LongPause(_) => (1300, 1800),
             Self::LongOutage | Self::KillPrimary | Self::PausePrimary | Self::IsolatePrimary => {
                 (1200, 1600)
@@ -127,13 +180,30 @@ impl Kind {
             Self::ClockAhead | Self::ClockBehind => (500, 1500),
             Self::Pause(_) | Self::PauseBroker => (100, 500),
             Self::Hole(_) => (200, 1200),
-            Self::Delay(_) | Self::FullMemory | Self::FullDisk => (500, 900),
-            Self::MoveSlot
-            | Self::FlushAll
+            Self::Delay(_)
+            | Self::Slice(_)
+            | Self::Throttle(_)
+            | Self::FullMemory
+            | Self::FullDisk
+            | Self::Evict
+            | Self::RemoveUser
+            | Self::ChangePassword
+            | Self::RevokeRights => (500, 900),
+            Self::FlushAll
             | Self::FlushFunctions
             | Self::Cut(_)
             | Self::LoseReplies(_)
+            | Self::DropSubscribers
             | Self::Junk => (0, 0),
+        }
+    }
+
+    /// Whom it is aimed at where it happens to no place.
+    #[must_use]
+    pub fn aim(self) -> &'static str {
+        match self {
+            Self::FlushAll | Self::Evict => "*",
+            _ => "broker",
         }
     }
 
@@ -142,10 +212,16 @@ impl Kind {
     pub fn effects(self, loses_ms: u64) -> Effects {
         let ends_leases = matches!(
             self,
-            Self::Kill(_) | Self::LongPause(_) | Self::Hole(_) | Self::FlushAll | Self::PowerCut
+            Self::Kill(_)
+                | Self::KillAt(..)
+                | Self::LongPause(_)
+                | Self::Hole(_)
+                | Self::FlushAll
+                | Self::Evict
+                | Self::PowerCut
         );
         let loses_ms = match self {
-            Self::FlushAll => u64::MAX / 2_000_000,
+            Self::FlushAll | Self::Evict => u64::MAX / 2_000_000,
             Self::KillBroker
             | Self::LongOutage
             | Self::PowerCut
@@ -158,90 +234,5 @@ impl Kind {
             loses_ms,
             ends_leases,
         }
-    }
-}
-
-/// The faults of a run: each kind of the menu in turn, in random order, at random targets; the same for the same seed.
-#[must_use]
-pub fn schedule(menu: &[Kind], window: Duration, every: Duration, shape: &Shape) -> Vec<Fault> {
-    let mut rng = fastrand::Rng::with_seed(shape.seed);
-    let (mut faults, mut at, mut course) = (Vec::new(), Duration::ZERO, Vec::new());
-    while at < window && !menu.is_empty() {
-        if course.is_empty() {
-            course = menu.to_vec();
-            rng.shuffle(&mut course);
-        }
-        let Some(kind) = course.pop() else { break };
-        let (least, most) = kind.lasts();
-        let lasts = shape.lease.mul_f64(rng.u64(least..=most) as f64 / 1000.0);
-        let target = match kind.place() {
-            Some(place) => {
-                let count = shape
-                    .places
-                    .iter()
-                    .filter(|p| p.starts_with(place))
-                    .count()
-                    .max(1);
-                let mut places = shape.places.iter().filter(|p| p.starts_with(place));
-                places.nth(rng.usize(..count)).cloned().unwrap_or_default()
-            }
-            None if kind == Kind::FlushAll => "*".to_owned(),
-            None => "broker".to_owned(),
-        };
-        faults.push(Fault {
-            kind,
-            target,
-            at,
-            lasts,
-        });
-        at += lasts + every.mul_f64(0.7 + 0.6 * rng.f64());
-    }
-    faults
-}
-
-/// What a schedule depends on beside its menu.
-pub struct Shape {
-    /// The seed of all choices.
-    pub seed: u64,
-    /// The lease, which is the measure of time.
-    pub lease: Duration,
-    /// The places that there are.
-    pub places: Vec<String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shape(seed: u64) -> Shape {
-        let places = ["worker-0", "worker-1", "producer-0"]
-            .map(str::to_owned)
-            .into();
-        Shape {
-            seed,
-            lease: Duration::from_secs(3),
-            places,
-        }
-    }
-
-    #[test]
-    fn a_seed_stands_for_one_schedule() {
-        let menu = [
-            Kind::Kill("worker"),
-            Kind::KillBroker,
-            Kind::Pause("producer"),
-        ];
-        let (window, every) = (Duration::from_secs(20), Duration::from_secs(1));
-        let faults = schedule(&menu, window, every, &shape(7));
-        assert_eq!(faults, schedule(&menu, window, every, &shape(7)));
-        assert_ne!(faults, schedule(&menu, window, every, &shape(8)));
-        for kind in menu {
-            assert!(faults.iter().any(|fault| fault.kind == kind), "{kind:?}");
-        }
-        assert!(
-            faults
-                .iter()
-                .all(|f| f.target == "broker" || f.kind.place().is_some())
-        );
     }
 }

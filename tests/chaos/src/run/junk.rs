@@ -3,14 +3,14 @@
 use pmq_broker::TaskId;
 use pmq_broker::keys::ShardKeys;
 
-use super::site::Site;
+use super::site::{Site, USUAL_LIST};
 use crate::role::{COMPLETIONS, name};
 
 /// Pushes one of each into a queue; answers the ids.
 pub(super) fn push(site: &mut Site, queue: &str, rng: &mut fastrand::Rng) -> Vec<Vec<u8>> {
     let keys = ShardKeys::new(&name("pmq"), &name(queue));
     let fixed = keys.fixed();
-    let (tasks, scheduled, ready) = (&fixed[1], &fixed[3], &fixed[24]);
+    let (tasks, scheduled, ready) = (&fixed[1], &fixed[3], &fixed[USUAL_LIST]);
     let mut ids = Vec::new();
     for envelope in envelopes(rng) {
         let id = TaskId::new().as_bytes().to_vec();

@@ -1,5 +1,6 @@
 //! Runs: a scene is set, faults happen, they end, everything is drained, and the histories are judged.
 
+mod cast;
 mod census;
 pub mod clock;
 pub mod conductor;
@@ -7,14 +8,19 @@ pub mod crew;
 pub mod drain;
 pub mod family;
 pub mod fault;
+mod herd;
 mod junk;
 pub mod machine;
 pub mod mutant;
+mod on_broker;
+mod on_member;
 pub mod plan;
 pub mod power;
 pub mod report;
+pub mod schedule;
 pub mod site;
 pub mod snapshot;
+pub mod tables;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,12 +34,12 @@ use pmq_tests::Proxy;
 
 use crate::checker::Judgement;
 use crate::history::{History, Recorder, What};
-use crate::role::{Role, name};
+use crate::role::{Role, name, watch};
 use conductor::Conductor;
 use crew::Crew;
-use family::Family;
-use fault::{Shape, schedule};
+use family::{Family, Scene};
 use mutant::Mutant;
+use schedule::{Shape, schedule};
 use site::Site;
 
 const QUIET: Duration = Duration::from_millis(1500);
@@ -67,6 +73,12 @@ impl Run {
     /// Plays it.
     pub fn play(&self) -> Result<Outcome> {
         let mut conductor = self.set_up()?;
+        if let Some(most) = self.family.terms.completions_max {
+            conductor.configure_queues(&Settings {
+                completions_max: Some(most),
+                ..Settings::default()
+            })?;
+        }
         let places = conductor.crew.members.keys().cloned().collect();
         let lease = self.family.terms.lease;
         let shape = Shape {
@@ -83,10 +95,13 @@ impl Run {
             conductor.turn()?;
         }
         conductor.phase("faults");
-        if self.family.soaks {
+        if self.family.scene == Scene::Soak {
             Self::soak(&mut conductor, window)?;
         } else {
             conductor.conduct(&faults, window)?;
+        }
+        if self.family.scene == Scene::Crowd {
+            conductor.count_calls()?;
         }
         conductor.phase("heal");
         drain::drain(&mut conductor, lease)?;
@@ -99,41 +114,36 @@ impl Run {
         })
     }
 
-    /// Counts what everybody holds once the run is under way, and again at its end.
+    /// Counts what everybody holds once the run is under way, and three times more until its end.
     fn soak(conductor: &mut Conductor, window: Duration) -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let retention = Some(window / 10);
-        for queue in &conductor.queues {
-            let settings = Settings {
-                retention,
-                ..Settings::default()
-            };
-            runtime.block_on(async {
-                let broker = Broker::connect(&Config::url(conductor.site.url())).await?;
-                broker.task_queue(&name(queue)).configure(&settings).await
-            })?;
-        }
-        drop(runtime);
+        conductor.configure_queues(&Settings {
+            retention: Some(window / 10),
+            ..Settings::default()
+        })?;
         conductor.conduct(&[], window / 4)?;
         conductor.take_census("start");
-        conductor.conduct(&[], window * 3 / 4)?;
-        conductor.take_census("end");
+        for when in ["half-way", "late", "end"] {
+            conductor.conduct(&[], window / 4)?;
+            conductor.take_census(when);
+        }
         Ok(())
     }
 
     /// Starts the server and everybody who takes part.
     fn set_up(&self) -> Result<Conductor> {
+        let wrong_clocks = self.family.scene == Scene::WrongClocks;
         let mut site = Site::open(self.family.durability, &self.directory)?;
         match &self.mutant {
-            Some(mutant) => load(&mut site, &mutant.source()?)?,
-            None if self.family.wrong_clocks => load(&mut site, &clock::source())?,
+            Some(mutant) => load(&site, &mutant.source()?)?,
+            None if wrong_clocks => load(&site, &clock::source())?,
             None => {}
+        }
+        if self.family.scene == Scene::User {
+            site.make_user();
         }
         let lease_ms = self.family.terms.lease.as_millis() as u64;
         let mut crew = Crew::new(site.url(), self.directory.clone(), self.seed, lease_ms)?;
-        if self.family.wrong_clocks {
+        if wrong_clocks {
             crew.wrong_clocks = clock::library();
         }
         let mut queues = BTreeSet::new();
@@ -142,8 +152,12 @@ impl Run {
             let proxy = self.family.proxied.then(|| Proxy::to(site.server()));
             crew.hire(&place, role, proxy)?;
         }
+        let recorder = Recorder::open(&self.directory, "harness", "seen")?;
+        watch(recorder.clone());
         Ok(Conductor {
-            recorder: Recorder::open(&self.directory, "harness", "seen")?,
+            recorder,
+            mutant: self.mutant,
+            late: Duration::ZERO,
             site,
             crew,
             queues: queues.into_iter().collect(),
@@ -157,6 +171,20 @@ impl Run {
 }
 
 impl Conductor {
+    /// Gives all task queues these settings.
+    fn configure_queues(&self, settings: &Settings) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let broker = Broker::connect(&Config::url(self.site.url())).await?;
+            for queue in &self.queues {
+                broker.task_queue(&name(queue)).configure(settings).await?;
+            }
+            Ok(())
+        })
+    }
+
     /// Writes down that the run comes to its next part.
     pub fn phase(&self, name: &str) {
         self.recorder.record(What::Phase {
@@ -169,7 +197,10 @@ impl Conductor {
 fn queues_of(role: &Role) -> Vec<String> {
     match role {
         Role::Worker { queues, .. } | Role::Producer { queues, .. } => queues.clone(),
-        Role::Hand { queue, .. } | Role::Consumer { queue } | Role::Crowd { queue, .. } => {
+        Role::Hand { queue, .. }
+        | Role::Waiter { queue }
+        | Role::Consumer { queue }
+        | Role::Crowd { queue, .. } => {
             vec![queue.clone()]
         }
         _ => Vec::new(),
@@ -177,12 +208,9 @@ fn queues_of(role: &Role) -> Vec<String> {
 }
 
 /// Loads a library under the name of the true one, which then never replaces it.
-fn load(site: &mut Site, source: &str) -> Result<()> {
-    let mut command = redis::cmd("FUNCTION");
-    command.arg("LOAD").arg(source);
-    let loaded: Option<String> = site.ask(&command);
-    if loaded.is_none() {
-        bail!("the server did not take the library of the mutant");
+fn load(site: &Site, source: &str) -> Result<()> {
+    if !site.load(source) {
+        bail!("no server took the library of the mutant");
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ pub struct Mutant {
     pub name: &'static str,
     /// Texts of the source and what stands in their place; each text occurs once.
     pub changes: &'static [(&'static str, &'static str)],
+    /// How many of a shard's keys its callers declare, where it does not ask for all.
+    pub declared: Option<usize>,
     /// The family of faults that shows it.
     pub family: &'static str,
     /// The invariant that must be broken.
@@ -23,22 +25,24 @@ const LEASE_OF_A_CLAIM: &str = r#"    redis.call("ZADD", keys[WORKERS], whole(ms
     redis.call("HSET", keys[META], "token", whole(token), seen(m[4], ms, lease))"#;
 
 /// All mutants.
-pub const MUTANTS: [Mutant; 10] = [
+pub const MUTANTS: [Mutant; 11] = [
     Mutant {
         name: "no-token-check",
         changes: &[(
             TAKEN_FROM_ANOTHER,
             "    if not held[i] or settled[id] then\n",
         )],
+        declared: None,
         family: "zombies",
         breaks: Invariant::Tokens,
     },
     Mutant {
         name: "attempt-as-token",
         changes: &[(
-            "    local token = math.max((tonumber(m[3]) or 0) + 1, us)\n",
+            "    local token = next_token(m[3], us)\n",
             "    local used = parse_attempts(redis.call(\"HGET\", keys[ATTEMPTS], got.ids[1]))\n    local token = 1 + used.failures + used.crashes\n",
         )],
+        declared: None,
         family: "workers",
         breaks: Invariant::Tokens,
     },
@@ -51,6 +55,7 @@ pub const MUTANTS: [Mutant; 10] = [
     redis.call("ZADD", keys[WORKERS], whole(high * 65536 + low + lease), worker)
     redis.call("HSET", keys[META], "token", whole(token), seen(m[4], ms, lease))"#,
         )],
+        declared: None,
         family: "workers",
         breaks: Invariant::Budgets,
     },
@@ -60,6 +65,7 @@ pub const MUTANTS: [Mutant; 10] = [
             LEASE_OF_A_CLAIM,
             r#"    redis.call("HSET", keys[META], "token", whole(token), seen(m[4], ms, lease))"#,
         )],
+        declared: None,
         family: "workers",
         breaks: Invariant::Conservation,
     },
@@ -69,15 +75,24 @@ pub const MUTANTS: [Mutant; 10] = [
             "  local last = last_number(log)\n  if number <= last then\n    local common",
             "  local last = last_number(log)\n  if false then\n    local common",
         )],
+        declared: None,
         family: "replies",
         breaks: Invariant::Liveness,
     },
     Mutant {
         name: "take-without-a-number",
-        changes: &[(
-            "  local last = last_number(log)\n  if number <= last then\n    local items",
-            "  local last = last_number(log)\n  if false then\n    local items",
-        )],
+        // Nor a token of the batch that it confirms, which would tell the consumer that something is wrong.
+        changes: &[
+            (
+                "  local last = last_number(log)\n  if number <= last then\n    local items",
+                "  local last = last_number(log)\n  if false then\n    local items",
+            ),
+            (
+                "  if last_token(log) > tonumber(args[6]) then",
+                "  if false then",
+            ),
+        ],
+        declared: None,
         family: "replies",
         breaks: Invariant::NoLoss,
     },
@@ -88,21 +103,24 @@ pub const MUTANTS: [Mutant; 10] = [
             "  s.fence = math.max(s.fence + 1, us)\n",
             "  s.fence = s.fence + 1\n",
         )],
+        declared: None,
         family: "reset",
         breaks: Invariant::Fencing,
     },
     Mutant {
         name: "ack-by-id",
         changes: &[(TAKEN_FROM_ANOTHER, "    if settled[id] then\n")],
+        declared: None,
         family: "zombies",
         breaks: Invariant::SingleEnd,
     },
     Mutant {
         name: "no-outage-rule",
         changes: &[(
-            "  if gap or (tonumber(m[3]) or 0) > ms then\n",
-            "  if false then\n",
+            "  local grace = math.max(grace_after(m[2], ms, lease), (tonumber(m[3]) or 0) - ms)\n",
+            "  local grace = 0\n",
         )],
+        declared: None,
         family: "outage",
         breaks: Invariant::Budgets,
     },
@@ -112,8 +130,25 @@ pub const MUTANTS: [Mutant; 10] = [
             "    suspects = gather(keys, got, SUSPECTS, 1)\n",
             "    suspects = gather(keys, got, SUSPECTS, n)\n",
         )],
+        declared: None,
         family: "poison",
         breaks: Invariant::Budgets,
+    },
+    Mutant {
+        name: "undeclared-key",
+        // It makes the key of a list itself, which its callers need not declare then.
+        changes: &[(
+            "    return check(args) or callback(keys, args)\n",
+            r#"    if verb == "submit" and #keys == 2 then
+      redis.call("HSET", keys[TASKS], args[3], args[4])
+      return redis.call("RPUSH", string.sub(keys[META], 1, -5) .. "ready:5", args[3])
+    end
+    return check(args) or callback(keys, args)
+"#,
+        )],
+        declared: Some(2),
+        family: "migration",
+        breaks: Invariant::Conservation,
     },
 ];
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -13,7 +13,8 @@ use anyhow::{Context, Result, bail};
 
 use super::family::FAMILIES;
 use super::mutant::MUTANTS;
-use super::report::{self, Summary};
+use super::report::{Caught, Finding, Summary};
+use super::tables;
 
 /// The exit code of a run that this machine can't do.
 pub const SKIPPED: u8 = 77;
@@ -88,6 +89,26 @@ impl Plan {
         jobs
     }
 
+    /// Puts what it came to into a document.
+    fn report(self, path: &Path, title: &str, findings: &[Finding]) -> Result<()> {
+        let (mut runs, mut caught): (Vec<Summary>, Vec<Caught>) = (Vec::new(), Vec::new());
+        for finding in findings {
+            match finding {
+                Finding::Kept(summary) => runs.push(summary.clone()),
+                Finding::Caught(mutant) => caught.push(mutant.clone()),
+            }
+        }
+        if self == Self::Soak {
+            let soak = runs.first().context("the long run failed")?;
+            return tables::write(path, "soak", &tables::of_soak(soak));
+        }
+        let place = |caught: &Caught| MUTANTS.iter().position(|m| m.name == caught.mutant);
+        caught.sort_by_key(place);
+        let title = format!("Plan `{}`: {title}", format!("{self:?}").to_lowercase());
+        tables::write(path, "report", &tables::of_runs(&title, &runs))?;
+        tables::write(path, "mutants", &tables::of_mutants(&caught))
+    }
+
     /// Carries it out; fails where a run did.
     pub fn carry_out(self, options: &Options) -> Result<()> {
         let begin = Instant::now();
@@ -100,20 +121,19 @@ impl Plan {
         });
         let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         let failed = results.iter().filter(|result| result.is_err()).count();
-        let runs: Vec<Summary> = results
+        let findings: Vec<Finding> = results
             .into_iter()
             .filter_map(|r| r.ok().flatten())
             .collect();
+        let took = begin.elapsed().as_secs();
         if let Some(path) = &options.report {
-            let name = format!("{self:?}").to_lowercase();
-            let title = format!("Plan `{name}`, seed {}, {} runs.", options.seed, runs.len());
-            report::write(path, &report::table(&title, &runs))?;
+            let seed = options.seed;
+            let runs = findings.len();
+            let title = format!("{runs} runs in {took} s, seeds from {seed} on.");
+            self.report(path, &title, &findings)?;
         }
-        println!(
-            "chaos: {} runs in {} s, {failed} failed",
-            runs.len() + failed,
-            begin.elapsed().as_secs()
-        );
+        let all = findings.len() + failed;
+        println!("chaos: {all} runs in {took} s, {failed} failed");
         if failed > 0 {
             bail!("{failed} runs failed");
         }
@@ -121,7 +141,7 @@ impl Plan {
     }
 }
 
-type Results = Mutex<Vec<Result<Option<Summary>>>>;
+type Results = Mutex<Vec<Result<Option<Finding>>>>;
 
 /// Runs one job after the other.
 fn work(queue: &Mutex<VecDeque<Job>>, results: &Results) {
@@ -161,8 +181,8 @@ fn job(options: &Options, (family, seed, times): (&str, u64, u64), mutant: Optio
 }
 
 impl Job {
-    /// Runs it in a process of its own; no summary where the machine can't, or of a mutant.
-    fn run(&self) -> Result<Option<Summary>> {
+    /// Runs it in a process of its own; nothing where the machine can't.
+    fn run(&self) -> Result<Option<Finding>> {
         let output = Command::new(std::env::current_exe()?)
             .args(&self.arguments)
             .stdin(Stdio::null())
@@ -173,11 +193,11 @@ impl Job {
             return Ok(None);
         }
         if !output.status.success() {
-            let arguments = self.arguments.join(" ");
-            bail!("{}\nreplay: scripts/chaos {arguments}", text(&output));
+            bail!("{}", text(&output));
         }
         let line = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(serde_json::from_str(line.lines().last().unwrap_or_default()).ok())
+        let finding = serde_json::from_str(line.lines().last().unwrap_or_default());
+        Ok(Some(finding.context("a run said nothing of itself")?))
     }
 }
 
@@ -185,10 +205,12 @@ fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn tell(job: &Job, result: &Result<Option<Summary>>) {
+fn tell(job: &Job, result: &Result<Option<Finding>>) {
     let line = match result {
-        Ok(Some(summary)) => format!("chaos: {}: {}\n", job.name, summary.line()),
-        Ok(None) if job.name.starts_with("mutant") => format!("chaos: {}: caught\n", job.name),
+        Ok(Some(Finding::Kept(summary))) => format!("chaos: {}: {}\n", job.name, summary.line()),
+        Ok(Some(Finding::Caught(caught))) => {
+            format!("chaos: {}: caught by {}\n", job.name, caught.broke)
+        }
         Ok(None) => return,
         Err(error) => format!("chaos: {}: FAILED\n{error}\n", job.name),
     };

@@ -1,18 +1,13 @@
-//! What runs came to, as a line each and as the table of the documentation.
+//! What runs came to, as data and as a line each.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
-use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::family::{FAMILIES, Family};
+use super::family::Family;
 use crate::checker::Judgement;
-
-/// The place of the table in a document.
-const BEGIN: &str = "<!-- report: begin -->\n";
-const END: &str = "<!-- report: end -->";
+use crate::history::{History, What};
 
 /// What one run came to, or several of one family together.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -37,14 +32,29 @@ pub struct Summary {
     pub recovery_ms: Option<u64>,
     /// The longest time from the broker's return to the first run, in ms.
     pub return_ms: Option<u64>,
+    /// How often each fault happened, by its name.
+    pub injected: BTreeMap<String, usize>,
+    /// What was counted at the start and at the end.
+    pub held: Vec<Held>,
     /// Promises that were broken.
     pub violations: Vec<String>,
+}
+
+/// What somebody held at the start and at the end of a long run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Who: a place or the server.
+    pub of: String,
+    /// What.
+    pub what: String,
+    /// How much at each count.
+    pub counts: Vec<u64>,
 }
 
 impl Summary {
     /// Of one run.
     #[must_use]
-    pub fn of(family: &Family, judgement: &Judgement) -> Self {
+    pub fn of(family: &Family, judgement: &Judgement, history: &History) -> Self {
         let ms = |time: Option<std::time::Duration>| time.map(|time| time.as_millis() as u64);
         Self {
             family: family.name.to_owned(),
@@ -57,6 +67,8 @@ impl Summary {
             refused: judgement.refused,
             recovery_ms: ms(judgement.worst_recovery),
             return_ms: ms(judgement.worst_return),
+            injected: injected(history),
+            held: held(history),
             violations: judgement
                 .violations
                 .iter()
@@ -76,6 +88,9 @@ impl Summary {
         self.refused += other.refused;
         self.recovery_ms = self.recovery_ms.max(other.recovery_ms);
         self.return_ms = self.return_ms.max(other.return_ms);
+        for (name, count) in &other.injected {
+            *self.injected.entry(name.clone()).or_default() += count;
+        }
         self.violations.extend(other.violations.iter().cloned());
     }
 
@@ -102,85 +117,77 @@ impl Summary {
         }
         line
     }
-
-    fn row(&self) -> String {
-        let about = Family::named(&self.family).map_or("", |family| family.about);
-        let store = Family::named(&self.family).map_or("", |family| family.durability.as_str());
-        let time = |ms: Option<u64>| ms.map_or_else(|| "-".to_owned(), seconds);
-        format!(
-            "| {about} | {store} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
-            self.runs,
-            self.faults,
-            self.submitted,
-            self.acknowledged,
-            self.lost,
-            self.ran_twice,
-            self.refused,
-            time(self.recovery_ms),
-            time(self.return_ms)
-        )
-    }
 }
 
-fn seconds(ms: u64) -> String {
-    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
-}
-
-/// The table of these runs, a row a family.
-#[must_use]
-pub fn table(title: &str, runs: &[Summary]) -> String {
-    let mut text = format!(
-        "{title}\n\n| faults | store | runs | injected | submitted | acknowledged | lost | ran twice | late ends refused | killed worker's task elsewhere within | first run after the broker's return |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
-    );
-    for family in FAMILIES {
-        let mut of_family = runs.iter().filter(|run| run.family == family.name);
-        if let Some(first) = of_family.next() {
-            let mut all = first.clone();
-            of_family.for_each(|run| all.add(run));
-            text += &all.row();
+/// How often each fault began.
+fn injected(history: &History) -> BTreeMap<String, usize> {
+    let mut injected = BTreeMap::new();
+    for event in &history.events {
+        if let What::Fault { name, on: true, .. } = &event.what {
+            *injected.entry(name.clone()).or_default() += 1;
         }
     }
-    text
+    injected
 }
 
-/// Puts a table into its place in a document.
-pub fn write(path: &Path, table: &str) -> Result<()> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
-    let begin = text
-        .find(BEGIN)
-        .context("the document has no place for the report")?
-        + BEGIN.len();
-    let end = text
-        .find(END)
-        .context("the place for the report has no end")?;
-    fs::write(path, format!("{}{table}{}", &text[..begin], &text[end..]))?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runs_of_a_family_are_one_row() {
-        let run = |lost, recovery_ms| Summary {
-            family: "workers".to_owned(),
-            runs: 1,
-            lost,
-            recovery_ms,
-            ..Summary::default()
+/// What was counted again and again.
+fn held(history: &History) -> Vec<Held> {
+    let mut held: Vec<Held> = Vec::new();
+    for event in &history.events {
+        let What::Census {
+            of,
+            what,
+            count,
+            when,
+        } = &event.what
+        else {
+            continue;
         };
-        let table = table(
-            "Title",
-            &[run(1, Some(1500)), run(2, None), Summary::default()],
-        );
-        let rows: Vec<&str> = table.lines().skip(4).collect();
-        assert_eq!(rows.len(), 1);
-        assert!(
-            rows[0].contains("| 2 | 0 | 0 | 0 | 3 |") && rows[0].contains("1.5 s"),
-            "{}",
-            rows[0]
-        );
+        if when == "after" {
+            continue;
+        }
+        match held
+            .iter_mut()
+            .find(|held| held.of == *of && held.what == *what)
+        {
+            Some(known) => known.counts.push(*count),
+            None => held.push(Held {
+                of: of.clone(),
+                what: what.clone(),
+                counts: vec![*count],
+            }),
+        }
     }
+    held
+}
+
+/// A mutant that the checker caught.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Caught {
+    /// The mutant.
+    pub mutant: String,
+    /// The family of faults that showed it.
+    pub family: String,
+    /// The invariant that names the break.
+    pub broke: String,
+    /// The others that it broke on the way.
+    pub also: Vec<String>,
+    /// The first violation, in words.
+    pub example: String,
+}
+
+/// What came of one run of a plan.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Finding {
+    /// A broken library was caught.
+    Caught(Caught),
+    /// All promises were kept.
+    Kept(Summary),
+}
+
+/// A time in words.
+#[must_use]
+pub fn seconds(ms: u64) -> String {
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }

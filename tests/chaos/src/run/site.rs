@@ -12,6 +12,11 @@ use crate::role::name;
 
 /// The only task queue of a cluster's run.
 const QUEUE: &str = "q";
+/// Where the list of the usual priority stands among a shard's keys.
+pub(super) const USUAL_LIST: usize = 24;
+
+/// Whom the processes are on a server that knows its users.
+pub(super) const USER: &str = "fleet";
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const REJOIN_LIMIT: Duration = Duration::from_secs(60);
@@ -56,6 +61,8 @@ pub struct Site {
     store: Store,
     /// The server that has the task queue, or had it when it was last looked for.
     primary: usize,
+    /// Whether the processes are a user of the server's.
+    has_user: bool,
     /// Where histories go.
     pub directory: PathBuf,
     /// Whether that server answers now, as far as the faults go.
@@ -77,6 +84,7 @@ impl Site {
         let mut site = Self {
             store,
             primary: 0,
+            has_user: false,
             directory,
             up: true,
             connection: None,
@@ -85,10 +93,24 @@ impl Site {
         Ok(site)
     }
 
+    /// Makes the user who all processes are from now on, with all rights.
+    pub fn make_user(&mut self) {
+        let password = format!(">{USER}");
+        let mut command = redis::cmd("ACL");
+        command.arg(&[
+            "SETUSER", USER, "reset", "on", &password, "~*", "&*", "+@all",
+        ]);
+        let _: Option<redis::Value> = self.ask(&command);
+        self.has_user = true;
+    }
+
     /// How clients reach it.
     #[must_use]
     pub fn url(&self) -> String {
         match &self.store {
+            Store::Single(server) if self.has_user => {
+                format!("{}?user={USER}&pass={USER}", server.url())
+            }
             Store::Single(server) => server.url(),
             Store::Sentinels(group) => group.url(),
             Store::Cluster(cluster) => cluster.url(),
@@ -152,14 +174,45 @@ impl Site {
         });
     }
 
-    /// Moves the slot of the task queue to the next primary, key by key.
-    pub fn move_slot(&mut self) {
+    /// Begins to move the slot of the task queue to the next primary: its first list is there, the rest is not.
+    pub fn begin_move(&mut self) {
+        if let Store::Cluster(cluster) = &self.store {
+            let keys = ShardKeys::new(&name("pmq"), &name(QUEUE));
+            cluster
+                .begin_migration(cluster.slot_of(&keys.running()))
+                .move_key(&keys.fixed()[USUAL_LIST]);
+        }
+    }
+
+    /// Moves the rest.
+    pub fn finish_move(&mut self) {
         if let Store::Cluster(cluster) = &self.store {
             cluster
                 .begin_migration(cluster.slot_of(&queue_key()))
                 .finish();
         }
         self.find_primary();
+    }
+
+    /// Loads a function library into every server that takes writes; false where none did.
+    #[must_use]
+    pub fn load(&self, source: &str) -> bool {
+        let servers = match &self.store {
+            Store::Single(server) => std::slice::from_ref(server),
+            Store::Sentinels(group) => group.servers(),
+            Store::Cluster(cluster) => cluster.nodes(),
+        };
+        let loads = servers.iter().filter(|server| {
+            let loaded = connect(server).map(|mut connection| {
+                let mut command = redis::cmd("FUNCTION");
+                command
+                    .arg("LOAD")
+                    .arg(source)
+                    .query::<String>(&mut connection)
+            });
+            loaded.is_some_and(|loaded| loaded.is_ok())
+        });
+        loads.count() > 0
     }
 
     /// Looks for the server that has the task queue.

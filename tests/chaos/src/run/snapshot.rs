@@ -7,7 +7,7 @@ use pmq_broker::keys::ShardKeys;
 use super::site::Site;
 use crate::checker::Shard;
 use crate::history::What;
-use crate::role::name;
+use crate::role::{COMPLETIONS, name};
 
 /// The keys stand in the order of the library's functions.
 const READ: &str = r"
@@ -19,18 +19,21 @@ const READ: &str = r"
     return {
       redis.call('HKEYS', KEYS[2]), ready, redis.call('SMEMBERS', KEYS[15]), redis.call('ZRANGE', KEYS[4], 0, -1),
       redis.call('HGETALL', KEYS[3]), redis.call('ZRANGE', KEYS[8], 0, -1), redis.call('ZRANGE', KEYS[5], 0, -1),
+      redis.call('LLEN', KEYS[#KEYS]),
     }
 ";
 
 type Ids = Vec<Vec<u8>>;
-type Answer = (Ids, Ids, Ids, Ids, Ids, Ids, Ids);
+type Answer = (Ids, Ids, Ids, Ids, Ids, Ids, Ids, u64);
 
 /// Reads a shard; `None` where the server does not answer. What the harness itself pushed into Redis is left out.
 pub fn read(site: &mut Site, queue: &str, junk: &BTreeSet<Vec<u8>>) -> Option<Shard> {
     let keys = ShardKeys::new(&name("pmq"), &name(queue));
     let mut command = redis::cmd("EVAL");
-    command.arg(READ).arg(keys.fixed().len()).arg(keys.fixed());
-    let (tasks, ready, holes, scheduled, running, dead, workers): Answer = site.ask(&command)?;
+    command.arg(READ).arg(keys.fixed().len() + 1);
+    command.arg(keys.fixed()).arg(keys.done(&name(COMPLETIONS)));
+    let (tasks, ready, holes, scheduled, running, dead, workers, completions): Answer =
+        site.ask(&command)?;
     let ours = |ids: Ids| -> BTreeSet<Vec<u8>> {
         ids.into_iter().filter(|id| !junk.contains(id)).collect()
     };
@@ -47,6 +50,7 @@ pub fn read(site: &mut Site, queue: &str, junk: &BTreeSet<Vec<u8>>) -> Option<Sh
         running: pairs,
         dead: ours(dead),
         workers: ours(workers),
+        completions,
     })
 }
 
@@ -60,6 +64,7 @@ pub fn event(queue: &str, shard: &Shard) -> What {
         scheduled: shard.scheduled.len() as u64,
         running: shard.running.len() as u64,
         dead: shard.dead.len() as u64,
+        completions: shard.completions,
         wrong: shard.problems(),
     }
 }
