@@ -151,7 +151,7 @@ impl FromStr for Objects {
 /// What a user of Redis may do.
 #[derive(Clone, Debug)]
 pub struct Grant {
-    /// What it is; several are added up.
+    /// What it is; several are added up. Without any it has its objects alone.
     pub roles: Vec<Role>,
     /// Its namespace.
     pub namespace: Name,
@@ -188,7 +188,8 @@ impl Grant {
     #[must_use]
     pub fn verbs(&self) -> BTreeSet<&'static str> {
         let of_tasks = self.roles.iter().flat_map(|role| verbs::of_role(*role));
-        let may_write = self.roles.iter().any(|role| *role != Role::Viewer);
+        let may_write =
+            self.roles.is_empty() || self.roles.iter().any(|role| *role != Role::Viewer);
         let of_objects = self.objects.iter().flat_map(|o| verbs::of_kind(o.kind));
         let of_objects = of_objects.filter(|verb| may_write || inner::is_read_only(verb));
         of_tasks.chain(of_objects).collect()
@@ -217,14 +218,14 @@ impl Grant {
             return vec![format!("{namespace}:*")];
         }
         // FCALL wants the right to write its keys, also where the function only reads them.
-        let fleet = format!("{namespace}:fleet:{{workers}}:*");
+        let fleet = (!self.roles.is_empty()).then(|| format!("{namespace}:fleet:{{workers}}:*"));
         let queues = self
             .queues
             .iter()
             .map(|queue| format!("{namespace}:{{{queue}/*}}:*"));
         let objects = self.objects.iter();
         let objects = objects.map(|o| format!("{namespace}:{}:{{{}}}:*", o.kind, o.pattern));
-        queues.chain([fleet]).chain(objects).collect()
+        queues.chain(fleet).chain(objects).collect()
     }
 
     /// The patterns of its channels.
@@ -348,6 +349,10 @@ mod tests {
         ] {
             assert!(rules.contains(part), "{part}: {rules}");
         }
+        // A queue's items may have to outlive their primary; who only looks changes nothing.
+        let marks = |roles: &[Role], object| grant(roles, &[object]).verbs().contains("mark");
+        assert!(marks(&[], "queue:jobs") && !marks(&[], "lock:deploy"));
+        assert!(!marks(&[Role::Viewer], "queue:jobs"));
         for bad in [
             "deploy",
             "loc:deploy",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use crate::authkey::Authkey;
+use crate::authkey::{Authkey, KeyId};
 use crate::config::Config;
 use crate::connection::address::Place;
 use crate::connection::blocking::in_a_thread;
@@ -87,8 +87,8 @@ impl Broker {
     pub async fn connect(config: &Config) -> Result<Self> {
         let (control, common) = Self::reach(config).await?;
         common.report.require_suitable(control.at())?;
-        let disks = strict::check(&control, config.durability).await?;
-        let control = control.assured(config.durability, disks);
+        strict::check(&control, config.durability).await?;
+        let control = control.assured(config.durability);
         Ok(Self::over(control, common))
     }
 
@@ -107,7 +107,7 @@ impl Broker {
         };
         let trust = Trust::of(config, local.is_some())?;
         let place = Place::new(config, &url)?;
-        exposure::check(config, &place).await?;
+        exposure::check(&place).await?;
         let (first, asked) = (place.first(), place.access().login().clone());
         let control = place.lane(local, CONTROL_RESPONSE)?;
         let report = match ServerReport::read(&control, FIRST_PATIENCE).await {
@@ -119,6 +119,7 @@ impl Broker {
                 });
             }
         };
+        control.admit().await?;
         login::check(&control, &asked).await?;
         let common = Common {
             namespace: config.namespace.clone(),
@@ -353,6 +354,13 @@ impl Broker {
     #[must_use]
     pub fn has_authkey(&self) -> bool {
         self.inner.common.trust.authkey.is_some()
+    }
+
+    /// The ids of the keys with which tasks and completions are verified, the one that signs first; none without an authkey.
+    #[must_use]
+    pub fn authkey_ids(&self) -> Vec<KeyId> {
+        let authkey = self.inner.common.trust.authkey.as_deref();
+        authkey.map(Authkey::ids).unwrap_or_default()
     }
 
     pub(crate) fn namespace(&self) -> &Name {

@@ -1,89 +1,16 @@
 //! Redis's access rules for each role, on a real server: what a role does works, and everything else is denied.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::time::{Duration, SystemTime};
 
-use pmq_broker::acl::{Grant, Role, Version, verbs};
-use pmq_broker::authkey::{Authkey, AuthkeySource};
+use pmq_broker::Broker;
+use pmq_broker::acl::{Role, verbs};
 use pmq_broker::functions::LIBRARY;
 use pmq_broker::keys::ShardKeys;
-use pmq_broker::{Broker, Completion, Config, Error, Outcome, Report, TaskId};
-use pmq_tests::{Program, RedisServer, Scratch};
-use redis::{Connection, RedisResult, Value, cmd};
+use pmq_tests::{Cluster, Program, RedisServer, SentinelGroup};
+use redis::{RedisResult, Value, cmd};
 
-use crate::fleet::{Fleet, SOON, name, pass, pmq_at};
-use crate::store::Store;
-
-/// A server with a user for each role of the queue `mail`, and the library, which no service may load.
-struct Guarded {
-    server: RedisServer,
-    files: Scratch,
-}
-
-impl Guarded {
-    fn new(objects: &[&str]) -> Self {
-        let guarded = Self {
-            server: RedisServer::start(),
-            files: Scratch::new(),
-        };
-        fs::write(guarded.files.join("password"), "secret\n").unwrap();
-        let _ = guarded.root().run(["functions", "load"]).expect_code(0);
-        for role in Role::ALL {
-            guarded.grant(&[role], objects);
-        }
-        guarded
-    }
-
-    /// Makes a user named after its first role, as an administrator does.
-    fn grant(&self, roles: &[Role], objects: &[&str]) {
-        let file = self.files.join("password");
-        let mut arguments = vec!["acl", "-q", "mail", "--user", roles[0].as_str()];
-        arguments.extend(["--password-file", file.to_str().unwrap()]);
-        arguments.extend(roles.iter().flat_map(|role| ["--role", role.as_str()]));
-        arguments.extend(objects.iter().flat_map(|object| ["--object", *object]));
-        let ended = self.root().run(arguments).expect_code(0);
-        assert!(ended.error_text().contains("without pmq's functions"));
-        let line = ended.text();
-        let mut words = line.split_whitespace();
-        cmd(words.next().unwrap())
-            .arg(words.collect::<Vec<_>>())
-            .exec(&mut self.server.connection())
-            .unwrap();
-    }
-
-    fn root(&self) -> Program {
-        pmq_at(&self.server.url())
-    }
-
-    fn url(&self, role: Role) -> String {
-        format!("{}?user={role}&pass=secret", self.server.url())
-    }
-
-    fn pmq(&self, role: Role) -> Program {
-        pmq_at(&self.url(role))
-    }
-
-    fn connection(&self, role: Role) -> Connection {
-        let mut connection = self.server.connection();
-        let login = cmd("AUTH")
-            .arg(role.as_str())
-            .arg("secret")
-            .exec(&mut connection);
-        login.unwrap();
-        connection
-    }
-
-    fn grant_of(role: Role) -> Grant {
-        Grant {
-            roles: vec![role],
-            namespace: name("pmq"),
-            queues: vec![name("mail")],
-            objects: Vec::new(),
-            version: Version(7, 0),
-        }
-    }
-}
+use crate::fleet::name;
+use crate::guarded::{Guarded, Site, grant_of};
 
 fn is_denied(answer: &RedisResult<Value>) -> bool {
     answer
@@ -91,11 +18,24 @@ fn is_denied(answer: &RedisResult<Value>) -> bool {
         .is_err_and(|error| error.code() == Some("NOPERM"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_role_does_its_work() {
-    let guarded = Guarded::new(&[]);
-    let producer = guarded.pmq(Role::Producer);
-    let worker = guarded.pmq(Role::Worker);
+#[test]
+fn each_role_does_its_work() {
+    each_role_works(&Guarded::new(RedisServer::start(), &[]));
+}
+
+#[test]
+fn each_role_does_its_work_on_a_cluster() {
+    each_role_works(&Guarded::new(Cluster::start(3), &[]));
+}
+
+#[test]
+fn each_role_does_its_work_behind_sentinels() {
+    each_role_works(&Guarded::new(SentinelGroup::start(), &[]));
+}
+
+fn each_role_works<S: Site>(guarded: &Guarded<S>) {
+    let producer = guarded.pmq("producer");
+    let worker = guarded.pmq("worker");
     let worker = worker.spawn(["worker", "-q", "mail", "--allow-commands", "-c", "2"]);
     let _ = worker.wait_for_line("serves");
     let said = |pmq: &Program, arguments: &[&str]| pmq.run(arguments).expect_code(0).text();
@@ -144,7 +84,7 @@ async fn each_role_does_its_work() {
         &["run", "-q", "mail", "--detach", "--", "sleep", "600"],
     );
 
-    let viewer = guarded.pmq(Role::Viewer);
+    let viewer = guarded.pmq("viewer");
     assert!(said(&viewer, &["status"]).contains("mail"));
     said(&viewer, &["status", "-q", "mail", late.trim()]);
     assert!(said(&viewer, &["ps", "-q", "mail"]).contains("sleep"));
@@ -154,8 +94,16 @@ async fn each_role_does_its_work() {
 
 #[test]
 fn an_admin_sets_queues_up_and_looks_after_them() {
-    let guarded = Guarded::new(&[]);
-    let admin = guarded.pmq(Role::Admin);
+    an_admin_works(&Guarded::new(RedisServer::start(), &[]));
+}
+
+#[test]
+fn an_admin_looks_after_the_queues_of_a_cluster() {
+    an_admin_works(&Guarded::new(Cluster::start(3), &[]));
+}
+
+fn an_admin_works<S: Site>(guarded: &Guarded<S>) {
+    let admin = guarded.pmq("admin");
     let said = |arguments: &[&str]| admin.run(arguments).expect_code(0).text();
     said(&["functions", "load"]);
     said(&["submit", "-q", "mail", "--", "true"]);
@@ -166,24 +114,63 @@ fn an_admin_sets_queues_up_and_looks_after_them() {
     said(&["doctor", "-q", "mail"]);
 }
 
+/// The kinds of objects.
+const KINDS: [&str; 10] = [
+    "lock",
+    "semaphore",
+    "event",
+    "barrier",
+    "queue",
+    "list",
+    "dict",
+    "namespace",
+    "array",
+    "value",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_work_for_who_was_granted_them() {
-    let kinds = [
-        "lock",
-        "semaphore",
-        "event",
-        "barrier",
-        "queue",
-        "list",
-        "dict",
-        "namespace",
-        "array",
-        "value",
-    ];
-    let objects = kinds.map(|kind| format!("{kind}:mine.*"));
-    let guarded = Guarded::new(&objects.each_ref().map(String::as_str));
-    let producer = guarded.pmq(Role::Producer);
-    let said = |arguments: &[&str]| producer.run(arguments).expect_code(0).text();
+    objects_work(RedisServer::start()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_of_a_cluster_work_for_who_was_granted_them() {
+    objects_work(Cluster::start(3)).await;
+}
+
+async fn objects_work<S: Site>(site: S) {
+    let objects = KINDS.map(|kind| format!("{kind}:mine.*"));
+    let objects = objects.each_ref().map(String::as_str);
+    let guarded = Guarded::new(site, &objects);
+    guarded.grant("nobody-else", &[], &objects);
+    // Who has no role in any queue uses objects as well as a producer does.
+    for user in [Role::Producer.as_str(), "nobody-else"] {
+        words_of(&guarded.pmq(user));
+        let broker = Broker::connect(&guarded.config(user)).await.unwrap();
+        let dict = broker.dict::<String, i64>(&name("mine.dict"));
+        dict.insert(&"a".to_owned(), &1).await.unwrap();
+        assert_eq!(dict.get(&"a".to_owned()).await.unwrap(), Some(1));
+        let event = broker.event(&name("mine.event"));
+        event.set().await.unwrap();
+        event.wait().await.unwrap();
+        let barrier = broker.barrier(&name("mine.barrier"), 1);
+        barrier.wait().await.unwrap();
+        let list = broker.list::<i64>(&name("mine.list"));
+        list.extend([2, 1]).await.unwrap();
+        list.sort().await.unwrap();
+        broker.value(&name("mine.value"), &1).await.unwrap();
+    }
+    let viewer = guarded.pmq(Role::Viewer.as_str());
+    assert_eq!(
+        viewer.run(["size", "mine.fruit"]).expect_code(0).text(),
+        "0\n"
+    );
+    let _ = viewer.run(["put", "mine.fruit", "apple"]).expect_code(69);
+}
+
+/// Locks, semaphores and queues through the command.
+fn words_of(pmq: &Program) {
+    let said = |arguments: &[&str]| pmq.run(arguments).expect_code(0).text();
     assert_eq!(
         said(&["lock", "mine.deploy", "--", "echo", "held"]),
         "held\n"
@@ -195,35 +182,28 @@ async fn objects_work_for_who_was_granted_them() {
     said(&["put", "mine.fruit", "apple"]);
     assert_eq!(said(&["size", "mine.fruit"]), "1\n");
     assert_eq!(said(&["get", "mine.fruit"]), "apple\n");
-    let denied = producer
-        .run(["put", "yours.fruit", "apple"])
-        .expect_code(69);
+    let denied = pmq.run(["put", "yours.fruit", "apple"]).expect_code(69);
     assert!(
         denied.error_text().contains("denied"),
         "{}",
         denied.error_text()
     );
-
-    let config = Config::url(guarded.url(Role::Producer));
-    let broker = Broker::connect(&config).await.unwrap();
-    let dict = broker.dict::<String, i64>(&name("mine.dict"));
-    dict.insert(&"a".to_owned(), &1).await.unwrap();
-    assert_eq!(dict.get(&"a".to_owned()).await.unwrap(), Some(1));
-    let viewer = guarded.pmq(Role::Viewer);
-    assert_eq!(
-        viewer.run(["size", "mine.fruit"]).expect_code(0).text(),
-        "0\n"
-    );
-    let _ = viewer.run(["put", "mine.fruit", "apple"]).expect_code(69);
 }
 
 #[test]
 fn a_function_of_another_role_is_denied() {
-    let guarded = Guarded::new(&[]);
+    functions_are_denied(&Guarded::new(RedisServer::start(), &[]));
+}
+
+#[test]
+fn a_function_of_another_role_is_denied_by_each_node() {
+    functions_are_denied(&Guarded::new(Cluster::start(2), &[]));
+}
+
+fn functions_are_denied<S: Site>(guarded: &Guarded<S>) {
     let keys = ShardKeys::new(&name("pmq"), &name("mail"));
-    for role in Role::ALL {
-        let mine = Guarded::grant_of(role).verbs();
-        let mut connection = guarded.connection(role);
+    for (role, mut connection) in guarded.connections() {
+        let mine = grant_of(role).verbs();
         for verb in verbs() {
             let mut call = cmd("FCALL");
             call.arg(format!("{LIBRARY}_{verb}"))
@@ -272,6 +252,9 @@ const SERVER: &[&str] = &[
     "MIGRATE h 1 k 0 1",
     "RESTORE k 0 x",
     "SWAPDB 0 1",
+    "CLUSTER FORGET x",
+    "CLUSTER FAILOVER",
+    "CLUSTER SETSLOT 0 STABLE",
     "DEBUG SLEEP 0",
     "MODULE LIST",
     "PSUBSCRIBE *",
@@ -283,9 +266,16 @@ const SERVER: &[&str] = &[
 
 #[test]
 fn nobody_touches_other_queues_or_the_server() {
-    let guarded = Guarded::new(&[]);
-    for role in Role::ALL {
-        let mut connection = guarded.connection(role);
+    others_are_denied(&Guarded::new(RedisServer::start(), &[]));
+}
+
+#[test]
+fn nobody_touches_other_queues_or_a_node() {
+    others_are_denied(&Guarded::new(Cluster::start(2), &[]));
+}
+
+fn others_are_denied<S: Site>(guarded: &Guarded<S>) {
+    for (role, mut connection) in guarded.connections() {
         let mut ask = |line: &str| {
             let mut words = line.split(' ');
             cmd(words.next().unwrap())
@@ -323,8 +313,8 @@ fn nobody_touches_other_queues_or_the_server() {
 
 #[test]
 fn a_role_has_no_command_but_those_that_its_rules_name() {
-    let guarded = Guarded::new(&[]);
-    let mut connection = guarded.server.connection();
+    let guarded = Guarded::new(RedisServer::start(), &[]);
+    let mut connection = guarded.site.connection();
     let all: Vec<String> = cmd("COMMAND").arg("LIST").query(&mut connection).unwrap();
     let all: BTreeSet<&str> = all
         .iter()
@@ -332,7 +322,7 @@ fn a_role_has_no_command_but_those_that_its_rules_name() {
         .filter(|command| !command.contains('|'))
         .collect();
     for role in Role::ALL {
-        let granted = Guarded::grant_of(role).commands();
+        let granted = grant_of(role).commands();
         let granted: BTreeSet<&str> = granted
             .iter()
             .map(|command| command.split('|').next().unwrap())
@@ -358,92 +348,4 @@ fn a_role_has_no_command_but_those_that_its_rules_name() {
             );
         }
     }
-}
-
-/// What rules cannot prevent, an authkey finds: by the very rights of a producer and of a worker.
-#[tokio::test(flavor = "multi_thread")]
-async fn with_an_authkey_what_the_rules_leave_open_is_found() {
-    let guarded = Guarded::new(&[]);
-    let key = guarded.files.join("key");
-    fs::write(&key, Authkey::generate()).unwrap();
-    let config = Config {
-        authkey: AuthkeySource::File(key.clone()),
-        ..Config::url(guarded.url(Role::Producer))
-    };
-    let fleet = Fleet::serving(config, &name("mail")).await;
-    let pmq = guarded.pmq(Role::Worker).env("PMQ_AUTHKEY_FILE", &key);
-    let worker = fleet.worker_of(&pmq, "--allow-commands");
-    for role in [Role::Producer, Role::Worker] {
-        let mut store = Store::on(&guarded.server, &fleet).await;
-        store.log_in(role.as_str(), "secret");
-        tamper(&fleet, &mut store).await;
-    }
-    assert!(
-        fleet.record().iter().all(|line| line.ends_with("true one")),
-        "{:?}",
-        fleet.record()
-    );
-    let _ = worker.wait_for_line("rejected a task");
-}
-
-async fn tamper(fleet: &Fleet, store: &mut Store) {
-    let queue = &fleet.queue;
-    let mut task = fleet.sh("record true one");
-    let good = queue.sealing().seal_task(&task).unwrap().to_vec();
-    let other = fleet.sh("record forged");
-    let unsigned = pmq_broker::envelope::encode(&other).unwrap().to_vec();
-    let mut control = good.clone();
-    control[6] += 1;
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap()
-        .as_millis() as u64;
-    task.expires_ms = Some(now + 1);
-    let expired = queue.sealing().seal_task(&task).unwrap().to_vec();
-    pass(Duration::from_millis(5));
-    // Overwritten; invented; moved to another id; its control part edited; put back when its time was over.
-    let cases = [
-        (task.id, unsigned.clone(), "not signed"),
-        (TaskId::new(), unsigned, "not signed"),
-        (TaskId::new(), good, "does not fit"),
-        (task.id, control, "does not fit"),
-        (task.id, expired, "expired"),
-    ];
-    for (id, envelope, why) in cases {
-        store.push_as(id, &envelope);
-        let completion = fleet.completion().await;
-        let error = completion.report.error.unwrap_or_default();
-        assert!(
-            completion.outcome == Outcome::Dead && error.contains(why),
-            "{why}: {error}"
-        );
-        queue.purge_dead(Some(&[id])).await.unwrap();
-    }
-    forge_ends(fleet, store).await;
-}
-
-/// Forges how a task that waits has ended, for a consumer and for who waits for it.
-async fn forge_ends(fleet: &Fleet, store: &mut Store) {
-    let queue = &fleet.queue;
-    let task = fleet.sh("record true one");
-    let id = fleet.submit(&task).await;
-    let completion = fleet.completion().await;
-    assert_eq!((completion.id, completion.outcome), (id, Outcome::Ok));
-    let forged = Completion {
-        report: Report::default(),
-        body: "7".into(),
-        ..completion
-    };
-    store.post(&forged.encode());
-    store.rewrite_record(id, |_| forged.encode().to_vec());
-    assert!(matches!(
-        queue.wait(&[id], SOON).await,
-        Err(Error::Untrusted { .. })
-    ));
-    // The true completion of one task, given out as another's.
-    let other = TaskId::new();
-    let sealed = queue.sealing().seal_completion(&forged, b"");
-    store.put_record(other, &sealed);
-    let ended = queue.wait(&[other], SOON).await;
-    assert!(matches!(ended, Err(Error::Untrusted { .. })), "{ended:?}");
 }

@@ -137,9 +137,14 @@ fn the_doctor_looks_at_each_primary_and_says_what_is_promised() {
     assert!(
         found("promise")
             .iter()
-            .all(|promise| promise.starts_with("replicated, "))
+            .all(|promise| promise.contains(", lost if "))
     );
-    assert_eq!(found("promise").len(), 4);
+    let promises = found("promise");
+    let in_use = |promise: &&&str| promise.starts_with("replicated (in use), ");
+    assert_eq!(
+        (promises.len(), promises.iter().filter(in_use).count()),
+        (12, 4)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

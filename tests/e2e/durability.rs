@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use pmq_broker::task_queue::Submitted;
 use pmq_broker::{Broker, Config, Durability, Error, Task};
-use pmq_tests::{Cluster, RedisServer, eventually, eventually_async};
+use pmq_tests::redis_server::Builder;
+use pmq_tests::{Cluster, RedisServer, SentinelGroup, eventually, eventually_async};
 
 use crate::everyday;
 use crate::fleet::{Fleet, LONG, SOON, name, pmq_at};
@@ -157,6 +158,51 @@ async fn strict_refuses_a_server_that_does_not_write_at_once() {
         matches!(submit, Err(Error::Unconfirmed { .. })),
         "it has no replica"
     );
+}
+
+fn write_down(server: &RedisServer, when: &str) {
+    let set = redis::cmd("CONFIG")
+        .arg(&["SET", "appendfsync", when])
+        .exec(&mut server.connection());
+    set.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strict_acknowledges_nothing_by_a_new_primary_that_does_not_write_at_once() {
+    let always = |server: Builder| server.aof(true).config("appendfsync", "always");
+    let mut group = SentinelGroup::with(always);
+    let broker = connect(&group.url(), Durability::Strict).await.unwrap();
+    let queue = broker.task_queue(&name("q"));
+    queue.submit(&Task::handler("t", "")).await.unwrap();
+    for replica in &group.servers()[1..] {
+        write_down(replica, "everysec");
+    }
+    group.servers_mut()[0].kill();
+    let primary = group.wait_for_failover(0);
+    let task = Task::handler("t", "");
+    let error = eventually_async("it answers", LONG, async || {
+        let error = queue.submit(&task).await.unwrap_err();
+        (!matches!(error, Error::Unreachable { .. })).then_some(error)
+    })
+    .await;
+    let port = group.servers()[primary].port().unwrap();
+    let text = error.to_string();
+    assert!(
+        matches!(error, Error::Unsuitable(_))
+            && text.contains(&format!("127.0.0.1:{port}"))
+            && text.contains("appendfsync always"),
+        "{text}"
+    );
+    assert_eq!(
+        queue.status().await.unwrap().ready,
+        1,
+        "the call was not even sent"
+    );
+    write_down(&group.servers()[primary], "always");
+    eventually_async("it is acknowledged again", LONG, async || {
+        queue.submit(&task).await.ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use pmq_broker::config::Tls;
 use pmq_broker::task_queue::{Consumer, DeadLetter, Shard};
 use pmq_broker::{Broker, Completion, Config, Name, Task, TaskId, TaskQueue};
 use pmq_tests::program::Running;
@@ -29,10 +30,24 @@ pub(crate) fn pmq_at(url: &str) -> Program {
         .timeout(LONG)
 }
 
+/// The same with these files.
+pub(crate) fn with_tls(pmq: Program, tls: Tls) -> Program {
+    let files = [
+        ("PMQ_TLS_CA", tls.ca),
+        ("PMQ_TLS_CERT", tls.cert),
+        ("PMQ_TLS_KEY", tls.key),
+    ];
+    let named = files
+        .into_iter()
+        .filter_map(|(name, file)| Some((name, file?)));
+    named.fold(pmq, |pmq, (name, file)| pmq.env(name, file))
+}
+
 /// A queue with a completion queue `done`, and a directory with the tasks' record.
 pub(crate) struct Fleet {
     pub(crate) queue: TaskQueue,
     url: String,
+    tls: Tls,
     files: Scratch,
 }
 
@@ -58,6 +73,7 @@ impl Fleet {
         let broker = Broker::connect(&config).await.unwrap();
         let url = config.url.unwrap();
         Self {
+            tls: config.tls,
             queue: broker.task_queue(queue),
             url,
             files: Scratch::new(),
@@ -71,7 +87,12 @@ impl Fleet {
 
     /// `pmq`, on this fleet's server.
     pub(crate) fn pmq(&self) -> Program {
-        pmq_at(&self.url)
+        self.with_its_tls(pmq_at(&self.url))
+    }
+
+    /// A program with the files that this fleet's server wants.
+    pub(crate) fn with_its_tls(&self, program: Program) -> Program {
+        with_tls(program, self.tls.clone())
     }
 
     /// Starts `pmq worker` on this queue with these flags, which are separated by spaces.

@@ -7,6 +7,7 @@
 
 mod everyday;
 mod fleet;
+mod guarded;
 mod keys;
 mod load;
 mod model;
@@ -16,6 +17,7 @@ mod store;
 
 mod acl;
 mod admin;
+mod announced;
 mod anonymous;
 mod arguments;
 mod attempts;
@@ -59,12 +61,16 @@ mod run;
 mod run_unread;
 mod runners;
 mod safety;
+mod secrets;
 mod sentinel;
 mod shards;
 mod shutdown;
 mod signed;
 mod status;
 mod submit;
+mod tampering;
 mod threads;
 mod tls;
+mod tls_sites;
+mod undone;
 mod wake;

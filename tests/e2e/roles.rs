@@ -47,7 +47,7 @@ impl Fleet {
 
     /// This test program, on this fleet's server; see [`as_test`].
     pub(crate) fn stand_in(&self) -> Program {
-        Program::new(env::current_exe().unwrap())
+        self.with_its_tls(Program::new(env::current_exe().unwrap()))
             .env("PMQ_REDIS_URL", self.url())
             .env(QUEUE, self.queue.name().as_str())
             .env(DIRECTORY, self.path(""))
@@ -97,6 +97,10 @@ async fn worker() {
             note(&context, "");
             block_for_file(&body);
             Ok(Bytes::new())
+        })
+        .handle_bytes("where", |_, _| async {
+            let thread = std::thread::current();
+            Ok(Bytes::from(thread.name().unwrap_or_default().to_owned()))
         })
         .handle_bytes("gather", |_, _| async {
             tokio::task::block_in_place(|| GATHERED.wait());

@@ -222,6 +222,27 @@ async fn an_encrypted_task_shows_neither_body_nor_result() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn redis_holds_nothing_that_can_be_read_of_an_encrypted_task_that_failed() {
+    let signed = Signed::with(|config| config.encrypt = true).await;
+    let _worker = signed.fleet.worker_of(&signed.pmq(), "--allow-commands");
+    let mut store = Store::of(&signed.fleet).await;
+    let mut task = Task::command(["sh", "-c", "tee /dev/stderr; exit 3"]);
+    task.body = "a secret".into();
+    signed.fleet.submit(&task).await;
+    eventually("its completion is posted", LONG, || {
+        (!store.posted().is_empty()).then_some(())
+    });
+    let kept = store.everything();
+    assert!(
+        kept.contains("tee /dev/stderr") && !kept.contains("a secret"),
+        "{kept}"
+    );
+    let done = signed.fleet.completion().await;
+    let (out, err) = done.output();
+    assert_eq!([out, err], [b"a secret"; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_finds_no_secret_in_its_environment() {
     let signed = Signed::new().await;
     let pmq = signed.fleet.pmq().env("PMQ_AUTHKEY", &signed.key);

@@ -125,6 +125,40 @@ impl Store {
             .unwrap();
     }
 
+    /// All that Redis holds of the queue, as text.
+    pub(crate) fn everything(&mut self) -> String {
+        let mut all = Vec::new();
+        for shard in self.shards.clone() {
+            let buckets: Option<String> = cmd("HGET")
+                .arg(&[&key(&shard, "meta"), "buckets"])
+                .query(&mut self.connection)
+                .unwrap();
+            let buckets = buckets.unwrap_or_default();
+            let named = buckets.split(',').map(|bucket| format!("results:{bucket}"));
+            let named = named.chain(["done:done".to_owned()]);
+            let fixed = shard.keys().fixed().iter().cloned();
+            for key in fixed.chain(named.map(|part| key(&shard, &part))) {
+                all.extend(self.values(&key));
+            }
+        }
+        String::from_utf8_lossy(&all.join(&b'\n')).into_owned()
+    }
+
+    fn values(&mut self, key: &str) -> Vec<Vec<u8>> {
+        let kind: String = cmd("TYPE").arg(key).query(&mut self.connection).unwrap();
+        let (read, range) = match kind.as_str() {
+            "none" => return Vec::new(),
+            "hash" => ("HGETALL", [].as_slice()),
+            "set" => ("SMEMBERS", [].as_slice()),
+            "list" => ("LRANGE", ["0", "-1"].as_slice()),
+            "zset" => ("ZRANGE", ["0", "-1"].as_slice()),
+            other => panic!("{key} is a {other}"),
+        };
+        let mut ask = cmd(read);
+        let ask = ask.arg(key).arg(range);
+        ask.query(&mut self.connection).unwrap()
+    }
+
     fn newest_bucket(&mut self, id: TaskId) -> String {
         let meta = self.key(id, "meta");
         let buckets: String = cmd("HGET")

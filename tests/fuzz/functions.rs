@@ -39,9 +39,9 @@ const WORDS: [&str; 18] = [
 
 /// A call as it was sent.
 #[derive(Clone, Debug)]
-struct Sent {
+pub(crate) struct Sent {
     function: Vec<u8>,
-    keys: Vec<Vec<u8>>,
+    pub(crate) keys: Vec<Vec<u8>>,
     arguments: Vec<Vec<u8>>,
 }
 
@@ -58,12 +58,12 @@ impl Sent {
         })
     }
 
-    fn verb(&self) -> String {
+    pub(crate) fn verb(&self) -> String {
         let function = String::from_utf8_lossy(&self.function);
         function[LIBRARY.len() + 1..].to_owned()
     }
 
-    fn send(&self, connection: &mut Connection) -> RedisResult<Value> {
+    pub(crate) fn send(&self, connection: &mut Connection) -> RedisResult<Value> {
         redis::cmd("FCALL")
             .arg(&self.function)
             .arg(self.keys.len())
@@ -72,11 +72,20 @@ impl Sent {
             .query::<Value>(connection)
             .and_then(Value::extract_error)
     }
+
+    /// The same with other arguments.
+    pub(crate) fn changed(&self, changes: &[Change]) -> Self {
+        let mut call = self.clone();
+        for change in changes {
+            change.apply(&mut call.arguments);
+        }
+        call
+    }
 }
 
 /// A change of a call's arguments.
 #[derive(Clone, Debug)]
-enum Change {
+pub(crate) enum Change {
     Replace(Index, &'static str),
     Splice(Index, Splice),
     Remove(Index),
@@ -102,7 +111,7 @@ impl Change {
     }
 }
 
-fn change() -> impl Strategy<Value = Change> {
+pub(crate) fn change() -> impl Strategy<Value = Change> {
     let (at, word) = (any::<Index>, || select(&WORDS[..]));
     prop_oneof![
         4 => (at(), word()).prop_map(|(at, word)| Change::Replace(at, word)),
@@ -115,7 +124,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// The calls of all exercises, those of one shard or object together, in order.
-fn record() -> Vec<Vec<Sent>> {
+pub(crate) fn record() -> Vec<Vec<Sent>> {
     let server = RedisServer::start();
     let liar = Liar::before(&server);
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -132,9 +141,31 @@ fn record() -> Vec<Vec<Sent>> {
         groups.entry(sent.keys[0].clone()).or_default().push(sent);
     }
     for group in groups.values_mut() {
+        add_distant(group);
         add_rare(group);
     }
     groups.into_values().collect()
+}
+
+/// Adds what is called on a Cluster alone, and where a replica has to confirm, to the calls of a shard.
+fn add_distant(group: &mut Vec<Sent>) {
+    let key = String::from_utf8_lossy(&group[0].keys[0]).into_owned();
+    let Some((tag, _)) = key.split_once("/0}:") else {
+        return;
+    };
+    let mut add = |verb: &str, parts: &[&str], arguments: &[&str]| {
+        let bytes = |text: &&str| text.as_bytes().to_vec();
+        group.push(Sent {
+            function: format!("{LIBRARY}_{verb}").into_bytes(),
+            keys: parts
+                .iter()
+                .map(|part| format!("{tag}/0}}:{part}").into_bytes())
+                .collect(),
+            arguments: arguments.iter().map(bytes).collect(),
+        });
+    };
+    add("wake", &["wake.all", "absent"], &["0", "3"]);
+    add("mark", &["mark"], &[]);
 }
 
 /// Adds what a process only calls after some time or at its end, to the calls of an object that has members.
@@ -178,6 +209,16 @@ fn add_rare(group: &mut Vec<Sent>) {
     }
 }
 
+/// A server with the library.
+pub(crate) fn loaded() -> RedisServer {
+    let server = RedisServer::start();
+    redis::cmd("FUNCTION")
+        .arg(&["LOAD", SOURCE])
+        .exec(&mut server.connection())
+        .unwrap();
+    server
+}
+
 /// Everything that the server holds, with the times at which it goes; without what goes within a moment.
 fn state(connection: &mut Connection) -> BTreeMap<Vec<u8>, (Vec<u8>, i64)> {
     let (seconds, _): (i64, i64) = redis::cmd("TIME").query(connection).unwrap();
@@ -205,9 +246,7 @@ fn is_unchecked(error: &redis::RedisError) -> bool {
 
 #[test]
 fn the_exercises_call_every_function() {
-    let mut called: BTreeSet<String> = record().iter().flatten().map(Sent::verb).collect();
-    // On a Cluster alone, and where a replica has to confirm.
-    called.extend(["wake", "mark"].map(str::to_owned));
+    let called: BTreeSet<String> = record().iter().flatten().map(Sent::verb).collect();
     let words = SOURCE
         .split("\nregister(\"")
         .skip(1)
@@ -222,11 +261,7 @@ fn the_exercises_call_every_function() {
 #[test]
 fn a_call_with_any_arguments_changes_all_or_nothing_and_spoils_nothing() {
     let groups = record();
-    let server = RedisServer::start();
-    redis::cmd("FUNCTION")
-        .arg(&["LOAD", SOURCE])
-        .exec(&mut server.connection())
-        .unwrap();
+    let server = loaded();
     let inputs = (any::<Index>(), any::<Index>(), vec(change(), 1..4));
     fuzz(inputs, |(group, at, changes)| {
         let connection = &mut server.connection();
@@ -236,10 +271,7 @@ fn a_call_with_any_arguments_changes_all_or_nothing_and_spoils_nothing() {
         for sent in &group[..at] {
             let _ = sent.send(connection);
         }
-        let mut call = group[at].clone();
-        for change in &changes {
-            change.apply(&mut call.arguments);
-        }
+        let call = group[at].changed(&changes);
         let before = state(connection);
         if let Err(error) = call.send(connection) {
             prop_assert!(

@@ -16,6 +16,7 @@ mod task;
 
 mod completion;
 mod config;
+mod conservation;
 mod durations;
 mod envelope;
 mod functions;

@@ -93,6 +93,21 @@ impl Default for Authority {
     }
 }
 
+/// The lines of `redis.conf` for a server that speaks TLS alone. Where somebody signs the certificates of clients, servers use
+/// theirs among each other as well.
+pub(crate) fn directives(Identity { cert, key }: &Identity, clients: Option<&Authority>) -> String {
+    let (cert, key) = (cert.display(), key.display());
+    let lines = format!("port 0\ntls-cert-file {cert}\ntls-key-file {key}\n");
+    match clients {
+        Some(authority) => {
+            let ca = authority.file();
+            let ca = ca.display();
+            format!("{lines}tls-ca-cert-file {ca}\ntls-replication yes\ntls-cluster yes\n")
+        }
+        None => format!("{lines}tls-auth-clients no\n"),
+    }
+}
+
 fn key() -> KeyPair {
     KeyPair::generate().expect("there is randomness")
 }

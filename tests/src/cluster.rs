@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Connection;
 
-use crate::redis_server::RedisServer;
+use crate::redis_server::{Builder, RedisServer};
 use crate::wait::{eventually, eventually_or};
 
 pub(crate) const SLOTS: usize = 16384;
@@ -25,7 +25,7 @@ impl Cluster {
     /// replicas.
     pub fn add_primary(&mut self) -> usize {
         assert_eq!(self.nodes.len(), self.primaries, "replicas come last");
-        let node = start_node();
+        let node = node().start();
         let epoch = format!("SET-CONFIG-EPOCH {}", self.nodes.len() + 1);
         ask::<()>(&mut node.connection(), &epoch);
         self.nodes.push(node);
@@ -38,14 +38,20 @@ impl Cluster {
     /// Starts `primaries` nodes without replicas, and returns once all of them serve the whole cluster.
     #[must_use]
     pub fn start(primaries: usize) -> Self {
-        Self::launch(primaries, primaries)
+        Self::launch((primaries, primaries), |builder| builder)
     }
 
     /// Starts `primaries` nodes with a replica each, which takes over about 3 s after its primary was lost. Returns once
     /// all serve the whole cluster and the replicas have its data. Takes 3 to 5 s.
     #[must_use]
     pub fn with_replicas(primaries: usize) -> Self {
-        let cluster = Self::launch(primaries, 2 * primaries);
+        Self::with(primaries, |builder| builder)
+    }
+
+    /// The same, where each node is what `with` makes of its builder.
+    #[must_use]
+    pub fn with(primaries: usize, with: impl Fn(Builder) -> Builder) -> Self {
+        let cluster = Self::launch((primaries, 2 * primaries), with);
         for index in 0..primaries {
             let primary = node_id(&cluster.nodes[index]);
             let replica = &cluster.nodes[primaries + index];
@@ -58,8 +64,9 @@ impl Cluster {
         cluster
     }
 
-    fn launch(primaries: usize, nodes: usize) -> Self {
-        let nodes: Vec<_> = std::iter::repeat_with(start_node).take(nodes).collect();
+    fn launch((primaries, nodes): (usize, usize), with: impl Fn(Builder) -> Builder) -> Self {
+        let node = || with(node()).start();
+        let nodes: Vec<_> = std::iter::repeat_with(node).take(nodes).collect();
         for (index, node) in nodes.iter().enumerate() {
             let mut connection = node.connection();
             // Distinct epochs from the start: otherwise the nodes spend their first seconds agreeing on them.
@@ -165,7 +172,9 @@ impl Cluster {
         let seeds: Vec<_> = seeds
             .map(|node| format!("127.0.0.1:{}", port(node)))
             .collect();
-        format!("redis+cluster://{}", seeds.join(","))
+        let url = self.nodes[0].url();
+        let scheme = url.split(':').next().unwrap_or_default();
+        format!("{scheme}+cluster://{}", seeds.join(","))
     }
 
     /// The index in [`Cluster::nodes`] of the first primary that is not among these: somebody else's.
@@ -253,7 +262,7 @@ impl Cluster {
     }
 }
 
-fn start_node() -> RedisServer {
+fn node() -> Builder {
     RedisServer::builder()
         .cluster(true)
         // Replicas are ready at once, and take over however old their data is.
@@ -261,7 +270,6 @@ fn start_node() -> RedisServer {
         .config("cluster-replica-validity-factor", "0")
         // As pmq advises: the slots of a lost primary are no concern of the others.
         .config("cluster-require-full-coverage", "no")
-        .start()
 }
 
 /// A slot on its way, until [`Migration::finish`]; dropped before, it stays half-way.

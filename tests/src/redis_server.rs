@@ -12,7 +12,7 @@ use std::time::Duration;
 use redis::{Connection, RedisError, RedisResult};
 use rustix::process::Signal;
 
-use crate::certificates::{Authority, Identity};
+use crate::certificates::{Authority, Identity, directives};
 use crate::scratch::Scratch;
 use crate::wait::{eventually, eventually_or};
 use crate::watchdog::{self, Watched};
@@ -71,15 +71,13 @@ impl Builder {
     /// Listens on its TCP port with TLS alone. Clients need a certificate where `clients` names who signs theirs.
     #[must_use]
     pub fn tls(mut self, identity: &Identity, clients: Option<&Authority>) -> Self {
-        let Identity { cert, key } = identity;
-        let (cert, key) = (cert.display(), key.display());
-        let mut lines = format!("port 0\ntls-cert-file {cert}\ntls-key-file {key}\n");
-        let _ = match clients {
-            Some(authority) => writeln!(lines, "tls-ca-cert-file {}", authority.file().display()),
-            None => writeln!(lines, "tls-auth-clients no"),
-        };
-        self.tls = Some(lines);
+        self.tls = Some(directives(identity, clients));
         self.tcp(true)
+    }
+
+    /// The lines of `redis.conf` about TLS, but for the port; nothing where it has none.
+    pub(crate) fn tls_lines(&self) -> Option<&str> {
+        self.tls.as_deref()
     }
 
     /// Whether the server is a node of a Redis Cluster; a node listens on TCP.
@@ -109,7 +107,7 @@ impl Builder {
         fs::write(files.join("redis.conf"), self.file(port))
             .expect("the configuration can be written");
         let mut server = RedisServer {
-            process: launch(&files),
+            process: launch(&files, &["redis.conf"]),
             files,
             port,
             password: self.password.clone(),
@@ -297,7 +295,7 @@ impl RedisServer {
     /// Starts the server again on the same files and address; one that still runs is killed first.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(&self.files);
+        self.process = launch(&self.files, &["redis.conf"]);
         assert!(
             self.comes_up(),
             "the server did not start again:\n{}",
@@ -327,7 +325,8 @@ impl RedisServer {
     }
 }
 
-fn launch(files: &Scratch) -> Watched {
+/// Starts the server's program in the directory of its files, where it writes its log.
+pub(crate) fn launch(files: &Scratch, arguments: &[&str]) -> Watched {
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -336,7 +335,7 @@ fn launch(files: &Scratch) -> Watched {
     let errors = log.try_clone().expect("a file can be opened twice");
     Watched::start(
         watchdog::command(server_program())
-            .arg("redis.conf")
+            .args(arguments)
             .current_dir(files.path())
             .stdout(log)
             .stderr(errors),
@@ -347,7 +346,7 @@ fn read(log: &Path) -> String {
     String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
 }
 
-pub(crate) fn server_program() -> OsString {
+fn server_program() -> OsString {
     std::env::var_os("PMQ_SERVER_BIN").unwrap_or_else(|| "redis-server".into())
 }
 

@@ -1,15 +1,15 @@
 //! A small high-availability group on loopback: a primary, replicas, and the sentinels that watch them.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::time::Duration;
 
 use redis::Connection;
 use rustix::process::Signal;
 
-use crate::redis_server::{RedisServer, free_port, server_program};
+use crate::redis_server::{Builder, RedisServer, free_port, launch};
 use crate::scratch::Scratch;
 use crate::wait::{eventually, eventually_or};
-use crate::watchdog::{self, Watched};
+use crate::watchdog::Watched;
 
 const FORM_LIMIT: Duration = Duration::from_secs(60);
 const REPLY_LIMIT: Duration = Duration::from_millis(500);
@@ -24,6 +24,7 @@ pub const PRIMARY: &str = "mymaster";
 pub struct SentinelGroup {
     servers: Vec<RedisServer>,
     sentinels: Vec<Sentinel>,
+    scheme: &'static str,
 }
 
 impl SentinelGroup {
@@ -33,11 +34,9 @@ impl SentinelGroup {
         Self::with(|builder| builder)
     }
 
-    /// The same, where each server is what `with` makes of its builder.
+    /// The same, where each server is what `with` makes of its builder. Where that speaks TLS, the sentinels do as well.
     #[must_use]
-    pub fn with(
-        with: impl Fn(crate::redis_server::Builder) -> crate::redis_server::Builder,
-    ) -> Self {
+    pub fn with(with: impl Fn(Builder) -> Builder) -> Self {
         // Replicas are ready at once.
         let builder = || {
             let builder = RedisServer::builder().tcp(true);
@@ -48,11 +47,14 @@ impl SentinelGroup {
         let replica = || builder().config("replicaof", &at).start();
         let servers = vec![replica(), replica()];
         let servers: Vec<_> = std::iter::once(primary).chain(servers).collect();
+        let of_server = builder();
+        let tls = of_server.tls_lines();
         let group = Self {
             sentinels: (0..SENTINELS)
-                .map(|_| Sentinel::start(port(&servers[0])))
+                .map(|_| Sentinel::start(port(&servers[0]), tls))
                 .collect(),
             servers,
+            scheme: if tls.is_some() { "rediss" } else { "redis" },
         };
         group.wait_until_formed();
         group
@@ -90,7 +92,7 @@ impl SentinelGroup {
         &mut self.servers
     }
 
-    /// The sentinels, to be killed, stopped or resumed.
+    /// The sentinels, to be stopped.
     pub fn sentinels_mut(&mut self) -> &mut [Sentinel] {
         &mut self.sentinels
     }
@@ -102,7 +104,7 @@ impl SentinelGroup {
         let all: Vec<_> = sentinels
             .map(|sentinel| format!("127.0.0.1:{}", sentinel.port))
             .collect();
-        format!("redis+sentinel://{}/{PRIMARY}", all.join(","))
+        format!("{}+sentinel://{}/{PRIMARY}", self.scheme, all.join(","))
     }
 
     /// The index in [`SentinelGroup::servers`] of the primary, as most of the sentinels say that answer.
@@ -198,17 +200,21 @@ pub struct Sentinel {
 }
 
 impl Sentinel {
-    fn start(primary: u16) -> Self {
+    fn start(primary: u16, tls: Option<&str>) -> Self {
         let (files, port) = (Scratch::new(), free_port());
+        let listen = match tls {
+            Some(lines) => format!("{lines}tls-port {port}"),
+            None => format!("port {port}"),
+        };
         let file = format!(
-            "port {port}\nbind 127.0.0.1\nprotected-mode no\n\
+            "{listen}\nunixsocket s\nbind 127.0.0.1\nprotected-mode no\n\
              sentinel monitor {PRIMARY} 127.0.0.1 {primary} {QUORUM}\n\
              sentinel down-after-milliseconds {PRIMARY} 2000\nsentinel failover-timeout {PRIMARY} 6000\n\
              sentinel parallel-syncs {PRIMARY} 2\n"
         );
         fs::write(files.join("sentinel.conf"), file).expect("the configuration can be written");
         Self {
-            process: launch(&files),
+            process: launch(&files, &["sentinel.conf", "--sentinel"]),
             files,
             port,
         }
@@ -218,6 +224,10 @@ impl Sentinel {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    fn socket(&self) -> String {
+        self.files.join("s").display().to_string()
     }
 
     /// Kills it with SIGKILL.
@@ -230,29 +240,12 @@ impl Sentinel {
         self.process.stop(Signal::STOP);
     }
 
-    /// Lets a stopped one go on.
-    pub fn resume(&mut self) {
-        self.process.signal(Signal::CONT);
-    }
-
-    /// Starts it again after a kill; it remembers what it knew.
-    pub fn restart(&mut self) {
-        self.process.kill();
-        self.process = launch(&self.files);
-    }
-
-    /// What it has printed so far.
-    #[must_use]
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.files.join("log")).unwrap_or_default()
-    }
-
     fn connection(&self) -> Option<Connection> {
         #[expect(
             clippy::disallowed_types,
             reason = "the tests' only way to a connection"
         )]
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).ok()?;
+        let client = redis::Client::open(format!("redis+unix://{}", self.socket())).ok()?;
         let connection = client.get_connection_with_timeout(REPLY_LIMIT).ok()?;
         connection.set_read_timeout(Some(REPLY_LIMIT)).ok()?;
         Some(connection)
@@ -277,22 +270,6 @@ impl Sentinel {
             .ok()?;
         Some(address.1)
     }
-}
-
-fn launch(files: &Scratch) -> Watched {
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(files.join("log"))
-        .expect("the log can be opened");
-    let errors = log.try_clone().expect("a file can be opened twice");
-    Watched::start(
-        watchdog::command(server_program())
-            .args(["sentinel.conf", "--sentinel"])
-            .current_dir(files.path())
-            .stdout(log)
-            .stderr(errors),
-    )
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use super::Role::{self, Producer, Viewer, Worker};
 
+const MARK: &str = "mark";
+
 /// The functions of task queues and of the fleet, each with the roles that call it. An admin calls all.
 const OF_TASKS: &[(&str, &[Role])] = &[
     ("open", &[Producer, Worker]),
@@ -18,8 +20,6 @@ const OF_TASKS: &[(&str, &[Role])] = &[
     // Clients have leases as well, and whoever waits takes back what dead workers held.
     ("heartbeat", &[Producer, Worker]),
     ("reclaim", &[Producer, Worker]),
-    // What goes before WAIT, where more than the primary shall have a change.
-    ("mark", &[Producer, Worker]),
     ("join", &[Producer]),
     ("leave", &[Producer]),
     ("take", &[Producer]),
@@ -36,7 +36,7 @@ const OF_TASKS: &[(&str, &[Role])] = &[
     ("list_started", &[Producer, Viewer]),
     ("present", &[Worker]),
     // Behind what must outlive its primary.
-    ("mark", &[Producer, Worker]),
+    (MARK, &[Producer, Worker]),
     ("fleet", &[Producer, Worker, Viewer]),
 ];
 
@@ -54,6 +54,8 @@ const OF_OBJECTS: &[(&str, &[&str])] = &[
     ("array", &["array_"]),
     ("value", &["array_"]),
 ];
+/// The kinds whose changes outlive their primary where that is asked for, and so have the function for it.
+const LASTING: &[&str] = &["queue"];
 /// The functions of objects of any kind.
 const OF_ANY: &[&str] = &["attach", "detach", "renew", "unlink", "refs"];
 
@@ -74,8 +76,9 @@ pub(super) fn of_kind(kind: &'static str) -> impl Iterator<Item = &'static str> 
         .flat_map(|(_, prefixes)| *prefixes);
     let prefixes: Vec<&str> = prefixes.copied().collect();
     super::inner::verbs().filter(move |verb| {
-        is_of_objects(verb)
-            && (OF_ANY.contains(verb) || prefixes.iter().any(|prefix| verb.starts_with(prefix)))
+        let has_prefix = || prefixes.iter().any(|prefix| verb.starts_with(prefix));
+        (*verb == MARK && LASTING.contains(&kind))
+            || (is_of_objects(verb) && (OF_ANY.contains(verb) || has_prefix()))
     })
 }
 

@@ -4,13 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    RedisConnectionInfo, RedisResult,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    ProtocolVersion, RedisConnectionInfo, RedisResult,
 };
 
 use super::cluster::ClusterGuide;
+use super::exposure::Guard;
 use super::lane::Lane;
 use super::local::LocalBroker;
 use super::sentinel::{self, SentinelGuide};
@@ -104,7 +106,7 @@ impl Place {
     /// The hosts that the URL names; none for a socket.
     pub(crate) fn hosts(&self) -> Vec<Endpoint> {
         match self {
-            Self::One(access) => Endpoint::of(access.0.addr()).into_iter().collect(),
+            Self::One(access) => Endpoint::of(access.info.addr()).into_iter().collect(),
             Self::Cluster { seeds: hosts, .. }
             | Self::Sentinel {
                 sentinels: hosts, ..
@@ -277,7 +279,10 @@ impl fmt::Display for Endpoint {
 
 /// How servers are connected to and logged in to: everything but their address.
 #[derive(Clone)]
-pub(crate) struct Access(Arc<ConnectionInfo>);
+pub(crate) struct Access {
+    info: Arc<ConnectionInfo>,
+    guard: Guard,
+}
 
 impl Access {
     fn new(config: &Config, url: &str) -> Result<Self> {
@@ -298,7 +303,10 @@ impl Access {
         let info = info
             .set_tcp_settings(tcp())
             .set_redis_settings(login::by_password(settings));
-        Ok(Self(Arc::new(tls::with_certificates(info, &config.tls)?)))
+        Ok(Self {
+            guard: Guard::new(config, &info),
+            info: Arc::new(tls::with_certificates(info, &config.tls)?),
+        })
     }
 
     /// The same towards sentinels, which have a login of their own, or none.
@@ -315,40 +323,61 @@ impl Access {
 
     /// The same by another protocol.
     pub(crate) fn with_protocol(&self, protocol: ProtocolVersion) -> Self {
-        let settings = self.0.redis_settings().clone().set_protocol(protocol);
+        let settings = self.info.redis_settings().clone().set_protocol(protocol);
         self.with(settings)
     }
 
     fn with(&self, settings: RedisConnectionInfo) -> Self {
-        let info = ConnectionInfo::clone(&self.0);
-        Self(Arc::new(info.set_redis_settings(settings)))
+        let info = ConnectionInfo::clone(&self.info);
+        Self {
+            info: Arc::new(info.set_redis_settings(settings)),
+            guard: self.guard.clone(),
+        }
+    }
+
+    /// What is asked of their hosts.
+    pub(crate) fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// All of it, with the address that the URL names.
     pub(crate) fn info(&self) -> &ConnectionInfo {
-        &self.0
+        &self.info
     }
 
     /// Who logs in to them.
     pub(crate) fn login(&self) -> &RedisConnectionInfo {
-        self.0.redis_settings()
+        self.info.redis_settings()
     }
 
     /// A client for the server that the URL names.
     pub(crate) fn client(&self) -> Result<Client> {
-        Client::open(ConnectionInfo::clone(&self.0))
+        Client::open(ConnectionInfo::clone(&self.info))
             .map_err(|e| Error::BadUrl(e.category().to_owned()))
     }
 
     /// The address that the URL names.
     pub(crate) fn at(&self) -> String {
-        self.0.addr().to_string()
+        self.info.addr().to_string()
+    }
+
+    /// A connection to the server at this address, which may have been heard of only now.
+    pub(crate) async fn connect(
+        &self,
+        node: &Endpoint,
+        config: &AsyncConnectionConfig,
+    ) -> RedisResult<MultiplexedConnection> {
+        self.guard.admit(node).await?;
+        let client = self.client_of(node)?;
+        client
+            .get_multiplexed_async_connection_with_config(config)
+            .await
     }
 
     /// A client for the server at this address.
     pub(crate) fn client_of(&self, node: &Endpoint) -> RedisResult<Client> {
         let Endpoint { host, port } = node.clone();
-        let address = match self.0.addr().clone() {
+        let address = match self.info.addr().clone() {
             ConnectionAddr::TcpTls {
                 insecure,
                 tls_params,
@@ -361,7 +390,7 @@ impl Access {
             },
             _ => ConnectionAddr::Tcp(host, port),
         };
-        Client::open(ConnectionInfo::clone(&self.0).set_addr(address))
+        Client::open(ConnectionInfo::clone(&self.info).set_addr(address))
     }
 }
 
@@ -398,7 +427,7 @@ mod tests {
             panic!("a cluster");
         };
         assert_eq!(names(&seeds), "h1:7000 h2:6379 [::1]:7002");
-        let settings = access.0.redis_settings();
+        let settings = access.info.redis_settings();
         assert_eq!(
             (settings.username(), settings.password()),
             (Some("u"), Some("p@s"))
@@ -422,9 +451,9 @@ mod tests {
             (names(&sentinels).as_str(), primary.as_str()),
             ("s1:26379 s2:26380", "mymaster")
         );
-        assert_eq!(access.0.redis_settings().db(), 3);
-        assert_eq!(ask.0.redis_settings().password(), None);
-        assert!(matches!(access.0.addr(), ConnectionAddr::TcpTls { .. }));
+        assert_eq!(access.info.redis_settings().db(), 3);
+        assert_eq!(ask.info.redis_settings().password(), None);
+        assert!(matches!(access.info.addr(), ConnectionAddr::TcpTls { .. }));
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl ServerReport {
         answers.await?.into_iter().map(told).collect()
     }
 
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let fields = text.lines().filter_map(|line| line.split_once(':'));
         Self {
             info: fields

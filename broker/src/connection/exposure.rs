@@ -4,13 +4,15 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, RedisResult};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::address::{Endpoint, Place};
+use super::refusal::Refusal;
+use super::retry::explain;
 use crate::config::{Config, Tls};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What is not known by then can't be connected to either.
 const LOOKUP: Duration = Duration::from_secs(2);
@@ -102,35 +104,55 @@ impl Reach {
 }
 
 /// Refuses a broker that others could listen to or use as well, unless the configuration says otherwise.
-pub(crate) async fn check(config: &Config, place: &Place) -> Result<()> {
+pub(crate) async fn check(place: &Place) -> Result<()> {
     for host in place.hosts() {
-        check_host(config, place.access().info(), &host).await?;
+        let admitted = place.access().guard().admit(&host).await;
+        admitted.map_err(|error| explain(error, &host.to_string(), "connect"))?;
     }
     Ok(())
 }
 
-/// The same for a host that is reached in this way.
-async fn check_host(config: &Config, access: &ConnectionInfo, host: &Endpoint) -> Result<()> {
-    if config.insecure {
-        return Ok(());
+/// What is asked of each host before anything is sent there: of those that the URL names, and of those of which a Cluster or
+/// sentinels tell later.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    /// What a connection to an address on a private network would lack.
+    private: Option<Insecurity>,
+    /// What one to a public address would lack: that is at least as much.
+    public: Option<Insecurity>,
+}
+
+impl Guard {
+    /// For hosts that are reached in this way.
+    pub(super) fn new(config: &Config, access: &ConnectionInfo) -> Self {
+        let has_tls = matches!(access.addr(), ConnectionAddr::TcpTls { .. });
+        let has_password = access.redis_settings().password().is_some();
+        // A server that asks for certificates needs no password.
+        let has_login = has_password || (has_tls && config.tls.cert.is_some());
+        let wants_tls = config.tls != Tls::default();
+        let lacks = |reach: Reach| {
+            let lacks = reach.lacks(has_login, has_tls, wants_tls);
+            lacks.filter(|_| !config.insecure)
+        };
+        Self {
+            private: lacks(Reach::Private),
+            public: lacks(Reach::Public),
+        }
     }
-    let has_tls = matches!(access.addr(), ConnectionAddr::TcpTls { .. });
-    // A server that asks for certificates needs no password.
-    let has_login =
-        access.redis_settings().password().is_some() || (has_tls && config.tls.cert.is_some());
-    let wants_tls = config.tls != Tls::default();
-    let lacks = |reach: Reach| reach.lacks(has_login, has_tls, wants_tls);
-    if lacks(Reach::Public).is_none() {
-        return Ok(());
-    }
-    let at = host.to_string();
-    match widest(host).await {
-        Ok(reach) => lacks(reach).map_or(Ok(()), |why| Err(Error::Insecure { at, why })),
-        // It might be found a moment later, unchecked.
-        Err(error) => Err(Error::Unreachable {
-            at,
-            source: error.into(),
-        }),
+
+    /// Refuses a host that others could listen to or use as well. One that is not found is not reached either: it might be
+    /// found a moment later, unchecked.
+    pub(super) async fn admit(&self, host: &Endpoint) -> RedisResult<()> {
+        if self.public.is_none() {
+            return Ok(());
+        }
+        let lacks = match widest(host).await? {
+            Reach::Machine => None,
+            Reach::Private => self.private.clone(),
+            Reach::Public => self.public.clone(),
+        };
+        let at = host.to_string();
+        lacks.map_or(Ok(()), |why| Err(Refusal::Insecure { at, why }.into()))
     }
 }
 
@@ -146,6 +168,7 @@ mod tests {
     use redis::IntoConnectionInfo as _;
 
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn addresses_reach_as_far_as_their_ranges_say() {
@@ -185,10 +208,10 @@ mod tests {
         let access = url.into_connection_info().unwrap();
         // Not by way of a place, which would read the files.
         let host = Endpoint::of(access.addr())?;
-        match check_host(&config, &access, &host).await {
-            Ok(()) => None,
-            Err(Error::Insecure { why, .. }) => Some(why),
-            Err(error) => panic!("{error}"),
+        let error = Guard::new(&config, &access).admit(&host).await.err()?;
+        match Refusal::of(&error) {
+            Some(Refusal::Insecure { why, .. }) => Some(why.clone()),
+            _ => panic!("{error}"),
         }
     }
 
@@ -217,7 +240,7 @@ mod tests {
     async fn a_host_that_is_not_found_is_not_connected_to() {
         let config = Config::default();
         let place = Place::new(&config, "redis://no-such-host.invalid").unwrap();
-        let error = check(&config, &place).await.unwrap_err();
+        let error = check(&place).await.unwrap_err();
         assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     }
 
@@ -241,10 +264,10 @@ mod tests {
             ("redis+sentinel://127.0.0.1,10.0.0.1/m", "10.0.0.1:26379"),
         ] {
             let place = Place::new(&config, url).unwrap();
-            let error = check(&config, &place).await.unwrap_err().to_string();
+            let error = check(&place).await.unwrap_err().to_string();
             assert!(error.contains(at), "{error}");
         }
         let place = Place::new(&config, "redis+cluster://:p@127.0.0.1:1,10.0.0.1:2").unwrap();
-        assert!(check(&config, &place).await.is_ok());
+        assert!(check(&place).await.is_ok());
     }
 }

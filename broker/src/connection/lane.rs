@@ -46,8 +46,6 @@ enum Way {
 struct Assured {
     way: Way,
     durability: Durability,
-    /// Whether the servers can say what is on their disks.
-    disks: bool,
 }
 
 impl Lane {
@@ -61,8 +59,8 @@ impl Lane {
         Way::Routed(Routed::new(topology, response)).into()
     }
 
-    /// The same way, with calls whose effect lasts made sure of; `disks` where the servers can say what is on theirs.
-    pub(crate) fn assured(self, durability: Durability, disks: bool) -> Self {
+    /// The same way, with calls whose effect lasts made sure of.
+    pub(crate) fn assured(self, durability: Durability) -> Self {
         if durability == Durability::Local {
             return self;
         }
@@ -70,7 +68,6 @@ impl Lane {
         let assured = Assured {
             way: self.way.sibling(response),
             durability,
-            disks: disks && durability == Durability::Strict,
         };
         Self {
             assured: Some(Box::new(assured)),
@@ -131,6 +128,14 @@ impl Lane {
         }
     }
 
+    /// Refuses to go on where others could listen to a primary, or use it, though nothing was sent to it yet.
+    pub(crate) async fn admit(&self) -> Result<()> {
+        match &self.way {
+            Way::One(_) => Ok(()),
+            Way::Routed(routed) => on_the_heap(routed.admit()).await,
+        }
+    }
+
     /// Loads the library where it is missing.
     pub(crate) async fn load(&self) -> RedisResult<()> {
         match &self.way {
@@ -182,7 +187,7 @@ impl Lane {
     pub(crate) fn sibling(&self, response: Duration) -> Self {
         let lane = Self::from(self.way.sibling(response));
         match &self.assured {
-            Some(assured) => lane.assured(assured.durability, assured.disks),
+            Some(assured) => lane.assured(assured.durability),
             None => lane,
         }
     }
@@ -221,7 +226,7 @@ impl Way {
 
 impl Assured {
     async fn call(&self, call: &Call, patience: Duration) -> Result<Value> {
-        let assurance = Assurance::of(&call.command, self.durability, self.disks);
+        let assurance = Assurance::of(&call.command, self.durability);
         let parcel = Parcel {
             assurance: assurance.as_ref(),
             ..Parcel::from(&call.command)

@@ -13,6 +13,7 @@ use super::on_the_heap;
 use super::parcel::Parcel;
 use super::retry::{Class, class, explain, pause};
 use super::server::{CONNECT, Server, late};
+use super::strict;
 use super::subscription::Subscription;
 use crate::error::Result;
 use crate::functions::SOURCE;
@@ -39,6 +40,8 @@ struct State {
     connection: Option<MultiplexedConnection>,
     generation: u64,
     timeouts: u32,
+    /// Whether the server can say what is on the disks, once this connection has asked.
+    disks: Option<bool>,
 }
 
 impl State {
@@ -113,7 +116,9 @@ impl Link {
             answer = timeout(limit, async {
                 let (mut connection, generation) = self.connection().await?;
                 used.store(generation, Ordering::Relaxed);
-                parcel.send(&mut connection).await
+                let disks = parcel.is_strict()
+                    && on_the_heap(self.vetted(&mut connection, generation)).await?;
+                parcel.send(&mut connection, disks).await
             }) => answer.unwrap_or_else(|_| Err(late("no answer in time"))),
             () = self.server.retires() => Err(late("another server has taken its place")),
         };
@@ -153,7 +158,27 @@ impl Link {
         state.connection = Some(connection.clone());
         state.generation += 1;
         state.timeouts = 0;
+        state.disks = None;
         Ok((connection, state.generation))
+    }
+
+    /// Sees, once for each connection, that the server keeps what is promised: it may be another one than before. Answers
+    /// whether it can say what is on the disks.
+    async fn vetted(
+        &self,
+        connection: &mut MultiplexedConnection,
+        generation: u64,
+    ) -> RedisResult<bool> {
+        let known = |state: &State| state.disks.filter(|_| state.generation == generation);
+        if let Some(disks) = known(&self.state()) {
+            return Ok(disks);
+        }
+        let disks = strict::vet(connection, &self.server.at).await?;
+        let mut state = self.state();
+        if state.generation == generation {
+            state.disks = Some(disks);
+        }
+        Ok(disks)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -224,6 +249,7 @@ impl Link {
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(Some(self.response))
             .set_push_sender(sender);
+        self.server.admit().await?;
         let mut connection = resp3(&self.server.client)?
             .get_multiplexed_async_connection_with_config(&config)
             .await?;

@@ -17,6 +17,7 @@ pub(crate) mod lane;
 mod link;
 pub(crate) mod login;
 mod parcel;
+mod refusal;
 mod retry;
 mod route;
 mod routed;

@@ -3,7 +3,7 @@
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 
-use super::assurance::{Assurance, confirmed};
+use super::assurance::{Assurance, confirmed, wait};
 use super::on_the_heap;
 
 /// A command, and what goes with it in one pipeline.
@@ -27,21 +27,34 @@ impl<'a> From<&'a Cmd> for Parcel<'a> {
 }
 
 impl Parcel<'_> {
-    /// Sends it, and awaits the command's answer.
-    pub(super) async fn send(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
+    /// Whether the server must be one that keeps its disk up to date.
+    pub(super) fn is_strict(&self) -> bool {
+        self.assurance.is_some_and(Assurance::is_strict)
+    }
+
+    /// Sends it, and awaits the command's answer. `disks` says whether a server that must say so can say what is on them.
+    pub(super) async fn send(
+        &self,
+        connection: &mut MultiplexedConnection,
+        disks: bool,
+    ) -> RedisResult<Value> {
         if self.asking || self.assurance.is_some() {
-            return on_the_heap(self.send_with_others(connection)).await;
+            return on_the_heap(self.send_with_others(connection, disks)).await;
         }
         let answer = connection.send_packed_command(self.command).await;
         answer.and_then(Value::extract_error)
     }
 
-    async fn send_with_others(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
+    async fn send_with_others(
+        &self,
+        connection: &mut MultiplexedConnection,
+        disks: bool,
+    ) -> RedisResult<Value> {
         let mut pipeline = redis::pipe();
         self.add(&mut pipeline, self.command);
         if let Some(assurance) = self.assurance {
             self.add(&mut pipeline, &assurance.mark);
-            pipeline.add_command(assurance.wait.clone());
+            pipeline.add_command(wait(disks));
         }
         let count = pipeline.len();
         let answers = connection.send_packed_commands(&pipeline, 0, count).await?;

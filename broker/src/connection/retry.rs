@@ -5,6 +5,7 @@ use std::time::Duration;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::assurance::UNCONFIRMED;
+use super::refusal::Refusal;
 use super::tls::TlsProblem;
 use crate::error::Error;
 
@@ -24,6 +25,9 @@ pub(crate) enum Class {
 pub(crate) fn class(error: &RedisError) -> Class {
     if error.to_string().contains("Function not found") {
         return Class::NoFunction;
+    }
+    if Refusal::of(error).is_some() {
+        return Class::Fatal;
     }
     match error.kind() {
         ErrorKind::Io => Class::Reconnect,
@@ -71,6 +75,9 @@ fn is_login(error: &RedisError) -> bool {
 /// The error that users see.
 pub(crate) fn explain(error: RedisError, at: &str, doing: &'static str) -> Error {
     let at = at.to_owned();
+    if let Some(refusal) = Refusal::of(&error) {
+        return refusal.clone().into();
+    }
     if let Some(problem) = TlsProblem::of(&error) {
         return Error::Tls { at, problem };
     }

@@ -11,6 +11,7 @@ use super::address::Endpoint;
 use super::lane::Answer;
 use super::link::{LOADS, Link};
 use super::parcel::Parcel;
+use super::refusal::Refusal;
 use super::retry::{Class, class, did_not_run, explain, pause};
 use super::route;
 use super::server::{Server, late};
@@ -48,6 +49,8 @@ struct Journey {
     tries: u32,
     hops: u32,
     loads: u32,
+    /// Why the last try failed: what a look for the primary that takes too long would hide.
+    failed: Option<RedisError>,
 }
 
 impl Routed {
@@ -89,6 +92,7 @@ impl Routed {
             tries: 0,
             hops: 0,
             loads: 0,
+            failed: None,
         };
         loop {
             let looks = self.topology.looks();
@@ -112,8 +116,10 @@ impl Routed {
                 return Err(explain(error, &at, errand.doing));
             }
             tracing::debug!(target: "pmq", doing = errand.doing, %at, %error, "trying again");
-            self.rest(&mut journey, &error, (looks, errand.deadline))
-                .await;
+            let rested = self.rest(&mut journey, error, (looks, errand.deadline));
+            rested
+                .await
+                .map_err(|refused| explain(refused, &at, errand.doing))?;
         }
     }
 
@@ -127,7 +133,9 @@ impl Routed {
             return Ok((self.link(&server), asking));
         }
         let found = timeout_at(deadline, self.topology.primary(journey.slot)).await;
-        let server = found.unwrap_or_else(|_| Err(late("no primary found in time")))?;
+        let nobody = || late("no primary found in time");
+        let mut failed = || journey.failed.take().unwrap_or_else(nobody);
+        let server = found.unwrap_or_else(|_| Err(failed()))?;
         Ok((self.link(&server), false))
     }
 
@@ -177,21 +185,27 @@ impl Routed {
         true
     }
 
-    /// A pause before the next try, which looks the map up again where the error says that it may be wrong.
+    /// A pause before the next try, which looks the map up again where the error says that it may be wrong. Fails where
+    /// another server is the primary now, to which nothing may be sent.
     async fn rest(
         &self,
         journey: &mut Journey,
-        error: &RedisError,
+        error: RedisError,
         (looks, deadline): (u64, Instant),
-    ) {
+    ) -> RedisResult<()> {
         let end = deadline.min(Instant::now() + pause(journey.tries));
         journey.tries += 1;
-        if concerns_the_map(error)
+        if concerns_the_map(&error)
             && let Ok(Err(error)) = timeout_at(deadline, self.topology.look_again(looks)).await
         {
+            if Refusal::of(&error).is_some() {
+                return Err(error);
+            }
             tracing::debug!(target: "pmq", %error, "could not look up the primaries");
         }
+        journey.failed = Some(error);
         sleep(end.saturating_duration_since(Instant::now())).await;
+        Ok(())
     }
 
     /// Has the map looked up again for the next call.
@@ -237,6 +251,19 @@ impl Routed {
             self.look_soon(looks);
         }
         subscribed
+    }
+
+    /// Refuses where one of the primaries that are known can't be trusted.
+    pub(super) async fn admit(&self) -> Result<()> {
+        let admit = async {
+            for (server, _) in self.topology.primaries().await? {
+                server.admit().await?;
+            }
+            Ok(())
+        };
+        admit
+            .await
+            .map_err(|error| self.explained(error, "connect"))
     }
 
     /// Loads the library on every primary.

@@ -8,8 +8,9 @@ use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::address::Endpoint;
+use super::address::{Access, Endpoint};
 use super::blocking::in_a_thread;
+use super::exposure::Guard;
 use crate::connection::local::LocalBroker;
 use crate::error::Error;
 
@@ -29,6 +30,8 @@ pub(crate) struct Server {
 /// What a server is one of several for.
 pub(crate) struct Tenure {
     pub(crate) endpoint: Endpoint,
+    /// The URL need not name it, so it was not looked at before.
+    guard: Guard,
     /// Cancelled when the server is a primary no more: also if it is still alive, nothing goes to it from then on.
     pub(crate) retired: CancellationToken,
 }
@@ -45,16 +48,17 @@ impl Server {
     }
 
     /// A primary of several, or one that others may replace.
-    pub(crate) fn primary(client: Client, endpoint: Endpoint) -> Self {
-        Self {
-            client,
+    pub(crate) fn primary(access: &Access, endpoint: Endpoint) -> RedisResult<Self> {
+        Ok(Self {
+            client: access.client_of(&endpoint)?,
             at: endpoint.to_string().into(),
             local: None,
             tenure: Some(Tenure {
                 endpoint,
+                guard: access.guard().clone(),
                 retired: CancellationToken::new(),
             }),
-        }
+        })
     }
 
     /// Its address, where another server may take its place.
@@ -86,15 +90,26 @@ impl Server {
         }
     }
 
+    /// Refuses one that others could listen to or use as well, where it is one of which was only heard.
+    pub(super) async fn admit(&self) -> RedisResult<()> {
+        match &self.tenure {
+            Some(tenure) => tenure.guard.admit(&tenure.endpoint).await,
+            None => Ok(()),
+        }
+    }
+
     /// Opens a connection, within 2 s.
     pub(super) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(None)
             .set_pipeline_buffer_size(1024);
-        let connect = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config);
+        let connect = async {
+            self.admit().await?;
+            self.client
+                .get_multiplexed_async_connection_with_config(&config)
+                .await
+        };
         let connected = timeout(CONNECT, connect).await;
         connected.unwrap_or_else(|_| Err(late("no connection in time")))
     }

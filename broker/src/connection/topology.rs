@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::{Client, ErrorKind, RedisError, RedisResult, ServerErrorKind};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::address::Endpoint;
+use super::address::{Access, Endpoint};
 use super::cluster::ClusterGuide;
 use super::sentinel::SentinelGuide;
 use super::server::Server;
@@ -32,10 +32,11 @@ impl Guide {
         }
     }
 
-    fn client(&self, server: &Endpoint) -> RedisResult<Client> {
+    /// How the primaries are reached.
+    fn access(&self) -> &Access {
         match self {
-            Self::Cluster(guide) => guide.client(server),
-            Self::Sentinel(guide) => guide.client(server),
+            Self::Cluster(guide) => guide.access(),
+            Self::Sentinel(guide) => guide.access(),
         }
     }
 }
@@ -265,8 +266,8 @@ impl Topology {
         if let Some(server) = map.at(endpoint).filter(|server| !server.is_retired()) {
             return Ok(server.clone());
         }
-        let client = self.guide.client(endpoint)?;
-        Ok(Arc::new(Server::primary(client, endpoint.clone())))
+        let server = Server::primary(self.guide.access(), endpoint.clone())?;
+        Ok(Arc::new(server))
     }
 
     /// Whether what a sentinel says is newer than what is known.

@@ -172,9 +172,10 @@ impl Claimer {
         let mut answer = reply::tagged(answer, "claim")?;
         if answer.tag == "moved" {
             // Where the queue is as it was known here, nobody has used the shard yet.
-            return match self.shard.is_elsewhere().await? {
-                true => Err(self.shard.deleted()),
-                false => Ok(Claimed::default()),
+            return if self.shard.is_elsewhere().await? {
+                Err(self.shard.deleted())
+            } else {
+                Ok(Claimed::default())
             };
         }
         if answer.tag != "ok" {

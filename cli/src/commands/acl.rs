@@ -32,19 +32,23 @@ const PLACEHOLDER: &str = "<SHA-256 of the password, 64 hexadecimal digits>";
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub struct Acl {
-    /// producer, worker, viewer or admin; given more than once, they are added up
-    #[arg(long = "role", value_name = "ROLE", required = true)]
+    /// producer, worker, viewer or admin; given more than once, they are added up. Without one it has its objects alone
+    #[arg(
+        long = "role",
+        value_name = "ROLE",
+        required_unless_present = "objects"
+    )]
     roles: Vec<Role>,
 
     /// A queue of the user; may be given more than once [default: default]
-    #[arg(short, long = "queue", value_name = "Q")]
+    #[arg(short, long = "queue", value_name = "Q", requires = "roles")]
     queues: Vec<Name>,
 
     /// Another object that it uses, as in lock:deploy; a * at its end stands for any rest. May be given more than once
     #[arg(long = "object", value_name = "KIND:NAME")]
     objects: Vec<Objects>,
 
-    /// The user's name [default: pmq- and the role]
+    /// The user's name [default: pmq- and the role, or pmq-user]
     #[arg(long, value_name = "NAME")]
     user: Option<Name>,
 
@@ -64,7 +68,7 @@ pub struct Acl {
 impl Acl {
     /// Runs it.
     pub async fn run(mut self, context: &Context) -> anyhow::Result<Exit> {
-        if self.queues.is_empty() {
+        if self.queues.is_empty() && !self.roles.is_empty() {
             self.queues = vec![Name::new("default")?];
         }
         let grant = Grant {
@@ -75,9 +79,10 @@ impl Acl {
             version: self.version(context).await?,
         };
         let rules = grant.rules(&self.password()?);
+        let role = self.roles.first().map_or("user", |role| role.as_str());
         let user = self
             .user
-            .map_or_else(|| format!("pmq-{}", self.roles[0]), |user| user.to_string());
+            .map_or_else(|| format!("pmq-{role}"), |user| user.to_string());
         let line = if self.aclfile {
             format!("user {user} {rules}")
         } else {

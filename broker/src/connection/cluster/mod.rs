@@ -5,7 +5,7 @@ mod survey;
 
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult};
 use tokio::time::timeout;
 
 use super::address::{Access, Endpoint};
@@ -29,8 +29,9 @@ impl ClusterGuide {
         Self { seeds, access }
     }
 
-    pub(crate) fn client(&self, node: &Endpoint) -> RedisResult<Client> {
-        self.access.client_of(node)
+    /// How its nodes are reached.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
     }
 
     /// Asks known nodes in random order, and the seeds last, until one takes the Cluster for healthy and is not behind
@@ -73,10 +74,7 @@ impl ClusterGuide {
 
     async fn ask(&self, node: &Endpoint) -> RedisResult<Survey> {
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let client = self.client(node)?;
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let mut connection = self.access.connect(node, &config).await?;
         survey(&mut connection, node).await
     }
 }

@@ -68,13 +68,8 @@ async fn hear(
         .set_connection_timeout(Some(ASK))
         .set_response_timeout(Some(ASK))
         .set_push_sender(sender);
-    let client = guide
-        .ask
-        .with_protocol(ProtocolVersion::RESP3)
-        .client_of(sentinel)?;
-    let mut connection = client
-        .get_multiplexed_async_connection_with_config(&config)
-        .await?;
+    let ask = guide.ask.with_protocol(ProtocolVersion::RESP3);
+    let mut connection = ask.connect(sentinel, &config).await?;
     connection.subscribe("+switch-master").await?;
     loop {
         let (primary, epoch) = guide.primary_by(&mut connection, sentinel).await?;

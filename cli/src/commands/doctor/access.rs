@@ -53,7 +53,48 @@ pub(super) async fn checks(broker: &Broker, config: &Config) -> anyhow::Result<V
         login(place, &access, protected),
     ];
     checks.extend(width(place, &access));
+    checks.push(authkey(place, broker, config.encrypt));
     Ok(checks)
+}
+
+/// What keeps whoever can write to the server from having workers run anything.
+fn authkey(place: Place, broker: &Broker, encrypts: bool) -> Check {
+    if broker.is_local() {
+        return Check::good(
+            "authkey",
+            "not used: nobody but this user can write to the local broker",
+        );
+    }
+    let ids = broker.authkey_ids();
+    let Some((signs, others)) = ids.split_first() else {
+        return no_authkey(place);
+    };
+    let others: Vec<_> = others.iter().map(ToString::to_string).collect();
+    let others = if others.is_empty() {
+        String::new()
+    } else {
+        format!(", {} is accepted as well", others.join(", "))
+    };
+    let hidden = if encrypts {
+        "bodies and results are encrypted"
+    } else {
+        "nothing is encrypted"
+    };
+    let found = format!(
+        "{signs} signs{others}: with it workers run, and consumers believe, only what is signed; {hidden}"
+    );
+    Check::good("authkey", found)
+}
+
+fn no_authkey(place: Place) -> Check {
+    let found =
+        "none: whoever can write to this Redis decides what workers run and what tasks come to";
+    match place {
+        Place::Socket | Place::Machine => Check::good("authkey", found),
+        Place::Network => Check::new("authkey", Mood::Doubtful, found).hint(
+            "make one with `pmq authkey new FILE`, and name it on every host (PMQ_AUTHKEY_FILE)",
+        ),
+    }
 }
 
 /// Whether others can read along.
@@ -159,6 +200,8 @@ mod tests {
         assert!(found.contains("protected-mode is off"), "{found}");
         assert_eq!(tls(Place::Network, "redis://h").mood, Mood::Doubtful);
         assert_eq!(tls(Place::Network, "rediss+cluster://h").mood, Mood::Good);
+        assert_eq!(no_authkey(Place::Machine).mood, Mood::Good);
+        assert_eq!(no_authkey(Place::Network).mood, Mood::Doubtful);
         assert!(width(Place::Socket, &open).is_none());
         let found = width(Place::Machine, &open).unwrap().found;
         assert!(found.contains("EVAL, FLUSHALL"), "{found}");

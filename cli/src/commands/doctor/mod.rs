@@ -19,7 +19,7 @@ use crate::plural::counted;
 use crate::{fleet, when};
 
 const AFTER_HELP: &str = "\
-On a Redis Cluster each primary is looked at. The promises are those of --durability.
+On a Redis Cluster each primary is looked at. The promises are those of each --durability.
 
 Persistence says what the server may lose when its process is killed and when the power fails.
 
@@ -32,7 +32,7 @@ const PINGS: usize = 20;
 /// A clock this far off shows wrong times to people and makes `--at` early or late.
 const CLOCK_LIMIT_MS: u64 = 2000;
 
-/// Check the broker: who can reach it, version, settings, rights, clock, latency.
+/// Check the broker: who can reach it, authkey, version, settings, rights, clock, latency, promises.
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub struct Doctor {

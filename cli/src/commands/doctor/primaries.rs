@@ -62,12 +62,14 @@ pub(super) fn slots(primaries: &[Primary]) -> Option<Check> {
     })
 }
 
-/// What the mode in use promises.
-pub(super) fn promises(durability: Durability) -> impl Iterator<Item = Check> {
-    let promises = durability.promises().into_iter();
-    promises.map(move |(event, lost)| {
-        Check::good("promise", format!("{durability}, lost if {event}: {lost}"))
-    })
+/// What each mode promises, and which is in use.
+pub(super) fn promises(in_use: Durability) -> impl Iterator<Item = Check> {
+    let of_each = Durability::ALL.into_iter().flat_map(move |mode| {
+        let note = if mode == in_use { " (in use)" } else { "" };
+        let promises = mode.promises().into_iter();
+        promises.map(move |(event, lost)| format!("{mode}{note}, lost if {event}: {lost}"))
+    });
+    of_each.map(|found| Check::good("promise", found))
 }
 
 #[cfg(test)]
