@@ -108,6 +108,12 @@ impl Site {
         limit_results(&queue, RESULTS_MAX).await?;
         Ok(queue)
     }
+
+    /// An empty queue of so many shards.
+    pub(crate) async fn queue_of(&self, shards: u16) -> Result<()> {
+        self.clear().await?;
+        Ok(self.queue().create(shards).await?)
+    }
 }
 
 async fn limit_results(queue: &TaskQueue, most: u64) -> Result<()> {

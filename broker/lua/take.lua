@@ -8,9 +8,10 @@
 -- ARGV[4]   how many, 0 to 500; 0 only confirms
 -- ARGV[5]   lease (ms)
 -- ARGV[6]   token of the batch that it got last, which this confirms; "0" where there was none
--- Returns   {"ok", {completion, ...}, token}, oldest first, at most 1 MiB but at least one, and {"1"} behind it where the
---           queue was full, so that workers wait for room; or {"lost"}: its lease has ended, and what it took last went
---           back, or a copy of an earlier take, which came after that, holds what it has not read
+-- Returns   {"ok", {completion, ...}, token, "0" if no more are left, so that the next one leaves a token, else "1"}, oldest
+--           first, at most 1 MiB but at least one, and {"1"} behind it where the queue was full, so that workers wait for
+--           room; or {"lost"}: its lease has ended, and what it took last went back, or a copy of an earlier take, which
+--           came after that, holds what it has not read
 
 -- Reads the head of the list in small steps, as one completion may be large.
 local function read_head(list, n)
@@ -77,7 +78,7 @@ register("take", { "allow-oom" }, function(keys, args)
     if number == last then
       items = select(2, unpack_batch(log))
     end
-    return { "ok", items, whole(last_token(log)) }
+    return { "ok", items, whole(last_token(log)), "1" }
   end
   if last_token(log) > tonumber(args[6]) then -- confirmed unread it would be lost
     return { "lost" }
@@ -100,8 +101,9 @@ register("take", { "allow-oom" }, function(keys, args)
     redis.call("HSET", keys[CLAIMS], who, batch_log(#items > 0 and number or last, token, name, items))
     redis.call("ZADD", keys[WORKERS], whole((clock()) + tonumber(args[5])), who)
   end
+  local left = #items < length and "1" or "0"
   if tokens and length - #items < limit then
-    return { "ok", items, whole(token), { "1" } }
+    return { "ok", items, whole(token), left, { "1" } }
   end
-  return { "ok", items, whole(token) }
+  return { "ok", items, whole(token), left }
 end)

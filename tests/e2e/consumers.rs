@@ -1,10 +1,10 @@
 //! Completion queues: whatever happens to a consumer, each completion reaches one that confirms it.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pmq_broker::{Broker, Config, Task, TaskId};
-use pmq_tests::{Proxy, RedisServer, eventually_async};
+use pmq_tests::{Proxy, RedisServer, eventually, eventually_async};
 
 use crate::fleet::{Fleet, SOON, collect, name};
 
@@ -52,6 +52,44 @@ async fn a_lost_reply_of_500_completions_loses_none_and_repeats_none() {
     assert_eq!(ids.len(), COMPLETIONS, "each once");
     consumer.close().await.unwrap();
     assert!(fleet.consumer().is_empty().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_got_last_is_confirmed_while_its_consumer_waits_for_more() {
+    let server = RedisServer::start();
+    let fleet = completed(server.url()).await;
+    let mut consumer = fleet.consumer();
+    assert_eq!(collect(&mut consumer, COMPLETIONS).await.len(), COMPLETIONS);
+    let waits = tokio::spawn(async move { consumer.get(SOON).await });
+    let claims = fleet.queue.first().keys().fixed()[5].clone();
+    eventually("nothing is unconfirmed", SOON, || {
+        let mut held = redis::cmd("HVALS");
+        let held: Vec<Vec<u8>> = held.arg(&claims).query(&mut server.connection()).unwrap();
+        held.iter().all(|log| log.len() < 100).then_some(())
+    });
+    assert!(!waits.is_finished());
+    waits.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_get_that_was_given_up_holds_up_no_later_one() {
+    let fleet = Fleet::new().await;
+    let _worker = fleet.handlers(1);
+    let mut consumer = fleet.consumer();
+    let task = || Task::handler("record", "");
+    fleet.submit(&task()).await;
+    assert!(consumer.get(SOON).await.unwrap().is_some());
+    let given_up = tokio::time::timeout(Duration::from_millis(50), consumer.get(SOON));
+    assert!(given_up.await.is_err());
+    fleet.submit(&task()).await;
+    eventually_async("it has ended", SOON, async || {
+        (fleet.consumer().len().await.ok()? == 1).then_some(())
+    })
+    .await;
+    // The token of this one went to the call that nobody awaits.
+    let start = Instant::now();
+    assert!(consumer.get(SOON).await.unwrap().is_some());
+    assert!(start.elapsed() < Duration::from_secs(3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

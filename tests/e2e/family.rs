@@ -112,7 +112,8 @@ async fn a_daemon_ends_with_its_parent_that_ends_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_daemons_are_told_to_end_before_any_is_waited_for() {
     let fleet = Fleet::new().await;
-    let _worker = fleet.worker("-c 3 --allow-commands");
+    // On a busy machine the second order may come later than a worker usually waits before it kills.
+    let _worker = fleet.worker("-c 3 --allow-commands --kill-after 1m");
     let broker = fleet.queue.broker();
     let forgotten = fleet.started("exit 0").await;
     eventually_async("it has ended", SOON, async || {

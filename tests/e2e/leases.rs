@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use pmq_broker::task_queue::Ask;
-use pmq_broker::{Incarnation, Outcome, Task};
+use pmq_broker::{Incarnation, Outcome, Task, TaskId};
 use pmq_tests::{Proxy, RedisServer, eventually, eventually_async};
 
 use crate::fleet::{Fleet, SOON, is_alive, pass, pmq_at};
@@ -25,6 +25,32 @@ async fn handlers_that_block_every_thread_keep_their_lease() {
         assert_eq!((completion.outcome, completion.attempt), (Outcome::Ok, 1));
     }
     assert_eq!(fleet.record().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_blocks_after_many_brisk_ones_holds_up_neither_its_lease_nor_others() {
+    let fleet = Fleet::new().await;
+    let _busy = fleet.handlers(4);
+    let place = Task::handler("where", "");
+    let run = async || {
+        fleet.submit(&place.clone().with_id(TaskId::new())).await;
+        fleet.completion().await
+    };
+    eventually_async("runs start beside the worker's roles", SOON, async || {
+        (run().await.body == "pmq-worker").then_some(())
+    })
+    .await;
+    fleet.submit(&Task::handler("block", "release")).await;
+    fleet.wait_for_record(1);
+    let _idle = fleet.handlers(4);
+    for _ in 0..20 {
+        assert_eq!(run().await.outcome, Outcome::Ok);
+    }
+    pass(Duration::from_secs(3));
+    fs::write(fleet.path("release"), "").unwrap();
+    let blocked = fleet.completion().await;
+    assert_eq!((blocked.outcome, blocked.attempt), (Outcome::Ok, 1));
+    assert_eq!(fleet.record().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,4 +72,5 @@ mod tampering;
 mod threads;
 mod tls;
 mod tls_sites;
+mod undone;
 mod wake;

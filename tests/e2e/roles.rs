@@ -98,6 +98,10 @@ async fn worker() {
             block_for_file(&body);
             Ok(Bytes::new())
         })
+        .handle_bytes("where", |_, _| async {
+            let thread = std::thread::current();
+            Ok(Bytes::from(thread.name().unwrap_or_default().to_owned()))
+        })
         .handle_bytes("gather", |_, _| async {
             tokio::task::block_in_place(|| GATHERED.wait());
             Ok(Bytes::new())

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use pmq_broker::{Broker, Config, Due, Task};
 use pmq_tests::program::Running;
-use pmq_tests::sentinel::PRIMARY;
-use pmq_tests::{RedisServer, SentinelGroup, eventually_async};
+use pmq_tests::sentinel::{PRIMARY, Sentinel};
+use pmq_tests::{RedisServer, SentinelGroup, eventually, eventually_async};
+use tokio::time::timeout;
 
 use crate::everyday;
-use crate::fleet::{Fleet, LONG, SOON};
+use crate::fleet::{Fleet, LONG, SOON, name};
 use crate::load::{Producer, all_is_done, works_again};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,6 +119,82 @@ async fn a_primary_that_is_cut_off_but_answers_is_left_for_the_new_one() {
     .await;
     scene.group.rejoin(0);
     everyday::words_work(scene.fleet.queue.broker(), "after").await;
+}
+
+/// A task that a new client submits is on this server.
+async fn a_new_client_goes_to(group: &SentinelGroup, url: &str, server: usize) {
+    let broker = Broker::connect(&Config::url(url)).await.unwrap();
+    let task = Task::handler("t", "");
+    broker.task_queue(&name("q")).submit(&task).await.unwrap();
+    let known: bool = redis::cmd("HEXISTS")
+        .arg("pmq:{q/0}:tasks")
+        .arg(task.id.as_bytes())
+        .query(&mut group.servers()[server].connection())
+        .unwrap();
+    assert!(known, "the submit went to another server than {server}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentinel_that_leads_a_failover_leads_nobody_to_the_old_primary_that_is_back_meanwhile() {
+    let mut group = SentinelGroup::start();
+    // The replica that is not promoted can't follow the other, so that the sentinel that leads the failover does not end it.
+    for replica in &group.servers()[1..] {
+        redis::cmd("CONFIG")
+            .arg(&["SET", "masterauth", "wrong"])
+            .exec(&mut replica.connection())
+            .unwrap();
+    }
+    group.servers_mut()[0].kill();
+    let leads = |sentinel: &Sentinel| sentinel.log().contains("+failover-state-reconf-slaves");
+    let leader = eventually("a replica is promoted", LONG, || {
+        group
+            .sentinels_mut()
+            .iter()
+            .position(|sentinel| leads(sentinel))
+    });
+    let primary = eventually("it says so itself", LONG, || {
+        let is_primary = |server: &RedisServer| {
+            let role = redis::cmd("ROLE").query::<Vec<redis::Value>>(&mut server.connection());
+            role.unwrap()[0] == redis::Value::BulkString(b"master".to_vec())
+        };
+        let promoted = group.servers()[1..].iter().position(is_primary);
+        promoted.map(|replica| replica + 1)
+    });
+    group.servers_mut()[0].restart();
+    let log = group.sentinels_mut()[leader].log();
+    assert!(!log.contains("+failover-end"), "{log}");
+    let url = format!(
+        "redis+sentinel://127.0.0.1:{}/{PRIMARY}",
+        group.sentinels_mut()[leader].port()
+    );
+    a_new_client_goes_to(&group, &url, primary).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentinel_that_slept_through_a_failover_leads_nobody_to_the_old_primary() {
+    let mut group = SentinelGroup::start();
+    group.sentinels_mut()[2].kill();
+    group.servers_mut()[0].kill();
+    let primary = group.wait_for_failover(0);
+    for sentinel in &mut group.sentinels_mut()[..2] {
+        sentinel.stop();
+    }
+    // Back with its data, before those who know better can make it a replica.
+    group.servers_mut()[0].restart();
+    group.sentinels_mut()[2].restart();
+    let url = group.url();
+    let config = Config::url(&url);
+    // After 8 s such a sentinel makes the new primary a replica of the old one: nothing helps any more.
+    let connected = timeout(Duration::from_secs(4), Broker::connect(&config)).await;
+    assert!(
+        !matches!(connected, Ok(Ok(_))),
+        "it went to the old primary"
+    );
+    group.sentinels_mut()[2].stop();
+    for sentinel in &mut group.sentinels_mut()[..2] {
+        sentinel.resume();
+    }
+    a_new_client_goes_to(&group, &url, primary).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,6 +29,11 @@ fn token(answer: &Value) -> u64 {
     text(&items(answer)[2]).parse().unwrap()
 }
 
+/// Whether an answer says that more are left.
+fn left(answer: &Value) -> String {
+    text(&items(answer)[3])
+}
+
 #[test]
 fn the_oldest_completions_are_taken_and_the_next_waiter_is_woken() {
     let shard = Shard::new();
@@ -46,7 +51,7 @@ fn the_oldest_completions_are_taken_and_the_next_waiter_is_woken() {
          + workers client: +20s",
     );
     let first = taken(&answer);
-    assert_eq!(first.len(), 2);
+    assert_eq!((first.len(), left(&answer)), (2, "1".into()));
     assert_eq!(
         taken(&shard.expect_nothing(&call)),
         first,
@@ -79,7 +84,8 @@ fn the_next_take_confirms_the_last_one_and_an_emptied_queue_is_forgotten() {
     );
     assert!(taken(&shard.expect_nothing(&empty)).is_empty());
     ended(&shard, &["c"]);
-    assert_eq!(taken(&shard.call(&empty)).len(), 1);
+    let answer = shard.call(&empty);
+    assert_eq!((taken(&answer).len(), left(&answer)), (1, "0".into()));
     assert_eq!(taken(&shard.expect_nothing(&empty)).len(), 1);
 }
 

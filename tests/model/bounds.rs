@@ -1,4 +1,4 @@
-//! What the model of leases is let do, in four parts: each small enough to look at every state in seconds.
+//! What the model of leases is let do, in parts: each small enough to look at every state in seconds.
 
 use crate::leases::Leases;
 
@@ -13,6 +13,7 @@ pub(crate) const PLAIN: Leases = Leases {
     failovers: 0,
     may_fail: false,
     stale_claims: false,
+    busy: false,
     on_first_page: true,
     removed: None,
 };
@@ -47,4 +48,17 @@ pub(crate) const STALE: Leases = Leases {
     outages: 0,
     ticks: 6,
     ..PLAIN
+};
+
+/// A worker that is never idle, and a replica that has not got the end of its run.
+pub(crate) const BUSY: Leases = Leases {
+    busy: true,
+    ..FAILOVER
+};
+
+/// A worker that is never idle, and copies of its claims however late.
+pub(crate) const BUSY_STALE: Leases = Leases {
+    busy: true,
+    crashes: 0,
+    ..STALE
 };

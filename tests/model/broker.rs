@@ -47,8 +47,9 @@ pub(crate) enum Lease {
 pub(crate) struct Row {
     pub(crate) who: Who,
     pub(crate) lease: Lease,
-    /// Its last claim that brought the task.
+    /// Its last claim that brought the task, and that grant's token.
     pub(crate) number: u8,
+    token: u8,
     /// It said that it holds nothing.
     idle: bool,
     /// For the properties: a tick has passed since it was heard, and the broker was there.
@@ -98,6 +99,17 @@ pub(crate) struct Wrong {
     pub(crate) lost_run: bool,
     /// A lease ended though its worker had been heard within the last tick that the broker was there.
     pub(crate) cut_off: bool,
+}
+
+/// What a heartbeat answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beat {
+    /// The lease is good, and this was the last claim: its number, its token.
+    Good {
+        number: u8,
+        token: u8,
+    },
+    Lost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,21 +242,26 @@ impl Broker {
             who: run.who,
             lease: Self::deadline(run.who, at),
             number,
+            token: run.token,
             idle: false,
             silent: false,
         });
         self.rows.sort_by_key(|row| row.who);
     }
 
-    /// Renews a lease; with `idle`, the number of its last claim, the worker says that it holds nothing. Answers whether
-    /// the lease is good.
-    pub(crate) fn heartbeat(&mut self, who: Who, idle: Option<u8>, at: Moment) -> bool {
+    /// Renews a lease; with `idle`, the number of its last claim, the worker says that it holds nothing.
+    pub(crate) fn heartbeat(&mut self, who: Who, idle: Option<u8>, at: Moment) -> Beat {
         if !at.makes(Check::LeaseInClaim) {
-            return true;
+            let (number, token) = (u8::MAX, 0);
+            return Beat::Good { number, token };
         }
-        if !matches!(self.row(who).map(|row| row.lease), Some(Lease::Until(_))) {
-            return false;
-        }
+        let row = self.row(who);
+        let Some((number, token)) = row.and_then(|row| match row.lease {
+            Lease::Until(_) => Some((row.number, row.token)),
+            Lease::Ended { .. } => None,
+        }) else {
+            return Beat::Lost;
+        };
         self.see(at);
         let deadline = Self::deadline(who, at);
         let row = self.row_mut(who).expect("it has just been found");
@@ -254,7 +271,7 @@ impl Broker {
         } else if idle == Some(row.number) {
             row.idle = true;
         }
-        true
+        Beat::Good { number, token }
     }
 
     pub(crate) fn finish(&mut self, run: Run, outcome: Outcome, at: Moment) {

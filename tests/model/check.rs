@@ -27,6 +27,10 @@ pub(crate) enum Check {
     ServerInWalk,
     /// `reclaim` walks for a worker that said it held nothing as well.
     WalkForIdle,
+    /// `heartbeat` tells what the server has lived through; without it, a worker does not notice a failover.
+    HistoryInHeartbeat,
+    /// `heartbeat` tells what the worker was granted last; without it, a worker does not notice what a late copy brought.
+    GrantInHeartbeat,
 }
 
 /// A moment at which a function runs, and the rules that it knows.

@@ -45,6 +45,9 @@ fn work(model: &Leases, state: &mut State, i: usize) {
         model.arrive(state, call, true);
     };
     call(state, Worker::beat);
+    if let Some(beat) = state.workers[i].former_beat() {
+        model.arrive(state, beat, true);
+    }
     if state.workers[i].run().is_none() {
         return call(state, Worker::next_claim);
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use stateright::{Model, Property};
 
-use crate::broker::{Broker, Outcome, Place, Server};
+use crate::broker::{Beat, Broker, Outcome, Place, Server};
 use crate::check::{Check, Moment};
 use crate::network::{Call, Network};
 use crate::properties;
@@ -28,6 +28,8 @@ pub(crate) struct Leases {
     pub(crate) may_fail: bool,
     /// Whether a copy of a claim may arrive after the broker has forgotten its worker.
     pub(crate) stale_claims: bool,
+    /// Whether worker 0 always holds something else as well, so that it never lets its row end.
+    pub(crate) busy: bool,
     /// Whether the task is on the first of the two pages that `reclaim` walks; after a failover it is on the other.
     pub(crate) on_first_page: bool,
     pub(crate) removed: Option<Check>,
@@ -117,12 +119,14 @@ impl Leases {
                 }
             }
             Call::Heartbeat(who, idle) => {
-                let good = broker.heartbeat(who, idle, at);
+                let beat = broker.heartbeat(who, idle, at);
                 let worker = &mut state.workers[usize::from(who.worker)];
                 if heard {
                     let still = worker.run().map(Place::Running) == Some(broker.place);
-                    state.told_wrong |= good && worker.works() && !still;
-                    worker.hear_beat(good, network);
+                    state.told_wrong |= beat != Beat::Lost && worker.works() && !still;
+                    if worker.hear_beat(who, beat, state.failovers, at) {
+                        worker.lose(who, network);
+                    }
                 }
             }
             Call::Finish(run, outcome) => {
@@ -197,7 +201,7 @@ impl Model for Leases {
         let mut network = Network::default();
         network.send(Call::Submit);
         let workers = (0..WORKERS)
-            .map(|i| Worker::start(i, &mut network))
+            .map(|i| Worker::start(i, self.busy && i == 0, &mut network))
             .collect();
         vec![State {
             broker: Broker::new(),

@@ -1,7 +1,7 @@
 //! The lease protocol holds in every state, and each of its checks is needed: without it there is a way to break what it
 //! is for.
 
-use crate::bounds::{FAILING, FAILOVER, OTHER_PAGE, PLAIN, STALE};
+use crate::bounds::{BUSY, BUSY_STALE, FAILING, FAILOVER, OTHER_PAGE, PLAIN, STALE};
 use crate::check::Check;
 use crate::explore::{assert_breaks, assert_holds};
 use crate::leases::Leases;
@@ -29,6 +29,12 @@ fn leases_hold_however_late_a_copy_of_a_claim_arrives() {
 }
 
 #[test]
+fn what_a_worker_does_not_know_that_it_holds_ends_though_it_is_never_idle() {
+    assert_holds("leases, busy worker, failover", BUSY);
+    assert_holds("leases, busy worker, stale claims", BUSY_STALE);
+}
+
+#[test]
 fn each_check_of_leases_is_needed() {
     for (check, property, model) in [
         (Check::IdInSubmit, p::ONE_COMPLETION, PLAIN),
@@ -44,6 +50,8 @@ fn each_check_of_leases_is_needed() {
         (Check::ServerInWalk, p::IN_ONE_PLACE, OTHER_PAGE),
         (Check::WalkForIdle, p::IN_ONE_PLACE, FAILOVER),
         (Check::WalkForIdle, p::IN_ONE_PLACE, STALE),
+        (Check::HistoryInHeartbeat, p::ENDS, BUSY),
+        (Check::GrantInHeartbeat, p::ENDS, BUSY_STALE),
     ] {
         let removed = Some(check);
         let model = Leases { removed, ..model };

@@ -1,15 +1,23 @@
 //! A worker with one slot: what it knows, and what it makes of the broker's answers. It may be paused between any two
 //! steps, for as long as it likes.
 
-use crate::broker::{Claimed, Outcome, Run, Who};
+use crate::broker::{Beat, Claimed, Outcome, Run, Who};
+use crate::check::{Check, Moment};
 use crate::network::{Call, Network};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Worker {
     who: Who,
-    /// The last claim that brought the task.
+    /// The last claim that brought the task, and its token.
     number: u8,
+    token: u8,
     pub(crate) crashed: bool,
+    /// Its claims bring other tasks as well, of which some never end before it goes on as somebody new.
+    busy: bool,
+    /// A run of this life has ended.
+    ended: bool,
+    /// What the server had lived through when it was last heard.
+    history: u8,
     held: Option<Held>,
 }
 
@@ -30,11 +38,15 @@ pub(crate) enum End {
 
 impl Worker {
     /// Begins to claim.
-    pub(crate) fn start(worker: u8, network: &mut Network) -> Self {
+    pub(crate) fn start(worker: u8, busy: bool, network: &mut Network) -> Self {
         let mut new = Self {
             who: Who { worker, life: 0 },
             number: 0,
+            token: 0,
             crashed: false,
+            busy,
+            ended: false,
+            history: 0,
             held: None,
         };
         new.be_free(network);
@@ -64,9 +76,10 @@ impl Worker {
         if self.crashed {
             return false;
         }
+        let beats = call == self.beat() || Some(call) == self.former_beat();
         match &self.held {
-            None => call == self.next_claim() || call == self.beat(),
-            Some(held) => Some(call) == held.end || call == self.beat(),
+            None => beats || call == self.next_claim(),
+            Some(held) => beats || Some(call) == held.end,
         }
     }
 
@@ -76,8 +89,15 @@ impl Worker {
 
     /// It beats over and over while it holds a run, and then once.
     pub(crate) fn beat(&self) -> Call {
-        let idle = self.held.is_none().then_some(self.number);
-        Call::Heartbeat(self.who, idle)
+        let holds = |held: &Held| held.run.who == self.who;
+        let idle = !self.held.as_ref().is_some_and(holds) && !(self.busy && self.number > 0);
+        Call::Heartbeat(self.who, idle.then_some(self.number))
+    }
+
+    /// The same for a former life whose run goes on.
+    pub(crate) fn former_beat(&self) -> Option<Call> {
+        let run = self.run().filter(|run| run.who != self.who)?;
+        Some(Call::Heartbeat(run.who, None))
     }
 
     pub(crate) fn end_call(&self) -> Option<Call> {
@@ -92,19 +112,29 @@ impl Worker {
         }
     }
 
-    /// Its lease has ended: it stops what it runs, and goes on as somebody new.
-    fn lose(&mut self, network: &mut Network) {
+    /// It goes on as somebody new.
+    fn renew(&mut self) {
         self.who.life += 1;
-        self.number = 0;
-        self.be_free(network);
+        (self.number, self.token, self.ended) = (0, 0, false);
+    }
+
+    /// The lease of one of its lives has ended: it stops what it runs of that.
+    pub(crate) fn lose(&mut self, lost: Who, network: &mut Network) {
+        if self.who == lost {
+            self.renew();
+        }
+        if self.run().is_none_or(|run| run.who == lost) {
+            self.be_free(network);
+        }
     }
 
     pub(crate) fn hear_claimed(&mut self, answer: Claimed, network: &mut Network) {
         match answer {
             Claimed::Nothing => {}
-            Claimed::Lost => self.lose(network),
+            Claimed::Lost => self.lose(self.who, network),
             Claimed::Task { token } => {
                 self.number += 1;
+                self.token = token;
                 let who = self.who;
                 self.held = Some(Held {
                     run: Run { who, token },
@@ -115,10 +145,23 @@ impl Worker {
         }
     }
 
-    pub(crate) fn hear_beat(&mut self, good: bool, network: &mut Network) {
-        if !good && self.held.is_some() {
-            self.lose(network);
+    /// A heartbeat of one of its lives is answered, by a server that has lived through so many failovers; answers whether the
+    /// lease was lost under a run.
+    pub(crate) fn hear_beat(&mut self, who: Who, beat: Beat, server: u8, at: Moment) -> bool {
+        match beat {
+            Beat::Lost => return self.run().is_some_and(|run| run.who == who) || self.busy,
+            Beat::Good { number, token } if who == self.who => {
+                let other_history = server != self.history && at.makes(Check::HistoryInHeartbeat);
+                let other_grant =
+                    number < self.number || number == self.number && token != self.token;
+                self.history = server;
+                if other_history && self.ended || other_grant && at.makes(Check::GrantInHeartbeat) {
+                    self.renew();
+                }
+            }
+            Beat::Good { .. } => {}
         }
+        false
     }
 
     /// Its run has ended so; it says so until it is answered.
@@ -134,6 +177,7 @@ impl Worker {
     }
 
     pub(crate) fn hear_end(&mut self, network: &mut Network) {
+        self.ended |= self.run().is_some_and(|run| run.who == self.who);
         self.be_free(network);
     }
 }

@@ -107,7 +107,7 @@ impl Builder {
         fs::write(files.join("redis.conf"), self.file(port))
             .expect("the configuration can be written");
         let mut server = RedisServer {
-            process: launch(&files),
+            process: launch(&files, &["redis.conf"]),
             files,
             port,
             password: self.password.clone(),
@@ -295,7 +295,7 @@ impl RedisServer {
     /// Starts the server again on the same files and address; one that still runs is killed first.
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(&self.files);
+        self.process = launch(&self.files, &["redis.conf"]);
         assert!(
             self.comes_up(),
             "the server did not start again:\n{}",
@@ -325,7 +325,8 @@ impl RedisServer {
     }
 }
 
-fn launch(files: &Scratch) -> Watched {
+/// Starts the server's program in the directory of its files, where it writes its log.
+pub(crate) fn launch(files: &Scratch, arguments: &[&str]) -> Watched {
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -334,7 +335,7 @@ fn launch(files: &Scratch) -> Watched {
     let errors = log.try_clone().expect("a file can be opened twice");
     Watched::start(
         watchdog::command(server_program())
-            .arg("redis.conf")
+            .args(arguments)
             .current_dir(files.path())
             .stdout(log)
             .stderr(errors),
@@ -345,7 +346,7 @@ fn read(log: &Path) -> String {
     String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
 }
 
-pub(crate) fn server_program() -> OsString {
+fn server_program() -> OsString {
     std::env::var_os("PMQ_SERVER_BIN").unwrap_or_else(|| "redis-server".into())
 }
 

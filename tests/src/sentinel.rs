@@ -1,15 +1,15 @@
 //! A small high-availability group on loopback: a primary, replicas, and the sentinels that watch them.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::time::Duration;
 
 use redis::Connection;
 use rustix::process::Signal;
 
-use crate::redis_server::{Builder, RedisServer, free_port, server_program};
+use crate::redis_server::{Builder, RedisServer, free_port, launch};
 use crate::scratch::Scratch;
 use crate::wait::{eventually, eventually_or};
-use crate::watchdog::{self, Watched};
+use crate::watchdog::Watched;
 
 const FORM_LIMIT: Duration = Duration::from_secs(60);
 const REPLY_LIMIT: Duration = Duration::from_millis(500);
@@ -92,7 +92,7 @@ impl SentinelGroup {
         &mut self.servers
     }
 
-    /// The sentinels, to be killed, stopped or resumed.
+    /// The sentinels, to be stopped.
     pub fn sentinels_mut(&mut self) -> &mut [Sentinel] {
         &mut self.sentinels
     }
@@ -214,7 +214,7 @@ impl Sentinel {
         );
         fs::write(files.join("sentinel.conf"), file).expect("the configuration can be written");
         Self {
-            process: launch(&files),
+            process: launch(&files, &["sentinel.conf", "--sentinel"]),
             files,
             port,
         }
@@ -238,23 +238,6 @@ impl Sentinel {
     /// Stops it with SIGSTOP: connections stay open, nothing answers.
     pub fn stop(&mut self) {
         self.process.stop(Signal::STOP);
-    }
-
-    /// Lets a stopped one go on.
-    pub fn resume(&mut self) {
-        self.process.signal(Signal::CONT);
-    }
-
-    /// Starts it again after a kill; it remembers what it knew.
-    pub fn restart(&mut self) {
-        self.process.kill();
-        self.process = launch(&self.files);
-    }
-
-    /// What it has printed so far.
-    #[must_use]
-    pub fn log(&self) -> String {
-        fs::read_to_string(self.files.join("log")).unwrap_or_default()
     }
 
     fn connection(&self) -> Option<Connection> {
@@ -287,22 +270,6 @@ impl Sentinel {
             .ok()?;
         Some(address.1)
     }
-}
-
-fn launch(files: &Scratch) -> Watched {
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(files.join("log"))
-        .expect("the log can be opened");
-    let errors = log.try_clone().expect("a file can be opened twice");
-    Watched::start(
-        watchdog::command(server_program())
-            .args(["sentinel.conf", "--sentinel"])
-            .current_dir(files.path())
-            .stdout(log)
-            .stderr(errors),
-    )
 }
 
 #[cfg(test)]

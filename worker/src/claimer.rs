@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pmq_broker::task_queue::{Ask, Claim, Claimed, Claimer, Grant, Waiter};
 use pmq_broker::{Error, Incarnation};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use crate::Options;
@@ -137,7 +138,7 @@ impl ClaimLoop {
             asked += 1;
             let wait = claimed.wait;
             self.turns.answered(i, wait, Instant::now());
-            let started = self.start(i, claimed, free);
+            let started = self.start(i, claimed, free).await;
             self.left -= started;
             let last = !self.turns.has_next();
             let over = started > 0 && (self.burst || self.left == 0 || started == n && !last);
@@ -226,7 +227,7 @@ impl ClaimLoop {
     }
 
     /// Starts what a claim gave; answers how many.
-    fn start(&self, i: usize, mut got: Claimed, free: &mut FreeSlots) -> usize {
+    async fn start(&self, i: usize, mut got: Claimed, free: &mut FreeSlots) -> usize {
         let (line, claimer, since) = (&self.lines[i], &self.claimers[i], Instant::now());
         let count = got.tasks.len();
         if claimer.0 != line.incarnation() {
@@ -253,12 +254,14 @@ impl ClaimLoop {
                 since,
             })
         });
-        self.executor.start(assignments.collect());
+        self.executor.start(assignments.collect()).await;
         count
     }
 
     /// Waits for a wake token, or for the time to claim again.
     async fn wait_for_task(&mut self) {
+        // The ends of what has run here meanwhile leave first: nobody waits for the wait.
+        yield_now().await;
         let longest = self.longest_wait();
         self.turns.wait(Instant::now());
         tokio::select! {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::{Instant, sleep};
 
+use crate::brisk::Starter;
 use crate::child::Guard;
 use crate::chunk::Pools;
 use crate::commands::{Commands, Surroundings, is_workers_trouble};
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) desk: Option<Desk>,
     /// Where handlers run: their program's own runtime.
     pub(crate) runtime: tokio::runtime::Handle,
+    /// For runs that come one by one.
+    pub(crate) starter: Starter,
     /// Where the worker's own roles run.
     pub(crate) roles: tokio::runtime::Handle,
     /// One a line, in the order of the lines.
@@ -86,8 +89,20 @@ impl Executor {
     /// Runs claims in their slots, each of which is free again when the finisher has the end.
     ///
     /// As many tasks of the runtime as it has threads share them, so that a run that is ready at once costs no task of
-    /// its own, and one that blocks its thread holds up no other while another thread is free.
-    pub(crate) fn start(&self, assignments: Vec<Assignment>) {
+    /// its own, and one that blocks its thread holds up no other while another thread is free. One alone may be run here.
+    pub(crate) async fn start(&self, mut assignments: Vec<Assignment>) {
+        if assignments.len() == 1
+            && let Some(assignment) = assignments.pop()
+        {
+            if self.0.starter.is_here() {
+                // What else this thread has to do goes first, or another thread can take it over.
+                tokio::task::yield_now().await;
+            }
+            self.0
+                .starter
+                .start(Box::pin(self.0.clone().run(assignment)));
+            return;
+        }
         let runtime = &self.0.runtime;
         let hands = runtime.metrics().num_workers().min(assignments.len());
         let waiting = Arc::new(Mutex::new(assignments.into_iter()));

@@ -19,6 +19,7 @@
 //! only what the worker holds (`held.rs`) and send each other messages.
 
 mod backlog;
+mod brisk;
 pub mod child;
 mod chunk;
 mod claimer;

@@ -11,6 +11,7 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::brisk::Starter;
 use crate::child::Guard;
 use crate::chunk::Pools;
 use crate::claimer::ClaimLoop;
@@ -29,20 +30,21 @@ use crate::{Options, reclaimer};
 /// How long stopped runs have to end before they are killed.
 const KILL_AFTER: Duration = Duration::from_secs(2);
 
-/// A thread of its own for the roles, so that a handler that blocks its thread delays no heartbeat.
+/// Threads of its own for the roles, so that a handler that blocks its thread delays no heartbeat. One does the work; the
+/// other takes over where a run that was thought to be [brisk](crate::brisk) blocks the first.
 pub(crate) struct Office(Option<Runtime>);
 
 impl Office {
     pub(crate) fn open() -> Result<Self, WorkerError> {
         let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
+            .worker_threads(2)
             .thread_name("pmq-worker")
             .enable_all()
             .build();
         Ok(Self(Some(runtime.map_err(WorkerError::Thread)?)))
     }
 
-    pub(crate) fn start(&self, worker: &Worker, guard: Guard, tally: Arc<Tally>) -> Staff {
+    pub(crate) fn start(&self, worker: &Worker, guard: Guard, tally: &Arc<Tally>) -> Staff {
         let handlers = Handle::current();
         let _entered = self.0.as_ref().map(Runtime::enter);
         Staff::start(worker, guard, tally, handlers)
@@ -94,7 +96,7 @@ pub(crate) struct Staff {
 }
 
 impl Staff {
-    fn start(worker: &Worker, guard: Guard, tally: Arc<Tally>, runtime: Handle) -> Self {
+    fn start(worker: &Worker, guard: Guard, tally: &Arc<Tally>, runtime: Handle) -> Self {
         let Worker {
             broker,
             options,
@@ -104,7 +106,7 @@ impl Staff {
         let (options, handlers) = (options.clone(), handlers.clone());
         let (broker, bells) = (broker.apart(), Bells::new());
         let lines = lines(&broker, &options, &bells);
-        let finishers = start_finishers(&lines, &tally);
+        let finishers = start_finishers(&lines, tally);
 
         let presence = Arc::new(Presence {
             broker: broker.clone(),
@@ -125,6 +127,7 @@ impl Staff {
         let commands = options.commands.clone();
         // What only starts commands and talks to runners does that beside the roles: each switch of threads costs it more.
         let blocks = handlers.has_function();
+        let runtime = if blocks { runtime } else { Handle::current() };
         let executor = Executor::new(Shared {
             host: host(&options),
             handlers,
@@ -132,7 +135,8 @@ impl Staff {
             guard,
             broker: broker.apart(),
             desk: socket.as_ref().map(Socket::desk),
-            runtime: if blocks { runtime } else { Handle::current() },
+            starter: Starter::new(runtime.clone()),
+            runtime,
             roles: Handle::current(),
             finishers,
             standing_back: (!options.burst).then(StandingBack::default),

@@ -211,7 +211,7 @@ impl Worker {
                 opened = self.open_queues() => opened?,
                 () = &mut stop => return Ok(tally.report()),
             }
-            let mut staff = office.start(&self, guard.clone(), tally.clone());
+            let mut staff = office.start(&self, guard.clone(), &tally);
             let ended = staff.work(&mut stop).await;
             staff.wind_up(self.options.grace, &mut hurry).await;
             match ended {

@@ -13,8 +13,8 @@ use crate::role::{Amount, Role, WorkerShape};
 use crate::site::Site;
 use crate::stats::median;
 
-/// Workers that idle.
-const IDLE: [usize; 3] = [1, 100, 1000];
+/// Workers that idle, and shards of their queue.
+const IDLE: [(usize, u16); 4] = [(1, 1), (100, 1), (1000, 1), (1000, 12)];
 /// Tasks that wake one each.
 const WAKES: usize = 500;
 /// How long an idle worker is watched.
@@ -28,30 +28,50 @@ pub(super) async fn wake(site: &Site, options: &Options) -> Result<Section> {
         WATCH.as_secs()
     );
     let mut section = Section::new("Wake-up", &note);
-    for workers in IDLE {
-        let (mut calls, mut waits, mut times) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..options.runs {
-            site.seasoned_queue().await?;
-            let mut idlers = site.start(&Role::Idlers(workers)).await?;
-            idlers.go().await?;
-            let mut connection = site.connect()?;
-            let before = Counters::read(&mut connection)?;
-            let mut answer = site.perform_one(&Role::OneByOne(WAKES)).await?;
-            let counted = Counters::read(&mut connection)?.since(before);
-            idlers.kill().await?;
-            let tasks = WAKES as f64;
-            calls.push((counted.calls - tasks) / tasks);
-            waits.push(counted.waits / tasks);
-            times.extend(answer.samples("pmq"));
-        }
-        let (calls, waits) = (median(calls), median(waits));
-        let name = |what: &str| format!("wake_{workers}_{what}");
-        section.push(Figure::new(name("calls"), "calls a task", calls + waits));
-        section.push(Figure::new(name("functions"), "of them functions", calls));
-        section.push(Figure::new(name("us"), "µs, p50", median(times)));
+    for (workers, shards) in IDLE {
+        section
+            .figures
+            .extend(wake_among(site, options, (workers, shards)).await?);
     }
     section.push(idle(site).await?);
     Ok(section)
+}
+
+async fn wake_among(
+    site: &Site,
+    options: &Options,
+    (workers, shards): (usize, u16),
+) -> Result<[Figure; 3]> {
+    let (mut calls, mut waits, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..options.runs {
+        match shards {
+            1 => drop(site.seasoned_queue().await?),
+            more => site.queue_of(more).await?,
+        }
+        let mut idlers = site.start(&Role::Idlers(workers)).await?;
+        let mut submitter = site.start(&Role::OneByOne(WAKES)).await?;
+        idlers.go().await?;
+        let mut connection = site.connect()?;
+        let before = Counters::read(&mut connection)?;
+        submitter.go().await?;
+        let mut answer = submitter.answer().await?;
+        let counted = Counters::read(&mut connection)?.since(before);
+        idlers.kill().await?;
+        let tasks = WAKES as f64;
+        calls.push((counted.calls - tasks) / tasks);
+        waits.push(counted.waits / tasks);
+        times.extend(answer.samples("pmq"));
+    }
+    let (calls, waits) = (median(calls), median(waits));
+    let of = match shards {
+        1 => format!("wake_{workers}"),
+        more => format!("wake_{workers}_on_{more}_shards"),
+    };
+    Ok([
+        Figure::new(format!("{of}_calls"), "calls a task", calls + waits),
+        Figure::new(format!("{of}_functions"), "of them functions", calls),
+        Figure::new(format!("{of}_us"), "µs, p50", median(times)),
+    ])
 }
 
 async fn idle(site: &Site) -> Result<Figure> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use pmq_broker::task_queue::{Ask, Claimer, DEFAULT_LEASE, Finish, Waiter};
+use pmq_broker::task_queue::{Ask, Claimer, DEFAULT_LEASE, Finish, Shard, Waiter};
 use pmq_broker::{Broker, Config, Incarnation, TaskQueue};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
@@ -47,34 +47,35 @@ async fn work_some(claimer: &mut Claimer, n: usize) -> Result<(usize, bool)> {
     Ok((finishes.len(), claimed.wait != Some(Duration::ZERO)))
 }
 
-fn claimer(queue: &TaskQueue) -> Claimer {
-    queue
-        .first()
-        .claimer(Incarnation::new(), DEFAULT_LEASE, Some(&done_name()))
+fn claimer(shard: &Shard) -> Claimer {
+    shard.claimer(Incarnation::new(), DEFAULT_LEASE, Some(&done_name()))
 }
 
-/// Idle workers of one slot: each claims when it gets a token, until nothing more is ready, then waits again.
+/// A worker of one slot: it claims where a token says so, until nothing more is ready there, then waits again.
+async fn idle_worker(queue: TaskQueue) -> Result<()> {
+    let shards = queue.opened();
+    let mut waiter = Waiter::for_tasks(shards, LONGEST);
+    let mut claimers: Vec<Claimer> = shards.iter().map(claimer).collect();
+    for claimer in &mut claimers {
+        work_some(claimer, 1).await?;
+    }
+    loop {
+        if let Some(token) = waiter.wait(LONGEST).await? {
+            while !work_some(&mut claimers[token], 1).await?.1 {}
+        }
+    }
+}
+
+/// Idle workers, on all shards of the queue.
 pub(super) fn idle(stage: Stage, config: &Config, workers: usize) -> Result<()> {
     raise_limit()?;
     let runtime = runtime()?;
     let broker = runtime.block_on(Broker::connect(config))?;
     let queue = broker.task_queue(&queue_name());
+    runtime.block_on(queue.open())?;
     let mut all: JoinSet<Result<()>> = JoinSet::new();
     for _ in 0..workers {
-        let queue = queue.clone();
-        all.spawn_on(
-            async move {
-                let mut waiter = Waiter::for_tasks([queue.first()], LONGEST);
-                let mut claimer = claimer(&queue);
-                loop {
-                    let (_, waits) = work_some(&mut claimer, 1).await?;
-                    if waits {
-                        waiter.wait(LONGEST).await?;
-                    }
-                }
-            },
-            runtime.handle(),
-        );
+        all.spawn_on(idle_worker(queue.clone()), runtime.handle());
     }
     let blocked = async {
         let mut connection = crate::client::connect_async(config).await?;
@@ -106,7 +107,10 @@ pub(super) fn one_by_one(stage: Stage, config: &Config, tasks: usize) -> Result<
     let runtime = runtime()?;
     let broker = runtime.block_on(Broker::connect(config))?;
     let queue = broker.task_queue(&queue_name());
-    runtime.block_on(queue.register())?;
+    let shards = runtime.block_on(queue.open())?.iter();
+    let done: Vec<String> = shards
+        .map(|shard| shard.keys().done(&done_name()))
+        .collect();
     let mut connection = runtime.block_on(crate::client::connect_async(config))?;
     let mut clock = stage.ready()?;
     let samples = runtime.block_on(async {
@@ -116,8 +120,8 @@ pub(super) fn one_by_one(stage: Stage, config: &Config, tasks: usize) -> Result<
             queue.submit(&task(&body(SIZE))).await?;
             redis::cmd("BLMPOP")
                 .arg(LONGEST.as_secs())
-                .arg(1)
-                .arg(queue.first().keys().done(&done_name()))
+                .arg(done.len())
+                .arg(&done)
                 .arg("LEFT")
                 .exec_async(&mut connection)
                 .await?;
@@ -139,7 +143,7 @@ pub(super) fn swarm(stage: Stage, config: &Config, workers: usize, tasks: usize)
     for _ in 0..workers {
         let broker = broker.apart();
         runtime.block_on(broker.ping())?;
-        claimers.push(claimer(&broker.task_queue(&queue_name())));
+        claimers.push(claimer(broker.task_queue(&queue_name()).first()));
     }
     let mut clock = stage.ready()?;
     runtime.block_on(async {

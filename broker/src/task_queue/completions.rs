@@ -1,5 +1,6 @@
 //! Completion queues: how tasks ended, until somebody gets it.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,13 +19,15 @@ use crate::reply;
 
 /// The longest single wait, so that a lost token costs no more than this.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How long a wait takes before what was got last is confirmed by a call of its own.
+const SOON: Duration = Duration::from_millis(2);
 
 /// How long one shard of several on a Cluster has to answer, as the others may be well.
 const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Gets completions from one completion queue. In the seed of the whole program it is the second queue.
 ///
-/// What it got last stays its own until the next call confirms it; if this process dies before, another consumer gets
+/// What it got last stays its own until the next call confirms it, within 2 ms; if this process dies before, another consumer gets
 /// the same completions again, and none is lost. Completions of one shard come in the order in which they were posted.
 pub struct Consumer {
     queue: TaskQueue,
@@ -38,6 +41,8 @@ struct Stand {
     takers: Vec<Taker>,
     rotation: Rotation,
     waiter: Waiter,
+    /// Whether it waits, or gave a wait up, which may have taken a token.
+    waits: bool,
     /// Shards on which leases end soon, if somebody keeps calling.
     in_grace: Vec<usize>,
 }
@@ -82,10 +87,12 @@ impl Consumer {
         }
         let deadline = deadline_after(timeout);
         let stand = self.stand().await?;
-        stand.rotation.look();
-        let got = stand.take(n).await?;
-        if !got.is_empty() {
-            return Ok(self.decoded(&got));
+        if !stand.will_hear() {
+            stand.rotation.look();
+            let got = stand.take(n).await?;
+            if !got.is_empty() {
+                return Ok(self.decoded(&got));
+            }
         }
         while_waiting(self.get_many_until(n, deadline)).await
     }
@@ -184,8 +191,15 @@ impl Stand {
             takers: shards.iter().map(taker).collect(),
             rotation: Rotation::new(shards.len()),
             waiter: Waiter::for_completions(shards, name, LONGEST_WAIT),
+            waits: false,
             in_grace: Vec::new(),
         }
+    }
+
+    /// Whether every shard said that it has no more, so that a token tells of the next completion.
+    fn will_hear(&self) -> bool {
+        let rotation = &self.rotation;
+        !self.waits && !rotation.has_next() && rotation.next_return().is_none()
     }
 
     /// Takes from the first shard that has something. One that does not answer is left alone for a while, and is an error
@@ -194,19 +208,19 @@ impl Stand {
         let (n, mut answer) = (n.min(CHUNK), Ok(Vec::new()));
         while let Some(i) = self.rotation.next(Instant::now()) {
             self.confirm_all_but(i).await;
-            let items = match self.takers[i].take(n).await {
+            let taken = match self.takers[i].take(n).await {
                 Err(error) if self.stands_alone(&error) => {
                     self.rotation.set_aside(i, Instant::now());
                     answer = Err(error);
                     continue;
                 }
-                items => items?,
+                taken => taken?,
             };
-            if items.is_empty() || items.len() < n {
+            if !taken.is_more_left || taken.items.is_empty() {
                 self.rotation.dry(i);
             }
-            if !items.is_empty() {
-                return Ok(items);
+            if !taken.items.is_empty() {
+                return Ok(taken.items);
             }
         }
         answer
@@ -246,9 +260,18 @@ impl Stand {
         }
     }
 
-    /// Waits for a token, and answers whether one came; where none comes a few shards are asked without.
+    /// Waits for a token, and answers whether one came; where none comes a few shards are asked without. What was got last
+    /// is confirmed meanwhile, unless the token comes so soon that the next take does it.
     async fn wait(&mut self, longest: Duration) -> bool {
-        match self.waiter.wait(longest).await {
+        self.waits = true;
+        let (takers, waiter) = (&mut self.takers, &mut self.waiter);
+        let token = tokio::select! {
+            biased;
+            token = waiter.wait(longest) => token,
+            never = confirm_soon(takers) => match never {},
+        };
+        self.waits = false;
+        match token {
             Ok(Some(i)) => {
                 self.rotation.hear(i);
                 return true;
@@ -267,6 +290,16 @@ impl Stand {
     }
 }
 
+/// Confirms what is not confirmed soon, and goes on for ever.
+async fn confirm_soon(takers: &mut [Taker]) -> Infallible {
+    tokio::time::sleep(SOON).await;
+    let unconfirmed = takers.iter_mut().filter(|taker| taker.is_unconfirmed);
+    if let Err(error) = all(unconfirmed.map(|taker| taker.take(0))).await {
+        tracing::debug!(target: "pmq", %error, "could not confirm completions yet");
+    }
+    std::future::pending().await
+}
+
 /// Takes completions of one shard, under numbers of its own, so that a lost reply loses none.
 struct Taker {
     shard: Shard,
@@ -275,9 +308,17 @@ struct Taker {
     number: u32,
     /// Of the batch that it got last: the next call confirms that one, and no other.
     token: u64,
+    /// Whether that one is not confirmed yet.
+    is_unconfirmed: bool,
     lease: Duration,
     patience: Duration,
     renewal: Option<Renewal>,
+}
+
+/// What a take brought.
+struct Taken {
+    items: Vec<Bytes>,
+    is_more_left: bool,
 }
 
 impl Taker {
@@ -288,6 +329,7 @@ impl Taker {
             who: Incarnation::new(),
             number: 0,
             token: 0,
+            is_unconfirmed: false,
             lease,
             patience,
             renewal: None,
@@ -299,7 +341,8 @@ impl Taker {
         self.number > 0
     }
 
-    async fn take(&mut self, n: usize) -> Result<Vec<Bytes>> {
+    /// Takes up to `n`, and confirms what it took last.
+    async fn take(&mut self, n: usize) -> Result<Taken> {
         loop {
             let call = self
                 .shard
@@ -319,6 +362,8 @@ impl Taker {
             }
             let items = answer.items()?;
             self.token = answer.number()?;
+            let is_more_left = answer.text()? != "0";
+            self.is_unconfirmed = !items.is_empty();
             if !answer.items_if_any()?.is_empty() {
                 self.shard.announce(1).await;
             }
@@ -331,7 +376,10 @@ impl Taker {
                 }
             }
             let items = items.into_iter().map(|item| reply::bytes(item, "take"));
-            return items.collect();
+            return Ok(Taken {
+                items: items.collect::<Result<_>>()?,
+                is_more_left,
+            });
         }
     }
 
@@ -346,6 +394,7 @@ impl Taker {
     /// Goes on as somebody new.
     fn begin_anew(&mut self) {
         (self.who, self.number, self.token, self.renewal) = (Incarnation::new(), 0, 0, None);
+        self.is_unconfirmed = false;
     }
 }
 

@@ -23,7 +23,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 5;
 
 /// What makes the server private, durable and safe against eviction.
-const SETTINGS: [[&str; 2]; 9] = [
+///
+/// The append-only file is read at each start: what it holds of tasks that ended long ago must not add up.
+const SETTINGS: [[&str; 2]; 10] = [
     ["--port", "0"],
     ["--unixsocketperm", "600"],
     ["--daemonize", "no"],
@@ -31,6 +33,7 @@ const SETTINGS: [[&str; 2]; 9] = [
     ["--appendfsync", "everysec"],
     ["--appenddirname", AOF_DIR],
     ["--aof-use-rdb-preamble", "yes"],
+    ["--auto-aof-rewrite-min-size", "4mb"],
     ["--save", ""],
     ["--maxmemory-policy", "noeviction"],
 ];

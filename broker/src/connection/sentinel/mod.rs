@@ -63,13 +63,32 @@ impl SentinelGuide {
         all
     }
 
-    /// Asks all sentinels at once, believes the newest word once most have answered, and the server itself in the end: of
-    /// sentinels that were cut off for a while, some may still name the old primary.
+    /// Asks all sentinels at once, believes the newest word, and the server itself in the end. After a failover the one that
+    /// led it may be alone for seconds in naming the new primary, and who was cut off for a while names the old one, which may
+    /// be back. So all are heard out, and where most do not answer, a server without a replica is not believed.
     pub(crate) async fn look(&self, known: &Map) -> RedisResult<Directions> {
         let sentinels = self.sentinels(known);
-        let most = sentinels.len() / 2 + 1;
+        let (newest, answers) = self.newest(&sentinels).await?;
+        if newest.epoch < known.epoch {
+            return Err(late("the sentinels that answer are behind the others"));
+        }
+        let replicas = self.confirm(&newest.primary).await?;
+        if answers <= sentinels.len() / 2 && replicas == Some(0) {
+            return Err(late(
+                "few of the sentinels answer, and the primary that they name has no replica: it may be an old one",
+            ));
+        }
+        Ok(Directions {
+            ranges: vec![(0, LAST_SLOT, newest.primary)],
+            nodes: newest.others.into_iter().chain(sentinels).collect(),
+            epoch: newest.epoch,
+        })
+    }
+
+    /// The newest word, and how many sentinels answered.
+    async fn newest(&self, sentinels: &[Endpoint]) -> RedisResult<(Word, usize)> {
         let mut asked = JoinSet::new();
-        for sentinel in &sentinels {
+        for sentinel in sentinels {
             let (guide, sentinel) = (self.clone(), sentinel.clone());
             asked.spawn(async move {
                 let word = timeout(ASK, guide.word_of(&sentinel)).await;
@@ -78,9 +97,7 @@ impl SentinelGuide {
         }
         let (mut newest, mut failed): (Option<Word>, Option<RedisError>) = (None, None);
         let mut answers = 0;
-        while answers < most
-            && let Some(Ok(answer)) = asked.join_next().await
-        {
+        while let Some(Ok(answer)) = asked.join_next().await {
             match answer {
                 Ok(word) => {
                     answers += 1;
@@ -96,15 +113,7 @@ impl SentinelGuide {
         }
         let nobody = || late("there is no sentinel");
         let word = newest.ok_or_else(|| failed.unwrap_or_else(nobody))?;
-        if word.epoch < known.epoch {
-            return Err(late("the sentinels that answer are behind the others"));
-        }
-        self.confirm(&word.primary).await?;
-        Ok(Directions {
-            ranges: vec![(0, LAST_SLOT, word.primary)],
-            nodes: word.others.into_iter().chain(sentinels).collect(),
-            epoch: word.epoch,
-        })
+        Ok((word, answers))
     }
 
     async fn word_of(&self, sentinel: &Endpoint) -> RedisResult<Word> {
@@ -126,7 +135,9 @@ impl SentinelGuide {
         })
     }
 
-    /// The primary's address and the number of failovers, by this sentinel.
+    /// The primary's address and the number of failovers, by this sentinel. While it leads a failover that has promoted a
+    /// replica and is not over, only the short question is answered with the new address. The number is asked for first, so
+    /// that no old address goes with a new one.
     async fn primary_by(
         &self,
         connection: &mut MultiplexedConnection,
@@ -137,12 +148,16 @@ impl SentinelGuide {
         let answer = connection.send_packed_command(&command).await?;
         let fields: Vec<(String, String)> = redis::from_redis_value(answer.extract_error()?)?;
         let epoch = field(&fields, "config-epoch").and_then(|epoch| epoch.parse().ok());
-        let primary = endpoint(&fields, sentinel);
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.primary);
+        let answer = connection.send_packed_command(&command).await?;
+        let (host, port): (String, u16) = redis::from_redis_value(answer.extract_error()?)?;
+        let primary = Endpoint::announced(&host, port, sentinel);
         primary.zip(epoch).ok_or_else(odd)
     }
 
-    /// Sees that the server takes itself for a primary.
-    async fn confirm(&self, server: &Endpoint) -> RedisResult<()> {
+    /// Sees that the server takes itself for a primary; answers how many replicas it has, where it may be asked.
+    async fn confirm(&self, server: &Endpoint) -> RedisResult<Option<usize>> {
         let ask = async {
             let config = AsyncConnectionConfig::new().set_response_timeout(None);
             let mut connection = self.access.connect(server, &config).await?;
@@ -152,14 +167,16 @@ impl SentinelGuide {
         let answer = timeout(CONFIRM, ask).await;
         let role = match answer.unwrap_or_else(|_| Err(late("the primary did not answer in time")))
         {
-            Err(error) if error.code() == Some("NOPERM") => return Ok(()),
+            Err(error) if error.code() == Some("NOPERM") => return Ok(None),
             answer => answer?,
         };
         let Value::Array(role) = role else {
             return Err(odd());
         };
-        match role.first() {
-            Some(Value::BulkString(word)) if word == b"master" => Ok(()),
+        match (role.first(), role.get(2)) {
+            (Some(Value::BulkString(word)), Some(Value::Array(replicas))) if word == b"master" => {
+                Ok(Some(replicas.len()))
+            }
             _ => Err(late("the server that the sentinels name is no primary yet")),
         }
     }
