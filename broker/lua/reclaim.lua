@@ -1,5 +1,5 @@
 -- reclaim: take back what a worker held whose lease ended; end the rows of clients that are gone.
--- One shared cursor walks the running tasks, 250 a call, so it survives the death of whoever walks.
+-- One shared cursor walks the running tasks, 125 a call, so it survives the death of whoever walks.
 --
 -- Moves     running -> ready, running -> suspects (a second crash), running -> dead (the crash budget is spent),
 --           running -> (ended) (its worker was told to stop it; a process whose crash budget is spent, with exit code -9)
@@ -8,7 +8,7 @@
 -- Returns   {"ok", tasks taken back, "1" if there is more to walk}, or {"grace", ms} while the broker was away and anybody
 --           has a lease
 
-local PAGE = "250" -- tasks a call: a call stays below 5 ms also where it makes a large hash grow
+local PAGE = "125" -- tasks a call: it stays below 5 ms also while the hash of attempts is a list, which each write walks
 
 -- A hash's cursor means nothing to another server process: after a restart or a failover the walk begins anew.
 local function server_run()

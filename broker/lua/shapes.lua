@@ -56,7 +56,7 @@ local FITS = {
   f = is_frame,
   h = function(text) return #text == 24 end,
   m = function(text) return #text == 16 end,
-  i = function(text) return #text <= 10 and string.find(text, "^%d+$") and tonumber(text) < 4294967296 end,
+  i = function(text) return (#text < 10 or #text == 10 and text < "4294967296") and string.find(text, "^%d+$") end,
   n = is_whole,
   o = function(text) return #text <= 15 and string.find(text, "^%d*$") end,
   s = function() return true end,

@@ -3,13 +3,15 @@
 -- Moves     (nothing) -> ready, or (nothing) -> scheduled
 -- KEYS      the shard's fixed keys (lib)
 -- ARGV[1]   n, how many tasks, at most 500
--- ARGV[2]   "1" if the caller gave the ids itself, "0" if pmq has just made them
+-- ARGV[2]   "1" if the caller gave the ids itself, "0" if pmq has just made them; or, if each stands in a call for the
+--           first time, a stamp: producer (8 bytes), epoch (8), number of the call (u64, big endian; see numbered)
 -- ARGV[3]   how many shards the caller knows of
 -- ARGV[4..] n pairs: id (16 bytes), envelope
 -- then      nothing, or n due times: "" now, "+ms" after now, "ms" since the epoch
 -- Returns   {"ok", one letter a task: n new, e exists, d ended before}, {"conflict", index of the task},
 --           {"full", "tasks" | "completions", limit}, or {"moved"} where the shard is none of a queue of so many: `open`
---           tells
+--           tells; "ok" of a call with a stamp that was not enough to tell that it is new also says the epoch for the
+--           calls to come, where there is one
 -- Fails     PMQMALFORMED where the number of tasks, an id, a control part or a due time can't be read
 
 -- The completion queue that an envelope names; its flags say that there is one.
@@ -147,7 +149,7 @@ local function find_full(keys, new, maxsize, completions, completions_max)
 end
 
 -- Writes new tasks; `m` are the settings. What is of a wrong type fails with the first write or before it.
-local function write(keys, new, m)
+local function write(keys, new, m, producer)
   local tokens = redis.call("LLEN", keys[WAKE])
   local first = new.due[1] and redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
   local list = next(new.ready)
@@ -170,6 +172,7 @@ local function write(keys, new, m)
     wakes = wakes - #new.due / 2 + (is_earliest and 1 or 0) -- a waiter must learn that it may not sleep past this one
   end
   wake(keys[WAKE], tokens, wakes)
+  write_producer(producer)
 end
 
 register("submit", {}, function(keys, args)
@@ -188,20 +191,27 @@ register("submit", {}, function(keys, args)
   if not new then
     return problem
   end
-  local letters, all_new = recognise(keys, new, m[3], args[2] ~= "1" and 2 or nil)
-  if not letters then
-    return { "conflict", all_new }
-  elseif not all_new then
-    new = only_new(new, letters)
+  local producer = find_producer(keys, args[2], m[3])
+  local letters
+  if producer.first then
+    redis.call("HLEN", keys[TASKS]) -- a wrong type fails here, before the first write
+    letters = string.rep("n", n)
+  else
+    local all_new
+    letters, all_new = recognise(keys, new, m[3], args[2] ~= "1" and 2 or nil)
+    if not letters then
+      return { "conflict", all_new }
+    elseif not all_new then
+      new = only_new(new, letters)
+    end
+    letters = table.concat(letters)
   end
-  local reply = { "ok", table.concat(letters) }
-  if new.n == 0 then
-    return reply
+  if new.n > 0 then
+    local full = find_full(keys, new, m[4], m[5], m[6])
+    if full then
+      return full
+    end
+    write(keys, new, m, producer)
   end
-  local full = find_full(keys, new, m[4], m[5], m[6])
-  if full then
-    return full
-  end
-  write(keys, new, m)
-  return reply
+  return { "ok", letters, not producer.first and producer.epoch or nil }
 end)

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::authkey::{KEY_ID, KeyId, MAC};
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, Name, TaskId};
-use crate::task::{BODY_LIMIT, Details, Due, HEADER_LIMIT, Key, Retry, Task, Work};
+use crate::task::{BODY_LIMIT, Details, Due, Fresh, HEADER_LIMIT, Key, Retry, Task, Work};
 use header::name_alone;
 
 /// The version that this program writes, and the newest that it reads.
@@ -327,6 +327,7 @@ impl<'a> Parts<'a> {
         let task = Task {
             id,
             given_id: false,
+            fresh: Fresh::known(),
             key: None,
             work,
             body,

@@ -16,6 +16,7 @@ pub static SOURCE: &str = concat!(
     include_str!("../lua/object.lua"),
     include_str!("../lua/container.lua"),
     "do\n",
+    include_str!("../lua/numbered.lua"),
     include_str!("../lua/submit.lua"),
     "end\n",
     "do\n",

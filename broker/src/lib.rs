@@ -37,6 +37,7 @@ pub mod envelope;
 pub mod error;
 pub mod event;
 pub mod fleet;
+mod fresh;
 pub mod functions;
 pub mod ids;
 pub mod keys;

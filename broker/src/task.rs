@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use crate::fresh::Fresh;
 use crate::ids::{Incarnation, Name, TaskId};
 use crate::process::Lineage;
 use crate::slot::crc16;
@@ -166,6 +167,8 @@ pub struct Task {
     pub id: TaskId,
     /// Whether the caller chose the id, so that an older task may have it.
     pub given_id: bool,
+    /// Whether it is certainly new to the broker.
+    pub fresh: Fresh,
     /// What decides its shard, where that is not left to pmq; see [`Task::with_key`].
     pub key: Option<Key>,
     /// What it runs.
@@ -219,9 +222,11 @@ impl Task {
     }
 
     fn new(work: Work, body: Bytes, retry: Retry) -> Self {
+        let id = TaskId::new();
         Self {
-            id: TaskId::new(),
+            id,
             given_id: false,
+            fresh: Fresh::new(&id),
             key: None,
             work,
             body,
@@ -242,6 +247,7 @@ impl Task {
     pub fn with_id(mut self, id: TaskId) -> Self {
         self.id = id;
         self.given_id = true;
+        self.fresh = Fresh::known();
         self
     }
 

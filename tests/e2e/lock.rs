@@ -422,6 +422,8 @@ async fn a_mark_of_a_dead_holder_waits_for_one_who_sees_it() {
     let lock = fleet.queue.broker().lock(fleet.queue.name());
     let cut_off = take(&far).await;
     proxy.hole(true);
+    // From now on its first call is the one that may wait.
+    assert!(lock.acquire_nowait().await.unwrap().is_none());
     expire(&lock);
     // It is granted to one that gives up before it hears of it, and so never sees the mark.
     let mut unseen = Box::pin(lock.acquire());

@@ -28,6 +28,7 @@ mod inspect;
 mod log;
 mod lone;
 mod mark;
+mod numbered;
 mod object;
 mod open;
 mod queue;

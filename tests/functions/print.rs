@@ -225,6 +225,10 @@ impl Printer {
     }
 
     fn record(&self, id: &[u8], record: &[u8]) -> String {
+        if id.len() == 8 {
+            let last = record[8..].try_into().unwrap();
+            return format!("call {}", u64::from_be_bytes(last));
+        }
         let id = TaskId::from_slice(id).unwrap_or_default();
         match Completion::decode(id, &Bytes::copy_from_slice(record)) {
             Ok(c) if record.len() == 22 => format!("{} (verdict)", self.completion(&c)),

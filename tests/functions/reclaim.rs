@@ -311,14 +311,14 @@ fn whoever_walks_100_000_running_tasks_another_goes_on_where_it_stopped() {
     let server = RedisServer::start();
     load(&server);
     let shard = with_100_000_running(&server);
-    let first = walk(&shard, 100);
-    assert!(first > 20_000 && first < 80_000, "{first} in 100 calls");
+    let first = walk(&shard, 200);
+    assert!(first > 20_000 && first < 80_000, "{first} in 200 calls");
     assert_eq!(
         texts(&shard.call(&heartbeat("w", ""))),
         ["lost"],
         "it is marked"
     );
-    let rest = walk(&shard, 800);
+    let rest = walk(&shard, 1600);
     assert_eq!(first + rest, 100_000);
     assert_all_came_back(&shard);
 }
@@ -328,12 +328,12 @@ fn a_walk_begins_anew_when_the_server_restarted_in_its_middle() {
     let mut server = RedisServer::builder().aof(true).start();
     load(&server);
     let shard = with_100_000_running(&server);
-    let first = walk(&shard, 100);
+    let first = walk(&shard, 200);
     server.shutdown();
     server.restart();
     shard.reconnect(&server);
     shard.set_meta("seen", shard.now_ms());
-    let rest = walk(&shard, 600);
+    let rest = walk(&shard, 1200);
     assert_eq!(first + rest, 100_000);
     assert_all_came_back(&shard);
 }
@@ -346,9 +346,9 @@ fn a_worker_that_dies_during_a_walk_is_walked_for_a_whole_turn() {
     let more: Vec<Task> = (0..200).map(|i| task(&format!("v{i}"))).collect();
     shard.call(&submit(&more));
     shard.claimed("v", 200);
-    walk(&shard, 100);
+    walk(&shard, 200);
     shard.expire("v"); // about half of what it holds lies behind the cursor
-    let rest = walk(&shard, 800);
+    let rest = walk(&shard, 1600);
     assert!(rest > 0);
     let state = shard.state();
     assert_eq!(

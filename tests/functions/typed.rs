@@ -15,7 +15,7 @@ use pmq_tests::RedisServer;
 use crate::seed::{LEASE, name};
 use crate::shard::namespace;
 
-const ASK: Ask = Ask {
+pub(crate) const ASK: Ask = Ask {
     n: 10,
     suspect: true,
     wait: true,
@@ -23,9 +23,13 @@ const ASK: Ask = Ask {
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 async fn broker() -> Broker {
+    broker_at(RedisServer::shared().url()).await
+}
+
+pub(crate) async fn broker_at(url: impl Into<String>) -> Broker {
     let config = Config {
         namespace: namespace(),
-        ..Config::url(RedisServer::shared().url())
+        ..Config::url(url)
     };
     Broker::connect(&config).await.unwrap()
 }
@@ -34,7 +38,7 @@ pub(crate) async fn queue(text: &str) -> TaskQueue {
     broker().await.task_queue(&name(text))
 }
 
-fn worker(queue: &TaskQueue) -> (Incarnation, Claimer) {
+pub(crate) fn worker(queue: &TaskQueue) -> (Incarnation, Claimer) {
     let who = Incarnation::new();
     let done = Name::new("done").unwrap();
     (
@@ -45,7 +49,7 @@ fn worker(queue: &TaskQueue) -> (Incarnation, Claimer) {
     )
 }
 
-fn ended(claim: &Claim, how: How) -> Finish {
+pub(crate) fn ended(claim: &Claim, how: How) -> Finish {
     let completion = Completion {
         exit: Some(0),
         body: "49".into(),

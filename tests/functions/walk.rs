@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 
-use crate::call::{Call, bytes, items, text, texts};
+use crate::call::{Call, bytes, items, text};
 use crate::seed::{
     Held, cancel, claim, claimed, finish, heartbeat, name, reclaim, refuse, release, start, submit,
     submit_with_due, take, task,
@@ -33,6 +33,11 @@ struct Model {
     past: Vec<Call>,
     /// How many dead letters were given a new life: their tasks may end once more.
     requeued: BTreeSet<Vec<u8>>,
+    /// The last numbered call of the producer, and the epoch that it was answered last.
+    calls: u64,
+    epoch: Vec<u8>,
+    /// Calls of the producer that later ones have overtaken.
+    late: Vec<Call>,
     /// Which of the tasks are processes.
     processes: BTreeSet<Vec<u8>>,
 }
@@ -48,9 +53,13 @@ impl Walk {
     fn new(seed: u64) -> Self {
         let shard = Shard::new();
         shard.set_meta("completions", "done");
+        let model = Model {
+            epoch: vec![0; 8],
+            ..Model::default()
+        };
         Self {
             shard,
-            model: Model::default(),
+            model,
             random: Rng::with_seed(seed),
             next_id: 0,
         }
@@ -68,7 +77,8 @@ impl Walk {
             84..88 => self.take(),
             88..90 => self.requeue(),
             90..92 => self.idle(),
-            92..95 => self.start(),
+            92..94 => self.start(),
+            94 => self.forget_the_producer(),
             _ => self.replay(),
         }
     }
@@ -104,10 +114,47 @@ impl Walk {
         } else {
             submit(&tasks)
         };
-        assert_eq!(texts(&self.call(call))[1], "n".repeat(tasks.len()));
-        self.model
-            .known
-            .extend(ids.iter().map(|word| padded(word).to_vec()));
+        let call = self.number(call);
+        if self.random.u8(0..6) == 0 {
+            self.model.late.push(call);
+        } else {
+            self.submit_first(call);
+        }
+        if self.random.u8(0..4) == 0 && !self.model.late.is_empty() {
+            let call = self.model.late.remove(0);
+            self.submit_first(call);
+        }
+    }
+
+    /// Half of the calls are numbered.
+    fn number(&mut self, mut call: Call) -> Call {
+        if self.random.bool() {
+            self.model.calls += 1;
+            let number = self.model.calls.to_be_bytes();
+            call.args[1] = [b"producer", &self.model.epoch[..], &number].concat();
+        }
+        call
+    }
+
+    /// A call of submit arrives for the first time.
+    fn submit_first(&mut self, call: Call) {
+        let n: usize = String::from_utf8_lossy(&call.args[0]).parse().unwrap();
+        let ids: Vec<_> = call.args[3..].iter().step_by(2).take(n).cloned().collect();
+        let answer = items(&self.call(call));
+        assert_eq!(text(&answer[1]), "n".repeat(n));
+        if let Some(epoch) = answer.get(2) {
+            self.model.epoch = bytes(epoch);
+        }
+        self.model.known.extend(ids);
+    }
+
+    /// The broker loses what it knows of the producer.
+    fn forget_the_producer(&mut self) {
+        let state = self.shard.state();
+        for part in state.0.keys().filter(|part| part.starts_with("results:")) {
+            let key = self.shard.key(part);
+            self.shard.redis("HDEL", &[key, "producer".to_owned()]);
+        }
     }
 
     fn claim(&mut self) {
@@ -373,7 +420,8 @@ fn places(state: &State) -> BTreeMap<Vec<u8>, Vec<String>> {
 
 fn records(state: &State) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let buckets = state.0.keys().filter(|part| part.starts_with("results:"));
-    buckets.flat_map(|part| state.hash(part)).collect()
+    let records = buckets.flat_map(|part| state.hash(part));
+    records.filter(|(id, _)| id.len() == 16).collect()
 }
 
 fn walk(seed: u64) {

@@ -203,6 +203,8 @@ async fn server(broker: Broker, name: Name) -> Outcome {
 
 async fn lock(broker: Broker, name: Name) -> Outcome {
     let lock = broker.lock(&name);
+    // Nobody else asks for it meanwhile.
+    lock.acquire().await?.release().await?;
     let permit = lock.acquire().await?;
     lock.acquire_nowait().await?;
     lock.acquire_timeout(MOMENT).await?;

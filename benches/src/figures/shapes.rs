@@ -16,6 +16,8 @@ use crate::site::Site;
 
 const MANY: usize = 1_000_000;
 const WORKERS: usize = 1000;
+/// Shards of the queue whose workers beat.
+const SHARDS: [u16; 2] = [1, 12];
 /// Tasks of a claim.
 const BATCH: usize = 500;
 /// Ids that one command writes.
@@ -67,13 +69,15 @@ pub(super) async fn all(site: &Site, options: &Options) -> Result<Section> {
     let many = MANY.min(options.backlog);
     let note = format!(
         "claim_holes: claims that pass {many} cancelled ids before one live task. reclaim: taking back {many} tasks of one \
-         dead worker. heartbeat: of {WORKERS} workers that hold a task each. By the server's own count (INFO commandstats) \
+         dead worker. heartbeat: of {WORKERS} workers that hold a task of each of so many shards. By the server's own count (INFO commandstats) \
          around each call; the goal is 5,000 µs."
     );
     let mut section = Section::new("Hard calls", &note);
     section.figures.extend(holes(site, many).await?);
     section.figures.extend(reclaim(site, many).await?);
-    section.figures.extend(heartbeats(site).await?);
+    for shards in SHARDS {
+        section.figures.extend(heartbeats(site, shards).await?);
+    }
     site.clear().await?;
     Ok(section)
 }
@@ -166,25 +170,32 @@ async fn reclaim(site: &Site, many: usize) -> Result<[Figure; 2]> {
     Ok(watch.figures("reclaim"))
 }
 
-async fn heartbeats(site: &Site) -> Result<[Figure; 2]> {
-    let queue = site.seasoned_queue().await?;
-    fill_queue(site, WORKERS)?;
+/// Each worker holds a task of each shard.
+async fn heartbeats(site: &Site, shards: u16) -> Result<[Figure; 2]> {
+    site.clear().await?;
+    let queue = site.queue();
+    queue.create(shards).await?;
+    let tasks: Vec<Task> = (0..2 * WORKERS * usize::from(shards)) // ids spread them evenly enough
+        .map(|_| Task::handler("noop", body(SIZE)))
+        .collect();
+    queue.submit_many(&tasks).await?;
     let workers: Vec<Incarnation> = (0..WORKERS).map(|_| Incarnation::new()).collect();
-    for who in &workers {
-        let claimed = claimer(&queue, *who, DEFAULT_LEASE)
-            .get_nowait(ask(1))
-            .await?;
-        claimed.tasks.first().context("a task is missing")?;
-    }
     let mut watch = Stopwatch::new(site)?;
-    for who in workers {
-        let beat = Heartbeat {
-            who,
-            lease: DEFAULT_LEASE,
-            idle: None,
-            carried_out: bytes::Bytes::new(),
-        };
-        watch.time(queue.first().heartbeat(&beat)).await?;
+    for shard in queue.shards().await? {
+        for who in &workers {
+            let mut claimer = shard.claimer(*who, DEFAULT_LEASE, None);
+            let claimed = claimer.get_nowait(ask(1)).await?;
+            claimed.tasks.first().context("a task is missing")?;
+        }
+        for who in &workers {
+            let beat = Heartbeat {
+                who: *who,
+                lease: DEFAULT_LEASE,
+                idle: None,
+                carried_out: bytes::Bytes::new(),
+            };
+            watch.time(shard.heartbeat(&beat)).await?;
+        }
     }
-    Ok(watch.figures("heartbeat"))
+    Ok(watch.figures(&format!("heartbeat_{shards}")))
 }

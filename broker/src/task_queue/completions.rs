@@ -27,8 +27,9 @@ const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Gets completions from one completion queue. In the seed of the whole program it is the second queue.
 ///
-/// What it got last stays its own until the next call confirms it, within 2 ms; if this process dies before, another consumer gets
-/// the same completions again, and none is lost. Completions of one shard come in the order in which they were posted.
+/// What it got last stays its own until the next call confirms it, at once or after 2 ms of waiting; if this process dies
+/// before, another consumer gets the same completions again, and none is lost. Completions of one shard come in the order
+/// in which they were posted.
 pub struct Consumer {
     queue: TaskQueue,
     name: Name,

@@ -36,7 +36,7 @@ enum Said {
 
 impl Desk {
     /// Submits one task: at once where no call is under way, else with all that wait meanwhile.
-    pub(super) async fn submit(&self, shard: &Shard, item: Item) -> Result<Submitted> {
+    pub(super) async fn submit(&self, shard: &Shard, mut item: Item) -> Result<Submitted> {
         loop {
             let Some(said) = self.line_up(&item) else {
                 return Turn::of(shard).submit(item).await;
@@ -44,7 +44,7 @@ impl Desk {
             match said.await {
                 Ok(Said::Answer(answer)) => return answer,
                 Ok(Said::Turn(turn)) => return turn.submit(item).await,
-                Err(_) => {} // who had the turn gave its call up
+                Err(_) => item = item.spent(), // who had the turn gave its call up
             }
         }
     }

@@ -11,6 +11,7 @@ mod hatch;
 mod heartbeat;
 mod lease;
 mod owner;
+mod producer;
 mod reclaim;
 mod release;
 mod rotation;

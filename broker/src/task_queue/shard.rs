@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::desk::Desk;
+use super::producer::Producer;
 use crate::broker::Broker;
 use crate::functions::Call;
 use crate::ids::Name;
@@ -20,6 +21,7 @@ pub struct Shard {
     sealing: Sealing,
     whole: Arc<Whole>,
     pub(super) desk: Arc<Desk>,
+    pub(super) producer: Arc<Producer>,
 }
 
 /// The queue that a shard is a part of, as this process knows it.
@@ -47,6 +49,7 @@ impl Shard {
             }),
             keys,
             desk: Arc::default(),
+            producer: Arc::default(),
         }
     }
 

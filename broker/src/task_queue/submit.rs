@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::task::yield_now;
 
+use super::producer::NUMBERED_FROM;
 use super::{CHUNK, CHUNK_BYTES, Shard, TaskQueue, Waiter};
 use crate::broker::PATIENCE;
 use crate::envelope;
@@ -37,6 +38,8 @@ pub enum Submitted {
 pub(super) struct Item {
     id: TaskId,
     given_id: bool,
+    /// Whether it is in a call for the first time, so that the broker can't know it.
+    fresh: bool,
     due: Due,
     envelope: Bytes,
 }
@@ -48,7 +51,16 @@ impl Item {
             given_id: task.given_id,
             due: task.due,
             envelope: sealing.seal_task(task)?,
+            fresh: task.fresh.spend(&task.id),
         })
+    }
+
+    /// It may have been in a call.
+    pub(super) fn spent(self) -> Self {
+        Self {
+            fresh: false,
+            ..self
+        }
     }
 
     /// How many bytes it takes.
@@ -176,12 +188,14 @@ impl<'a> Lane<'a> {
 impl Shard {
     /// Makes the call that submits these tasks, all or none.
     pub(super) fn batch(&self, items: Vec<Item>) -> Batch {
-        let given = items.iter().any(|item| item.given_id);
-        let mut call = self
-            .call("submit")
-            .arg(items.len())
-            .arg(if given { "1" } else { "0" })
-            .arg(self.whole().shards);
+        let mut call = self.call("submit").arg(items.len());
+        if items.len() >= NUMBERED_FROM && items.iter().all(|item| item.fresh) {
+            call.push(&self.producer.stamp());
+        } else {
+            let given = items.iter().any(|item| item.given_id);
+            call.push(if given { b"1" } else { b"0" });
+        }
+        call = call.arg(self.whole().shards);
         for item in &items {
             call.push(item.id.as_bytes());
             call.push(&item.envelope);
@@ -224,6 +238,9 @@ impl Shard {
         match answer.tag.as_str() {
             "ok" => {
                 let letters = answer.text()?;
+                if let Ok(epoch) = answer.bytes() {
+                    self.producer.learn(&epoch);
+                }
                 let new = letters.bytes().filter(|letter| *letter == NEW).count();
                 self.announce(new).await;
                 letters.bytes().map(submitted).collect()

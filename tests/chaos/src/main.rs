@@ -128,7 +128,7 @@ fn play(arguments: &RunArguments) -> Result<ExitCode> {
         Equipped::Here => {}
         Equipped::Elsewhere(code) => return Ok(code),
         Equipped::Not(why) => {
-            eprintln!("{why}");
+            eprintln!("SKIPPED: {why}");
             return Ok(ExitCode::from(SKIPPED));
         }
     }

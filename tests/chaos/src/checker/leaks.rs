@@ -6,14 +6,14 @@ use super::{Invariant, Terms, Violation};
 use crate::history::{History, What};
 
 /// By how much more than at first a process may hold at last, in percent. Allocators keep some.
-const GROWTH: u64 = 50;
+const GROWTH: u64 = 20;
 /// How many runs may be under way when a completion queue is full, and end.
 const UNDER_WAY: u64 = 100;
 /// How many calls an idle worker may make while its server comes back, and in the ten seconds after: it connects,
 /// claims once, and waits twice.
 const CALLS: u64 = 12;
 /// What a process may hold more at last than at first, whatever it held: MiB, files.
-const SLACK: u64 = 24;
+const SLACK: u64 = 8;
 
 /// Finds what was left behind or grew. What is counted `after` a run must be nothing; what is counted at the `start`
 /// and at the `end` must be about as much; what is counted per `idle` worker is bounded, and so are completions.

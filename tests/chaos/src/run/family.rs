@@ -63,6 +63,8 @@ pub enum Need {
     Strace,
     /// Root, for a small disk of its own.
     SmallDisk,
+    /// libfaketime, for clients whose clocks are wrong.
+    Faketime,
 }
 
 const USUAL: Family = Family {
@@ -342,6 +344,7 @@ pub const FAMILIES: [Family; 25] = [
         menu: &[Kind::ClockAhead, Kind::ClockBehind],
         every_ms: 1500,
         scene: Scene::WrongClocks,
+        needs: Need::Faketime,
         cast: cast::clock,
         terms: LOSSY,
         ..USUAL

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result};
 
 use super::family::Need;
-use super::power;
+use super::{clock, power};
 
 /// Set for a run that has what it needs.
 const EQUIPPED: &str = "PMQ_CHAOS_EQUIPPED";
@@ -33,11 +33,15 @@ pub fn equip(need: Need) -> Result<Equipped> {
     fs::create_dir(&directory)?;
     let equipped = match need {
         Need::Strace if !works("strace", &["-V"]) => {
-            Equipped::Not("strace is not installed".into())
+            Equipped::Not("strace is not installed (scripts/install-tools)".into())
         }
         Need::SmallDisk if !works("unshare", &["--mount", "true"]) => {
-            Equipped::Not("mounting a small disk takes root".into())
+            Equipped::Not("a small disk takes root".into())
         }
+        Need::Faketime if clock::library().is_none() => {
+            Equipped::Not("faketime is not installed (scripts/install-tools)".into())
+        }
+        Need::Faketime => Equipped::Here,
         Need::Strace => Equipped::Elsewhere(again_under_strace(&directory)?),
         _ => Equipped::Elsewhere(again_on_a_small_disk(&directory)?),
     };

@@ -121,6 +121,7 @@ impl Plan {
         });
         let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         let failed = results.iter().filter(|result| result.is_err()).count();
+        let skipped = results.iter().filter(|r| matches!(r, Ok(None))).count();
         let findings: Vec<Finding> = results
             .into_iter()
             .filter_map(|r| r.ok().flatten())
@@ -134,6 +135,9 @@ impl Plan {
         }
         let all = findings.len() + failed;
         println!("chaos: {all} runs in {took} s, {failed} failed");
+        if skipped > 0 {
+            println!("chaos: SKIPPED {skipped} runs, which prove nothing here");
+        }
         if failed > 0 {
             bail!("{failed} runs failed");
         }
@@ -189,7 +193,7 @@ impl Job {
             .output()
             .context("could not start a run")?;
         if output.status.code() == Some(SKIPPED.into()) {
-            println!("chaos: SKIPPED {}: {}", self.name, text(&output).trim());
+            println!("chaos: {}: {}", self.name, text(&output).trim());
             return Ok(None);
         }
         if !output.status.success() {
