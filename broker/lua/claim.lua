@@ -375,6 +375,7 @@ register("claim", { "allow-oom" }, function(keys, args)
   if got.ready > 0 or full and got.left > 0 then -- a suspect may be for the next free slot
     wait = "0"
   elseif args[7] == "1" then
+    deadline = deadline or #got.ids > 0 and ms + lease or nil -- by now it has a lease itself
     wait = elect(keys, worker, ms, next_event(keys, ms, lease, ended, deadline), { m[8], m[9] }, full)
   end
   if m[8] == worker and (not wait or wait == "0") then
