@@ -67,3 +67,17 @@ fn while_a_lease_has_ended_an_idle_worker_comes_back_soon() {
     assert!(answer.lease_ended);
     assert_eq!(answer.wait, (LEASE / 5).to_string());
 }
+
+#[test]
+fn on_one_shard_of_several_somebody_comes_back_before_a_silence_looks_like_an_outage() {
+    let shard = Shard::new();
+    shard.running("a", "other");
+    let wait = |shards: &str| -> u64 {
+        shard.set_meta("shards", shards);
+        shard.set_meta("waiter_until", 0);
+        let answer = shard.call(&claim("w", 1, 1).arg(shards));
+        claimed(&answer).wait.parse().unwrap()
+    };
+    assert!(wait("1") > LEASE / 2);
+    assert_eq!(wait("4"), LEASE / 3);
+}

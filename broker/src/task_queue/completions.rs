@@ -211,7 +211,7 @@ impl Stand {
             self.confirm_all_but(i).await;
             let taken = match self.takers[i].take(n).await {
                 Err(error) if self.stands_alone(&error) => {
-                    self.rotation.set_aside(i, Instant::now());
+                    self.set_aside(i);
                     answer = Err(error);
                     continue;
                 }
@@ -225,6 +225,16 @@ impl Stand {
             }
         }
         answer
+    }
+
+    /// Goes to other servers first: the shards that are with one that does not answer would not either.
+    fn set_aside(&mut self, i: usize) {
+        let (now, silent) = (Instant::now(), &self.takers[i].shard);
+        for (j, taker) in self.takers.iter().enumerate() {
+            if taker.shard.is_beside(silent) {
+                self.rotation.set_aside(j, now);
+            }
+        }
     }
 
     /// Whether this is an error of one shard, of several that have servers of their own.
