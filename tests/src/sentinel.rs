@@ -92,7 +92,7 @@ impl SentinelGroup {
         &mut self.servers
     }
 
-    /// The sentinels, to be stopped.
+    /// The sentinels, to be killed, stopped or resumed.
     pub fn sentinels_mut(&mut self) -> &mut [Sentinel] {
         &mut self.sentinels
     }
@@ -214,7 +214,7 @@ impl Sentinel {
         );
         fs::write(files.join("sentinel.conf"), file).expect("the configuration can be written");
         Self {
-            process: launch(&files, &["sentinel.conf", "--sentinel"]),
+            process: start(&files),
             files,
             port,
         }
@@ -238,6 +238,23 @@ impl Sentinel {
     /// Stops it with SIGSTOP: connections stay open, nothing answers.
     pub fn stop(&mut self) {
         self.process.stop(Signal::STOP);
+    }
+
+    /// Lets a stopped one go on.
+    pub fn resume(&mut self) {
+        self.process.signal(Signal::CONT);
+    }
+
+    /// Starts it again after a kill; it remembers what it knew.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process = start(&self.files);
+    }
+
+    /// What it has printed so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.files.join("log")).unwrap_or_default()
     }
 
     fn connection(&self) -> Option<Connection> {
@@ -270,6 +287,10 @@ impl Sentinel {
             .ok()?;
         Some(address.1)
     }
+}
+
+fn start(files: &Scratch) -> Watched {
+    launch(files, &["sentinel.conf", "--sentinel"])
 }
 
 #[cfg(test)]
