@@ -345,7 +345,7 @@ register("claim", { "allow-oom" }, function(keys, args)
   local ended, deadline = next_lease_end(keys, ms)
   if deadline and (m[11] or "1") ~= "1" then
     -- One shard of several: nobody else may call here, and a longer silence looks as if the broker had been away.
-    deadline = math.min(deadline, ms + math.ceil(lease / 3))
+    deadline = math.min(deadline, ms + math.ceil(lease / 5))
   end
   local done = args[5] ~= "" and args[5] or m[6]
   local blocked = m[2] or (done and redis.call("LLEN", part(keys, "done:" .. done)) >= (tonumber(m[7]) or 1000000))

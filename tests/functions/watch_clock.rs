@@ -79,5 +79,5 @@ fn on_one_shard_of_several_somebody_comes_back_before_a_silence_looks_like_an_ou
         claimed(&answer).wait.parse().unwrap()
     };
     assert!(wait("1") > LEASE / 2);
-    assert_eq!(wait("4"), LEASE / 3);
+    assert_eq!(wait("4"), LEASE / 5);
 }
