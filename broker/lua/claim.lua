@@ -233,15 +233,14 @@ local function replay(keys, worker, log)
   return common, tasks, rests
 end
 
--- When the next task is due or the next lease ends; nil where neither is to come. While anybody has a lease it is soon: on a
--- shard of many nobody else may call, and a longer silence looks as if the broker had been away.
+-- When the next task is due or the next lease ends; nil where neither is to come.
 local function next_event(keys, ms, lease, ended, deadline)
   if ended then
     return ms + math.ceil(lease / 5)
   end
   local first = redis.call("ZRANGE", keys[SCHEDULED], "0", "0", "WITHSCORES")
   local at = first[2] and math.floor(first[2]) or deadline
-  return deadline and math.min(at, deadline, ms + math.ceil(lease / 3)) or at
+  return deadline and math.min(at, deadline) or at
 end
 
 -- How long a worker may wait that has a free slot, until `at`. It is told to one waiter at a time, who then holds the
@@ -344,6 +343,10 @@ register("claim", { "allow-oom" }, function(keys, args)
   end
   local tokens = redis.call("LLEN", keys[WAKE])
   local ended, deadline = next_lease_end(keys, ms)
+  if deadline and (m[11] or "1") ~= "1" then
+    -- One shard of several: nobody else may call here, and a longer silence looks as if the broker had been away.
+    deadline = math.min(deadline, ms + math.ceil(lease / 5))
+  end
   local done = args[5] ~= "" and args[5] or m[6]
   local blocked = m[2] or (done and redis.call("LLEN", part(keys, "done:" .. done)) >= (tonumber(m[7]) or 1000000))
   local reply = { "ok", whole(ms), "", ended and "1" or "0", "", {} }
@@ -372,6 +375,7 @@ register("claim", { "allow-oom" }, function(keys, args)
   if got.ready > 0 or full and got.left > 0 then -- a suspect may be for the next free slot
     wait = "0"
   elseif args[7] == "1" then
+    deadline = deadline or #got.ids > 0 and ms + lease or nil -- by now it has a lease itself
     wait = elect(keys, worker, ms, next_event(keys, ms, lease, ended, deadline), { m[8], m[9] }, full)
   end
   if m[8] == worker and (not wait or wait == "0") then

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pmq_broker::envelope::digest_of;
 use pmq_broker::task_queue::{Ask, Claim, Claimer, DEFAULT_LEASE, Finish, How, Shard};
 use pmq_broker::{Broker, Completion, Config, Incarnation, Name, Report, TaskId, TaskQueue};
 use pmq_tests::{Program, Redis, eventually_async, shared};
@@ -118,17 +117,12 @@ impl Site {
             (body, report) = (result.to_vec(), Report::default());
         }
         let completion = Completion {
-            id: claim.id,
-            outcome: end.how.outcome(),
             exit: end.exit.filter(|_| end.result.is_none()),
-            digest: digest_of(&claim.envelope),
-            token: claim.run.token(),
-            attempt: claim.attempt(),
-            started_us: claim.claimed_ms * 1000,
             finished_us: claim.claimed_ms * 1000 + 1,
             worker: "w-1".to_owned(),
             report,
             body: Bytes::from(body),
+            ..claim.completion(end.how)
         };
         let finish = Finish::new(&claim, end.how, &completion, queue.sealing());
         let shards = queue.opened();

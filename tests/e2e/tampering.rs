@@ -206,10 +206,11 @@ async fn a_completion_that_is_forged_changed_or_moved_is_not_believed() {
             store.rewrite_record(id, |_| record);
             let ended = queue.wait(&[id], SOON).await;
             assert!(matches!(ended, Err(Error::Untrusted { .. })), "{ended:?}");
-            let status = ["status", "-q", "mail", &id.to_string()];
+            let status = ["status", "-q", "mail", "--json", &id.to_string()];
             let ended = scene.consumer().run(status);
-            let told = format!("{}{}", ended.text(), ended.error_text());
-            assert!(told.contains("untrusted"), "{told}");
+            let told = ended.error_text();
+            assert!(told.contains("rejected a completion"), "{told}");
+            assert!(ended.json()[0]["completion"].is_null(), "{}", ended.text());
         }
         // What is true of one task, given out as another's.
         let other = TaskId::new();

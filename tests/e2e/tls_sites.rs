@@ -88,14 +88,16 @@ async fn all_works_on_a_cluster_over_tls_and_after_a_failover() {
     let mut cluster = Cluster::with(3, guarded(&authority));
     let url = cluster.url();
     strangers_are_told(&url, &authority);
-    let fleet = fleet(url, &authority).await;
+    let fleet = fleet(url.clone(), &authority).await;
     all_works(&fleet, "before").await;
     let worker = fleet.worker("-c 1 --allow-commands");
     cluster.nodes_mut()[0].kill();
     let _ = cluster.wait_for_failover(0);
     let _ = works_again(&fleet).await;
     drop(worker);
-    all_works(&fleet, "after").await;
+    everyday::words_work(fleet.queue.broker(), "after").await;
+    let others = self::fleet(url, &authority).await;
+    all_works(&others, "others").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,14 +106,16 @@ async fn all_works_behind_sentinels_over_tls_and_after_a_failover() {
     let mut group = SentinelGroup::with(guarded(&authority));
     let url = group.url();
     strangers_are_told(&url, &authority);
-    let fleet = fleet(url, &authority).await;
+    let fleet = fleet(url.clone(), &authority).await;
     all_works(&fleet, "before").await;
     let worker = fleet.worker("-c 1 --allow-commands");
     group.servers_mut()[0].kill();
     let _ = group.wait_for_failover(0);
     let _ = works_again(&fleet).await;
     drop(worker);
-    all_works(&fleet, "after").await;
+    everyday::words_work(fleet.queue.broker(), "after").await;
+    let others = self::fleet(url, &authority).await;
+    all_works(&others, "others").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

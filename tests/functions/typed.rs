@@ -7,8 +7,8 @@ use pmq_broker::task_queue::{
     Signal, State, Submitted,
 };
 use pmq_broker::{
-    Broker, Completion, Config, Due, Error, Incarnation, Name, Outcome, Report, Sealing, Task,
-    TaskId, TaskQueue,
+    Broker, Completion, Config, Due, Error, Incarnation, Name, Outcome, Sealing, Task, TaskId,
+    TaskQueue,
 };
 use pmq_tests::RedisServer;
 
@@ -51,17 +51,9 @@ pub(crate) fn worker(queue: &TaskQueue) -> (Incarnation, Claimer) {
 
 pub(crate) fn ended(claim: &Claim, how: How) -> Finish {
     let completion = Completion {
-        id: claim.id,
-        outcome: how.outcome(),
         exit: Some(0),
-        digest: pmq_broker::envelope::digest_of(&claim.envelope),
-        token: claim.run.token(),
-        attempt: claim.attempt(),
-        started_us: 1,
-        finished_us: 2,
-        worker: "host:1".to_owned(),
-        report: Report::default(),
         body: "49".into(),
+        ..claim.completion(how)
     };
     Finish::new(claim, how, &completion, &Sealing::default())
 }

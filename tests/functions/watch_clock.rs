@@ -53,7 +53,7 @@ fn who_takes_all_that_is_ready_may_wait_without_another_claim() {
         .wait
         .parse()
         .unwrap();
-    assert!(watch > 5000, "{watch}");
+    assert!(watch > 4000, "{watch}");
     shard.call(&submit_with_due(&[task("sooner")], &["+3000"]));
     assert_eq!(next("w", 3, 1, "e"), "0");
 }
@@ -66,4 +66,18 @@ fn while_a_lease_has_ended_an_idle_worker_comes_back_soon() {
     let answer = claimed(&shard.call(&claim("w", 1, 1)));
     assert!(answer.lease_ended);
     assert_eq!(answer.wait, (LEASE / 5).to_string());
+}
+
+#[test]
+fn on_one_shard_of_several_somebody_comes_back_before_a_silence_looks_like_an_outage() {
+    let shard = Shard::new();
+    shard.running("a", "other");
+    let wait = |shards: &str| -> u64 {
+        shard.set_meta("shards", shards);
+        shard.set_meta("waiter_until", 0);
+        let answer = shard.call(&claim("w", 1, 1).arg(shards));
+        claimed(&answer).wait.parse().unwrap()
+    };
+    assert!(wait("1") > LEASE / 2);
+    assert_eq!(wait("4"), LEASE / 5);
 }

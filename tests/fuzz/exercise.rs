@@ -10,8 +10,7 @@ use pmq_broker::task_queue::{
     Ask, Claim, Claimer, Finish, Heartbeat, How, Settings, Signal, Started,
 };
 use pmq_broker::{
-    Broker, Completion, Due, Incarnation, Manager, Name, Report, Slice, Task, TaskId, TaskQueue,
-    envelope,
+    Broker, Completion, Due, Incarnation, Manager, Name, Slice, Task, TaskId, TaskQueue,
 };
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -39,17 +38,9 @@ pub(crate) const EXERCISES: [(&str, Exercise); 18] = exercises![
 
 fn completion(claim: &Claim, how: How) -> Completion {
     Completion {
-        id: claim.id,
-        outcome: how.outcome(),
         exit: Some(0),
-        digest: envelope::digest_of(&claim.envelope),
-        token: claim.run.token(),
-        attempt: claim.attempt(),
-        started_us: 1,
-        finished_us: 2,
-        worker: "host:1".to_owned(),
-        report: Report::default(),
         body: "49".into(),
+        ..claim.completion(how)
     }
 }
 
@@ -212,6 +203,8 @@ async fn server(broker: Broker, name: Name) -> Outcome {
 
 async fn lock(broker: Broker, name: Name) -> Outcome {
     let lock = broker.lock(&name);
+    // Nobody else asks for it meanwhile.
+    lock.acquire().await?.release().await?;
     let permit = lock.acquire().await?;
     lock.acquire_nowait().await?;
     lock.acquire_timeout(MOMENT).await?;

@@ -12,6 +12,7 @@ mod watchdog;
 
 pub mod certificates;
 pub mod cluster;
+pub mod daemon;
 pub mod fuzz;
 pub mod program;
 pub mod proxy;

@@ -1,21 +1,20 @@
 //! A real `redis-server` of a test's own, or one for all tests that only need a name of their own.
 
-use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::{Connection, RedisError, RedisResult};
-use rustix::process::Signal;
 
 use crate::certificates::{Authority, Identity, directives};
+use crate::daemon::{Daemon, read};
 use crate::scratch::Scratch;
 use crate::wait::{eventually, eventually_or};
-use crate::watchdog::{self, Watched};
 
 /// Bounds a start, also one that reads a large file, and an orderly end.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -107,8 +106,7 @@ impl Builder {
         fs::write(files.join("redis.conf"), self.file(port))
             .expect("the configuration can be written");
         let mut server = RedisServer {
-            process: launch(&files, &["redis.conf"]),
-            files,
+            daemon: Daemon::start(files, &["redis.conf"]),
             port,
             password: self.password.clone(),
             tls: self.tls.is_some(),
@@ -151,8 +149,7 @@ impl Builder {
 /// What changes its state needs `&mut`, so the shared one cannot be taken away from other tests.
 #[derive(Debug)]
 pub struct RedisServer {
-    process: Watched,
-    files: Scratch,
+    daemon: Daemon,
     port: Option<u16>,
     password: Option<String>,
     tls: bool,
@@ -208,31 +205,13 @@ impl RedisServer {
     /// The unix socket; every server has one.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.files.join("s")
+        self.directory().join("s")
     }
 
     /// The TCP port on 127.0.0.1, if it has one; it stays the same over restarts.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.port
-    }
-
-    /// The process id; another one after a restart.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.process.pid()
-    }
-
-    /// Where its configuration, log and data are.
-    #[must_use]
-    pub fn directory(&self) -> &Path {
-        self.files.path()
-    }
-
-    /// What the server has printed so far.
-    #[must_use]
-    pub fn log(&self) -> String {
-        read(&self.files.join("log"))
     }
 
     /// A new connection as the default user, past any proxy.
@@ -270,32 +249,17 @@ impl RedisServer {
         Ok(connection)
     }
 
-    /// Kills the server with SIGKILL and returns when it is gone.
-    pub fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    /// Stops the server with SIGSTOP and returns when it stands: connections stay open, nothing answers.
-    pub fn stop(&mut self) {
-        self.process.stop(Signal::STOP);
-    }
-
-    /// Lets a stopped server go on.
-    pub fn resume(&mut self) {
-        self.process.signal(Signal::CONT);
-    }
-
     /// Ends the server as an operator would (SIGTERM) and returns when it is gone.
     pub fn shutdown(&mut self) {
-        self.process.signal(Signal::TERM);
-        let process = &mut self.process;
-        eventually("the server shuts down", START_LIMIT, || process.ended());
+        self.terminate();
+        let daemon = &mut self.daemon;
+        eventually("the server shuts down", START_LIMIT, || daemon.ended());
     }
 
-    /// Starts the server again on the same files and address; one that still runs is killed first.
+    /// Starts the server again on the same files and address, and returns once it answers; one that still runs is killed
+    /// first.
     pub fn restart(&mut self) {
-        self.process.kill();
-        self.process = launch(&self.files, &["redis.conf"]);
+        self.daemon.restart();
         assert!(
             self.comes_up(),
             "the server did not start again:\n{}",
@@ -305,11 +269,11 @@ impl RedisServer {
 
     /// Waits until the server answers; false if it ends instead.
     fn comes_up(&mut self) -> bool {
-        let log = self.files.join("log");
+        let log = self.directory().join("log");
         eventually_or(
             "the server answers",
             START_LIMIT,
-            || match self.process.ended() {
+            || match self.daemon.ended() {
                 Some(_) => Some(false),
                 None => self.answers().then_some(true),
             },
@@ -325,29 +289,18 @@ impl RedisServer {
     }
 }
 
-/// Starts the server's program in the directory of its files, where it writes its log.
-pub(crate) fn launch(files: &Scratch, arguments: &[&str]) -> Watched {
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(files.join("log"))
-        .expect("the log can be opened");
-    let errors = log.try_clone().expect("a file can be opened twice");
-    Watched::start(
-        watchdog::command(server_program())
-            .args(arguments)
-            .current_dir(files.path())
-            .stdout(log)
-            .stderr(errors),
-    )
+impl Deref for RedisServer {
+    type Target = Daemon;
+
+    fn deref(&self) -> &Daemon {
+        &self.daemon
+    }
 }
 
-fn read(log: &Path) -> String {
-    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
-}
-
-fn server_program() -> OsString {
-    std::env::var_os("PMQ_SERVER_BIN").unwrap_or_else(|| "redis-server".into())
+impl DerefMut for RedisServer {
+    fn deref_mut(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
 }
 
 /// A port that nobody listens on just now. It lies below those that the kernel gives to outgoing connections,

@@ -1,15 +1,15 @@
 //! A small high-availability group on loopback: a primary, replicas, and the sentinels that watch them.
 
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use redis::Connection;
-use rustix::process::Signal;
 
-use crate::redis_server::{Builder, RedisServer, free_port, launch};
+use crate::daemon::Daemon;
+use crate::redis_server::{Builder, RedisServer, free_port};
 use crate::scratch::Scratch;
 use crate::wait::{eventually, eventually_or};
-use crate::watchdog::Watched;
 
 const FORM_LIMIT: Duration = Duration::from_secs(60);
 const REPLY_LIMIT: Duration = Duration::from_millis(500);
@@ -92,7 +92,7 @@ impl SentinelGroup {
         &mut self.servers
     }
 
-    /// The sentinels, to be stopped.
+    /// The sentinels, to be killed, stopped or resumed.
     pub fn sentinels_mut(&mut self) -> &mut [Sentinel] {
         &mut self.sentinels
     }
@@ -194,8 +194,7 @@ fn port(server: &RedisServer) -> u16 {
 /// One sentinel, in a directory of its own. Drop kills it.
 #[derive(Debug)]
 pub struct Sentinel {
-    process: Watched,
-    files: Scratch,
+    daemon: Daemon,
     port: u16,
 }
 
@@ -214,8 +213,7 @@ impl Sentinel {
         );
         fs::write(files.join("sentinel.conf"), file).expect("the configuration can be written");
         Self {
-            process: launch(&files, &["sentinel.conf", "--sentinel"]),
-            files,
+            daemon: Daemon::start(files, &["sentinel.conf", "--sentinel"]),
             port,
         }
     }
@@ -227,17 +225,7 @@ impl Sentinel {
     }
 
     fn socket(&self) -> String {
-        self.files.join("s").display().to_string()
-    }
-
-    /// Kills it with SIGKILL.
-    pub fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    /// Stops it with SIGSTOP: connections stay open, nothing answers.
-    pub fn stop(&mut self) {
-        self.process.stop(Signal::STOP);
+        self.directory().join("s").display().to_string()
     }
 
     fn connection(&self) -> Option<Connection> {
@@ -269,6 +257,20 @@ impl Sentinel {
             .query(&mut self.connection()?)
             .ok()?;
         Some(address.1)
+    }
+}
+
+impl Deref for Sentinel {
+    type Target = Daemon;
+
+    fn deref(&self) -> &Daemon {
+        &self.daemon
+    }
+}
+
+impl DerefMut for Sentinel {
+    fn deref_mut(&mut self) -> &mut Daemon {
+        &mut self.daemon
     }
 }
 

@@ -83,8 +83,7 @@ impl Starter {
             let polled = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(&mut context)));
             polled.map_or(true, |polled| polled.is_ready())
         };
-        self.pace.since.store(0, Ordering::SeqCst);
-        self.pace.note(ready, begin.elapsed());
+        self.pace.leave(ready, begin.elapsed());
         if !ready {
             drop(self.runtime.spawn(run));
         }
@@ -132,13 +131,18 @@ impl Pace {
     fn note(&self, ready: bool, took: Duration) {
         if ready && took < BRISK {
             self.row.fetch_add(1, Ordering::Relaxed);
-            return;
+        } else {
+            self.row.store(0, Ordering::Relaxed);
         }
-        self.row.store(0, Ordering::Relaxed);
+    }
+
+    /// A run that was trusted is over. One that blocked was a surprise.
+    fn leave(&self, ready: bool, took: Duration) {
+        self.since.store(0, Ordering::SeqCst);
+        self.note(ready, took);
         if took > TICK {
-            let trusted = self.trusted.load(Ordering::Relaxed);
-            self.trusted
-                .store((trusted * 2).min(MOST), Ordering::Relaxed);
+            let twice = self.trusted.load(Ordering::Relaxed) * 2;
+            self.trusted.store(twice.min(MOST), Ordering::Relaxed);
         }
     }
 
@@ -198,5 +202,48 @@ fn watch_over(pace: &Weak<Pace>, roles: &Handle) {
         } else {
             thread::park();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many brisk runs it takes until the next one is trusted.
+    fn runs_until_trusted(pace: &Pace) -> usize {
+        let brisk = std::iter::repeat_with(|| pace.note(true, Duration::ZERO));
+        brisk.take_while(|()| !pace.is_trusted()).count() + 1
+    }
+
+    #[test]
+    fn a_row_of_brisk_runs_is_trusted_and_after_a_surprise_one_twice_as_long() {
+        let pace = Pace::new();
+        assert_eq!(runs_until_trusted(&pace), 16);
+        pace.note(true, TICK);
+        assert!(!pace.is_trusted(), "it was slow");
+        assert_eq!(runs_until_trusted(&pace), 16);
+        pace.note(false, Duration::ZERO);
+        assert_eq!(runs_until_trusted(&pace), 16);
+        pace.leave(true, 2 * TICK);
+        assert_eq!(runs_until_trusted(&pace), 32);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn while_a_run_blocks_here_another_thread_does_what_this_one_had_to() {
+        let starter = Starter::new(Handle::current());
+        while !starter.is_here() {
+            starter.pace.note(true, Duration::ZERO);
+        }
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let blocks = tokio::spawn(async move {
+            let run = async move { released.recv().expect("the other task sends") };
+            starter.start(Box::pin(run));
+        });
+        let others = tokio::spawn(async move {
+            tokio::time::sleep(TICK).await;
+            release.send(()).expect("the run waits");
+        });
+        others.await.unwrap();
+        blocks.await.unwrap();
     }
 }

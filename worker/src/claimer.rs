@@ -169,8 +169,8 @@ impl ClaimLoop {
             Ok(claimed) => claimed,
             Err(error) if error.is_transient() && stands_alone(&line) => {
                 let (queue, shard) = (line.shard.queue(), line.shard.number());
-                tracing::warn!(target: "pmq", %error, %queue, shard, "a shard does not answer; its tasks wait");
-                self.turns.set_aside(i);
+                tracing::warn!(target: "pmq", %error, %queue, shard, "a shard does not answer; the tasks on its server wait");
+                self.set_aside(&line);
                 return Ok(None);
             }
             Err(error) => return Err((i, error)),
@@ -188,6 +188,15 @@ impl ClaimLoop {
             tokio::spawn(async move { line.shard.announce(1).await });
         }
         Ok(Some(claimed))
+    }
+
+    /// Goes to other servers first: the lines of the one that does not answer for this line would not either.
+    fn set_aside(&mut self, silent: &Line) {
+        for (j, line) in self.lines.iter().enumerate() {
+            if line.shard.is_beside(&silent.shard) {
+                self.turns.set_aside(j);
+            }
+        }
     }
 
     /// All slots are busy, so others have to ask the lines whose clocks this worker watched.

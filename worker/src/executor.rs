@@ -369,17 +369,12 @@ impl Shared {
         let elapsed = run.since.elapsed().as_micros() as u64;
         let started_us = run.claim.claimed_ms * 1000;
         let completion = |how: How, exit, report, body| Completion {
-            id: run.claim.id,
-            outcome: how.outcome(),
             exit,
-            digest: envelope::digest_of(&run.claim.envelope),
-            token: run.claim.run.token(),
-            attempt: run.claim.attempt(),
-            started_us,
             finished_us: started_us + elapsed,
             worker: self.host.worker.to_string(),
             report,
             body,
+            ..run.claim.completion(how)
         };
         let (id, sealing) = (run.claim.id, run.line.shard.sealing());
         let post = match end {

@@ -74,7 +74,8 @@ async fn has_parallel() -> bool {
 
 /// Commands a second of a program that runs one a line.
 async fn rate(mut command: Command, commands: usize) -> Result<f64> {
-    let lines = "a line\n".repeat(commands);
+    // One word, as xargs makes an argument of each.
+    let lines = "line\n".repeat(commands);
     let start = Instant::now();
     let mut child = command
         .stdin(Stdio::piped())

@@ -7,6 +7,7 @@ use redis::{Cmd, RedisResult, Value};
 use tokio::time::Instant;
 
 use super::assurance::{Assurance, lasts};
+use super::cluster::slot;
 use super::link::Link;
 use super::on_the_heap;
 use super::parcel::Parcel;
@@ -116,6 +117,17 @@ impl Lane {
                     once: true,
                 }))
                 .await
+            }
+        }
+    }
+
+    /// Whether two keys are on the same server, as far as is known.
+    pub(crate) fn is_together(&self, a: &str, b: &str) -> bool {
+        match &self.way {
+            Way::One(_) => true,
+            Way::Routed(routed) => {
+                let [a, b] = [a, b].map(|key| slot(key.as_bytes()));
+                routed.topology().is_together(a, b)
             }
         }
     }

@@ -276,6 +276,13 @@ impl Topology {
         map.epoch < epoch || (map.epoch == epoch && map.at(primary).is_none())
     }
 
+    /// Whether one primary has both slots, as far as is known.
+    pub(super) fn is_together(&self, a: u16, b: u16) -> bool {
+        let map = self.map();
+        let owners = map.owner(a).zip(map.owner(b));
+        owners.is_some_and(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
     pub(super) fn map(&self) -> Arc<Map> {
         self.lock().clone()
     }

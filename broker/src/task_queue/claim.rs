@@ -5,8 +5,10 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use redis::Value;
 
-use super::Shard;
+use super::{How, Shard};
 use crate::broker::PATIENCE;
+use crate::completion::{Completion, Report};
+use crate::envelope::digest_of;
 use crate::error::{Error, Result};
 use crate::ids::{Incarnation, Name, TaskId};
 use crate::reply::{self, odd};
@@ -71,6 +73,25 @@ impl Claim {
     #[must_use]
     pub fn attempt(&self) -> u16 {
         self.run.attempt()
+    }
+
+    /// How this run ended, as little as a completion says: no exit code, no report and no body, at the time of the claim.
+    #[must_use]
+    pub fn completion(&self, how: How) -> Completion {
+        let claimed_us = self.claimed_ms * 1000;
+        Completion {
+            id: self.id,
+            outcome: how.outcome(),
+            exit: None,
+            digest: digest_of(&self.envelope),
+            token: self.run.token(),
+            attempt: self.attempt(),
+            started_us: claimed_us,
+            finished_us: claimed_us,
+            worker: String::new(),
+            report: Report::default(),
+            body: Bytes::new(),
+        }
     }
 
     /// Whether workers have died under it, so that it must not have company of its kind.

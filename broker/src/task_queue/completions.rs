@@ -27,8 +27,9 @@ const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Gets completions from one completion queue. In the seed of the whole program it is the second queue.
 ///
-/// What it got last stays its own until the next call confirms it, within 2 ms; if this process dies before, another consumer gets
-/// the same completions again, and none is lost. Completions of one shard come in the order in which they were posted.
+/// What it got last stays its own until the next call confirms it, at once or after 2 ms of waiting; if this process dies
+/// before, another consumer gets the same completions again, and none is lost. Completions of one shard come in the order
+/// in which they were posted.
 pub struct Consumer {
     queue: TaskQueue,
     name: Name,
@@ -210,7 +211,7 @@ impl Stand {
             self.confirm_all_but(i).await;
             let taken = match self.takers[i].take(n).await {
                 Err(error) if self.stands_alone(&error) => {
-                    self.rotation.set_aside(i, Instant::now());
+                    self.set_aside(i);
                     answer = Err(error);
                     continue;
                 }
@@ -224,6 +225,16 @@ impl Stand {
             }
         }
         answer
+    }
+
+    /// Goes to other servers first: the shards that are with one that does not answer would not either.
+    fn set_aside(&mut self, i: usize) {
+        let (now, silent) = (Instant::now(), &self.takers[i].shard);
+        for (j, taker) in self.takers.iter().enumerate() {
+            if taker.shard.is_beside(silent) {
+                self.rotation.set_aside(j, now);
+            }
+        }
     }
 
     /// Whether this is an error of one shard, of several that have servers of their own.

@@ -71,6 +71,14 @@ impl Shard {
         self.broker.is_cluster()
     }
 
+    /// Whether it is on the same server as another, as far as this process knows: then neither answers where the other
+    /// does not.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
+        let [a, b] = [self, other].map(|shard| shard.keys.fixed()[0].as_str());
+        self.broker.control().is_together(a, b)
+    }
+
     /// Its keys.
     #[must_use]
     pub fn keys(&self) -> &ShardKeys {

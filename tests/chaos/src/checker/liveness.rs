@@ -2,20 +2,16 @@
 
 use std::time::Duration;
 
-use super::loss::acknowledged;
-use super::{Invariant, Recovery, Runs, Terms, Violation, recoveries};
+use super::{Invariant, Recovery, Terms, Violation, recoveries};
 use crate::history::{Event, History, What};
 
 /// How much later than its lease a killed worker's task may run elsewhere.
 const RECLAIM: Duration = Duration::from_secs(2);
-/// How much longer than a lease a task may wait for its turn at the load of these runs.
-const BACKLOG: Duration = Duration::from_secs(3);
 
 /// Finds what stood still.
 pub(super) fn check(history: &History, terms: &Terms) -> Vec<Violation> {
     let mut found: Vec<Violation> = check_drain(history).into_iter().collect();
     found.extend(check_resume(history, terms));
-    found.extend(check_first_runs(history, terms));
     let limit = terms.lease + RECLAIM;
     let late = recoveries(history).into_iter().filter(|recovery| {
         recovery.after > limit && recovery.attempt <= 2 && !disturbed(history, recovery, limit)
@@ -28,51 +24,6 @@ pub(super) fn check(history: &History, terms: &Terms) -> Vec<Violation> {
         Violation::new(Invariant::Liveness, recovery.id, what)
     }));
     found
-}
-
-/// While nothing keeps the workers or the broker from it, a task begins soon after it is due.
-fn check_first_runs(history: &History, terms: &Terms) -> Vec<Violation> {
-    let runs = Runs::of(history);
-    let limit = (terms.lease + BACKLOG).as_nanos() as u64;
-    let hindrances: Vec<u64> = history
-        .events
-        .iter()
-        .filter(|event| hinders(event))
-        .map(|event| event.t)
-        .collect();
-    let mut found = Vec::new();
-    for (id, t) in acknowledged(history) {
-        let (Some(plan), Some(task)) = (runs.plans.get(&id), runs.by_task.get(&id)) else {
-            continue;
-        };
-        let Some(first) = task.iter().map(|run| run.start).min() else {
-            continue;
-        };
-        let due = t + plan.delay_ms * 1_000_000;
-        let free = !hindrances.iter().any(|at| *at + limit > due && *at < first);
-        if free && first > due + limit {
-            let what = format!(
-                "was due for {:?} before it ran",
-                Duration::from_nanos(first - due)
-            );
-            found.push(Violation::new(Invariant::Liveness, id, what));
-        }
-    }
-    found
-}
-
-/// Whether something keeps workers or the broker from their work.
-fn hinders(event: &Event) -> bool {
-    match &event.what {
-        What::Fault {
-            target,
-            effects,
-            name,
-            ..
-        } => effects.ends_leases || name == "pause" || target == "broker" || target == "*",
-        What::Stall { .. } => true,
-        _ => false,
-    }
 }
 
 /// When the run came to this phase.
@@ -180,19 +131,6 @@ mod tests {
             at(60_000, "harness", phase("drained")),
         ];
         assert!(found(events).is_empty());
-    }
-
-    #[test]
-    fn a_task_does_not_wait_for_no_reason() {
-        let waits = |ms, more: Option<Event>| {
-            let events = submitted(&[1])
-                .into_iter()
-                .chain([at(ms, "w", start(1, 1, 7))]);
-            found(events.chain(more).collect()).len()
-        };
-        assert_eq!((waits(5000, None), waits(9000, None)), (0, 1));
-        let outage = at(4000, "harness", fault("broker", Effects::default()));
-        assert_eq!(waits(9000, Some(outage)), 0);
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod single_end;
 #[cfg(test)]
 mod testing;
 mod tokens;
+mod turns;
 mod waiting;
 
 use std::fmt;
@@ -174,6 +175,7 @@ pub fn check(history: &History, terms: &Terms) -> Vec<Violation> {
     found.extend(exclusion::check(history, terms));
     found.extend(leaks::check(history, terms));
     found.extend(liveness::check(history, terms));
+    found.extend(turns::check(history, terms));
     found.extend(waiting::check(history, terms));
     found
 }

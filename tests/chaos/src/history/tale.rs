@@ -1,5 +1,7 @@
 //! The shortest history that shows what happened to one task, lock or queue.
 
+use std::collections::BTreeSet;
+
 use super::{Event, History, What};
 
 /// Faults from so long before the first event of the subject on may have to do with it, in ns.
@@ -8,8 +10,8 @@ const BEFORE: u64 = 5_000_000_000;
 const AFTER: u64 = 1_000_000_000;
 
 impl History {
-    /// The events that mention `subject`, and the faults of that time, one line each; times are from the first event
-    /// of the whole history on. What is said again and again is told once.
+    /// The events that mention `subject`, and the faults of that time that hit the broker or somebody who takes part, one
+    /// line each; times are from the first event of the whole history on. What is said again and again is told once.
     #[must_use]
     pub fn tale(&self, subject: &str) -> Vec<String> {
         let about: Vec<usize> = (0..self.events.len())
@@ -21,14 +23,11 @@ impl History {
         let from = self.events[*first].t.saturating_sub(BEFORE);
         let to = self.events[*last].t + AFTER;
         let begin = self.events[0].t;
+        let actors: BTreeSet<&str> = about.iter().map(|i| &*self.events[*i].actor).collect();
         let (mut lines, mut said) = (Vec::new(), String::new());
         for (i, event) in self.events.iter().enumerate() {
-            let sets_the_scene = matches!(
-                event.what,
-                What::Fault { .. } | What::Phase { .. } | What::Stall { .. }
-            );
             let is_near = (from..=to).contains(&event.t);
-            if !(about.binary_search(&i).is_ok() || sets_the_scene && is_near) {
+            if !(about.binary_search(&i).is_ok() || is_near && sets_the_scene(event, &actors)) {
                 continue;
             }
             let what = serde_json::to_string(&without_others(event, subject)).unwrap_or_default();
@@ -45,6 +44,18 @@ impl History {
 
 fn mentions(event: &Event, subject: &str) -> bool {
     serde_json::to_string(&event.what).is_ok_and(|line| line.contains(subject))
+}
+
+/// Whether an event changes what these actors can do.
+fn sets_the_scene(event: &Event, actors: &BTreeSet<&str>) -> bool {
+    match &event.what {
+        What::Fault { target, .. } => {
+            target == "broker" || target == "*" || actors.contains(&**target)
+        }
+        What::Stall { .. } => actors.contains(&*event.actor),
+        What::Phase { .. } => true,
+        _ => false,
+    }
 }
 
 /// The event without what it says of other tasks.
@@ -76,6 +87,7 @@ fn without_others(event: &Event, subject: &str) -> What {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::Effects;
 
     fn event(t: u64, what: What) -> Event {
         Event {
@@ -92,6 +104,15 @@ mod tests {
         What::Put { queue, seq }
     }
 
+    fn kill(target: &str) -> What {
+        What::Fault {
+            name: "kill".to_owned(),
+            target: target.to_owned(),
+            on: true,
+            effects: Effects::default(),
+        }
+    }
+
     fn phase() -> What {
         let name = "heal".to_owned();
         What::Phase { name }
@@ -103,10 +124,12 @@ mod tests {
             event(1, phase()),
             event(20, put(1)),
             event(21, phase()),
+            event(21, kill("somebody else")),
+            event(21, kill("w")),
             event(22, put(2)),
         ];
         let tale = History::of(events).tale("queue-1");
-        assert_eq!(tale.len(), 2, "{tale:?}");
+        assert_eq!(tale.len(), 3, "{tale:?}");
         assert!(tale[0].contains("19.000 s") && tale[0].contains("queue-1"));
         assert!(tale[1].contains("heal"));
     }

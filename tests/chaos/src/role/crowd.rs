@@ -1,9 +1,8 @@
 //! Many workers in one process, each with a connection of its own on which it waits for a task.
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
+use pmq_broker::Incarnation;
 use pmq_broker::task_queue::{Ask, Claimer, Finish, How, Waiter};
-use pmq_broker::{Completion, Incarnation, Outcome, Report};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 
@@ -86,19 +85,7 @@ impl One {
                 token,
                 how: RunEnd::Ok,
             });
-            let completion = Completion {
-                id,
-                outcome: Outcome::Ok,
-                exit: None,
-                digest: [0; 8],
-                token,
-                attempt,
-                started_us: 0,
-                finished_us: token,
-                worker: String::new(),
-                report: Report::default(),
-                body: Bytes::new(),
-            };
+            let completion = claim.completion(How::Ok);
             let end = Finish::new(&claim, How::Ok, &completion, self.claimer.shard().sealing());
             while self
                 .claimer

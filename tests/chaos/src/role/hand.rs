@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use pmq_broker::task_queue::{Ask, Claim, Claimer, Finish, Finished, Heartbeat, How};
-use pmq_broker::{Completion, Error, Incarnation, Outcome, Report, TaskQueue, envelope};
+use pmq_broker::{Completion, Error, Incarnation, TaskQueue, envelope};
 
 use super::body::hash;
 use super::{COMPLETIONS, Stage, name};
@@ -156,21 +156,9 @@ impl Hand<'_> {
             how: RunEnd::Ok,
         });
         let completion = Completion {
-            id,
-            outcome: Outcome::Ok,
-            exit: None,
-            digest: claim
-                .envelope
-                .get(15..23)
-                .and_then(|d| d.try_into().ok())
-                .unwrap_or_default(),
-            token,
-            attempt: claim.attempt(),
-            started_us: claim.claimed_ms * 1000,
             finished_us: claim.claimed_ms * 1000 + 1,
             worker: self.stage.brief.actor.clone(),
-            report: Report::default(),
-            body: Bytes::new(),
+            ..claim.completion(How::Ok)
         };
         Finish::new(claim, How::Ok, &completion, self.queue.sealing())
     }

@@ -140,8 +140,8 @@ pub const MUTANTS: [Mutant; 11] = [
         changes: &[(
             "    return check(args) or callback(keys, args)\n",
             r#"    if verb == "submit" and #keys == 2 then
-      redis.call("HSET", keys[TASKS], args[3], args[4])
-      return redis.call("RPUSH", string.sub(keys[META], 1, -5) .. "ready:5", args[3])
+      redis.call("HSET", keys[TASKS], args[4], args[5])
+      return redis.call("RPUSH", string.sub(keys[META], 1, -5) .. "ready:5", args[4])
     end
     return check(args) or callback(keys, args)
 "#,

@@ -17,6 +17,9 @@ use crate::role::{HANDLER, name, planned};
 /// In seconds.
 const CLOCK_JUMP: i64 = 30;
 
+/// How many parts a queue on a Cluster has unless it was told otherwise.
+const SHARDS: u64 = 16;
+
 impl Conductor {
     pub(super) fn hit_broker(&mut self, fault: &Fault) -> Result<()> {
         match fault.kind {
@@ -147,6 +150,7 @@ impl Conductor {
             .arg(keys);
         call.arg("1")
             .arg("0")
+            .arg(SHARDS)
             .arg(task.id.as_bytes())
             .arg(&envelope[..]);
         self.tell(&call);
