@@ -30,6 +30,8 @@ pub(crate) type Id = [u8; 16];
 pub enum Plain {
     /// The same key operations as pmq.
     Same,
+    /// The same without the look whether a submitted task is known: who sends it again doubles it.
+    Blind,
     /// The least that moves a task.
     Bare,
 }
@@ -127,6 +129,7 @@ impl Floor {
             pipeline.cmd(name).arg(key).arg(arguments).ignore();
         };
         if self.plain == Plain::Same {
+            // As nothing else makes plain commands safe to send again.
             for bucket in ["tasks", "results", "old"] {
                 add("HMGET", bucket, &slices);
             }
@@ -134,7 +137,7 @@ impl Floor {
         }
         add("HSET", "tasks", &fields);
         add("RPUSH", "ready", &slices);
-        if self.plain == Plain::Same {
+        if self.plain != Plain::Bare {
             add("RPUSH", "wake", &[b"1"]);
         }
         Ok(pipeline.exec(&mut self.connection)?)
@@ -143,7 +146,7 @@ impl Floor {
     /// Takes tasks, waiting for one, and ends them; answers how many.
     pub(crate) fn work_some(&mut self, batch: usize) -> Result<usize> {
         let ids = match self.plain {
-            Plain::Same => self.claim_or_wait(batch)?,
+            Plain::Same | Plain::Blind => self.claim_or_wait(batch)?,
             Plain::Bare => self.pop("ready", batch)?,
         };
         if ids.is_empty() {
@@ -231,7 +234,7 @@ impl Floor {
         let run = self.run();
         let mut pipeline = Pipeline::new();
         pipeline.cmd("HMGET").arg(self.keys.part("tasks")).arg(ids);
-        if self.plain == Plain::Same {
+        if self.plain != Plain::Bare {
             let log = [b"1234w12345678".as_slice(), &ids.concat()].concat();
             let held: Vec<(&[u8], &[u8])> = ids
                 .iter()
@@ -252,7 +255,7 @@ impl Floor {
     pub(crate) fn finish(&mut self, ids: &[Vec<u8>]) -> Result<()> {
         let completions: Vec<Vec<u8>> = ids.iter().map(|id| self.completion_of(id)).collect();
         let mut pipeline = Pipeline::new();
-        if self.plain == Plain::Same {
+        if self.plain != Plain::Bare {
             let kept = match self.results {
                 Results::Kept => self.completion.len(),
                 Results::Posted | Results::Discarded => VERDICT,
@@ -274,7 +277,7 @@ impl Floor {
         if self.results == Results::Posted {
             pipeline.cmd("RPUSH").arg(self.keys.part("done"));
             pipeline.arg(&completions).ignore();
-            if self.plain == Plain::Same {
+            if self.plain != Plain::Bare {
                 pipeline.cmd("RPUSH").arg(self.keys.part("wake.done"));
                 pipeline.arg("1").ignore();
             }

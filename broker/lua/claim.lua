@@ -345,7 +345,7 @@ register("claim", { "allow-oom" }, function(keys, args)
   local ended, deadline = next_lease_end(keys, ms)
   if deadline and (m[11] or "1") ~= "1" then
     -- One shard of several: nobody else may call here, and a longer silence looks as if the broker had been away.
-    deadline = math.min(deadline, ms + math.ceil(lease / 3))
+    deadline = math.min(deadline, ms + math.ceil(lease / 5))
   end
   local done = args[5] ~= "" and args[5] or m[6]
   local blocked = m[2] or (done and redis.call("LLEN", part(keys, "done:" .. done)) >= (tonumber(m[7]) or 1000000))
@@ -375,6 +375,7 @@ register("claim", { "allow-oom" }, function(keys, args)
   if got.ready > 0 or full and got.left > 0 then -- a suspect may be for the next free slot
     wait = "0"
   elseif args[7] == "1" then
+    deadline = deadline or #got.ids > 0 and ms + lease or nil -- by now it has a lease itself
     wait = elect(keys, worker, ms, next_event(keys, ms, lease, ended, deadline), { m[8], m[9] }, full)
   end
   if m[8] == worker and (not wait or wait == "0") then

@@ -12,9 +12,9 @@ use crate::fleet::{Fleet, LONG};
 use crate::shards::on;
 
 const SHARDS: u16 = 16;
-/// How long a task may take that has nothing to do with the primary, on a busy machine: a worker and a consumer give
-/// each shard that does not answer a second.
-const UNTROUBLED: Duration = Duration::from_secs(8);
+/// How long tasks may take that have nothing to do with the primary, on a very busy machine: a worker and a consumer give
+/// it a second, now and then, and it stands still for longer than this.
+const UNTROUBLED: Duration = Duration::from_secs(20);
 
 /// A queue over three primaries, of which one does not answer.
 struct Scene {

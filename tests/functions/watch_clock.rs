@@ -53,7 +53,7 @@ fn who_takes_all_that_is_ready_may_wait_without_another_claim() {
         .wait
         .parse()
         .unwrap();
-    assert!(watch > 5000, "{watch}");
+    assert!(watch > 4000, "{watch}");
     shard.call(&submit_with_due(&[task("sooner")], &["+3000"]));
     assert_eq!(next("w", 3, 1, "e"), "0");
 }
@@ -79,5 +79,5 @@ fn on_one_shard_of_several_somebody_comes_back_before_a_silence_looks_like_an_ou
         claimed(&answer).wait.parse().unwrap()
     };
     assert!(wait("1") > LEASE / 2);
-    assert_eq!(wait("4"), LEASE / 3);
+    assert_eq!(wait("4"), LEASE / 5);
 }

@@ -9,7 +9,7 @@ use crate::crew::Answer;
 use crate::figure::{Figure, Section};
 use crate::floor::{Keys, Plain, Results};
 use crate::info::{self, Counters};
-use crate::role::{Amount, BATCH, Role, WorkerShape};
+use crate::role::{Amount, BATCH, BULK, Role, WorkerShape};
 use crate::site::Site;
 use crate::stats::median;
 
@@ -118,16 +118,22 @@ pub(super) async fn all(site: &Site, options: &Options) -> Result<Section> {
         tasks: options.tasks,
         size: options.size,
     };
-    let mut samples: [Samples; 3] = Default::default();
+    let (mut samples, mut blind): ([Samples; 3], Vec<f64>) = Default::default();
     for _ in 0..options.runs {
         for (who, samples) in Who::ALL.into_iter().zip(&mut samples) {
             stepwise(site, who, amount, samples).await?;
             end_to_end(site, who, amount, samples).await?;
         }
+        let who = Who::Plain(Plain::Blind);
+        who.prepare(site).await?;
+        let submitted = submit(site, who, amount, Results::Posted).await?;
+        blind.push(amount.tasks as f64 / submitted.seconds);
     }
     let note = format!(
         "{} tasks of {} B, medians of {} runs, in turn; one producer, one worker of {SLOTS} slots, completions posted to a \
-         queue, verdicts kept by id. {SAME}, batches of {BATCH}. bare: HSET, RPUSH; pop, HMGET, HDEL, RPUSH; pop.",
+         queue, verdicts kept by id. {SAME}, batches of {BATCH}; pmq's producer hands over {BULK} at once. submit_blind: the floor without its look \
+         whether a task is known, so that sending a call again doubles its tasks. bare: HSET, RPUSH; pop, HMGET, HDEL, \
+         RPUSH; pop.",
         options.tasks, options.size, options.runs
     );
     let mut section = Section::new("Rates", &note);
@@ -135,6 +141,10 @@ pub(super) async fn all(site: &Site, options: &Options) -> Result<Section> {
     for (name, unit) in FIGURES {
         let figure = Figure::new(name, unit, pmq.median(name)).floor(floor.median(name));
         section.push(figure.bare(bare.median(name)));
+        if name == "submit" {
+            let figure = Figure::new("submit_blind", unit, pmq.median(name));
+            section.push(figure.floor(median(std::mem::take(&mut blind))));
+        }
     }
     Ok(section)
 }

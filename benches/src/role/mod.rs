@@ -22,7 +22,7 @@ use crate::crew::Answer;
 use crate::floor::{Plain, Results};
 use crate::info;
 
-pub(crate) use rates::{BATCH, body};
+pub(crate) use rates::{BATCH, BULK, body};
 
 /// The name of every worker of a run, which stands in completions.
 pub(crate) const WORKER: &str = "bench-worker";

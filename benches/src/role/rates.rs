@@ -15,8 +15,10 @@ use super::{Amount, Stage, WORKER, WorkerShape, runtime};
 use crate::floor::{Floor, Plain, Results};
 use crate::site::{done_name, queue_name};
 
-/// Tasks that a producer submits at once.
-pub(crate) const BATCH: usize = 256;
+/// Tasks of a call, as many as one of pmq's takes at most.
+pub(crate) const BATCH: usize = 500;
+/// Tasks that pmq's producer hands over at once, in five calls: while one is under way it makes the next.
+pub(crate) const BULK: usize = 5 * BATCH;
 /// The tasks' name.
 const NOOP: &str = "noop";
 /// How many lines are sent to the runner ahead.
@@ -46,8 +48,8 @@ pub(super) fn produce(
     let body = body(amount.size);
     let mut clock = stage.ready()?;
     runtime.block_on(async {
-        for start in (0..amount.tasks).step_by(BATCH) {
-            let count = BATCH.min(amount.tasks - start);
+        for start in (0..amount.tasks).step_by(BULK) {
+            let count = BULK.min(amount.tasks - start);
             let tasks: Vec<Task> = (0..count)
                 .map(|_| {
                     let mut task = task(&body);

@@ -201,6 +201,8 @@ pub enum What {
         sender: String,
         seq: u64,
     },
+    /// A receiver's call ended without an item; what it may have got meanwhile goes back to the head.
+    Missed { queue: String },
     /// A call on a register begins.
     Call { call: u64, key: String, op: Op },
     /// It ended, with this answer.

@@ -47,8 +47,13 @@ pub(super) async fn receive(stage: &Stage, queue: &str) -> Result<()> {
                 stage.recorder.record(What::Got { queue, sender, seq });
             }
             Err(GetError::Empty) if stage.stop.is_cancelled() => return Ok(()),
-            Err(GetError::Empty) => {}
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(error) => {
+                let queue = queue.to_owned();
+                stage.recorder.record(What::Missed { queue });
+                if !matches!(error, GetError::Empty) {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
         }
     }
 }
