@@ -195,13 +195,18 @@ pub(crate) const ANY: u64 = 1 << 53;
 
 /// take, by a client that has read all that it holds.
 pub(crate) fn take(who: &str, number: u32, queue: &str, n: usize) -> Call {
-    take_after(who, number, queue, n, ANY)
+    confirming_take(who, number, queue, n).n(ANY)
 }
 
-/// take, by a client that has read what it got under this token.
-pub(crate) fn take_after(who: &str, number: u32, queue: &str, n: usize, token: u64) -> Call {
+/// take of one from the queue `done`, by a client that has read what it got under this token.
+pub(crate) fn take_after(who: &str, number: u32, token: u64) -> Call {
+    confirming_take(who, number, "done", 1).n(token)
+}
+
+/// take, up to the token that it confirms.
+fn confirming_take(who: &str, number: u32, queue: &str, n: usize) -> Call {
     let call = Call::new("take").arg(padded(who)).n(number).arg(queue);
-    call.n(n).n(LEASE).n(token)
+    call.n(n).n(LEASE)
 }
 
 pub(crate) fn join(who: &str, queue: &str) -> Call {

@@ -196,13 +196,13 @@ fn a_client_that_left_can_not_take_by_its_old_numbers() {
 fn a_copy_of_the_first_take_that_comes_after_its_lease_has_ended_loses_nothing() {
     let shard = Shard::new();
     ended(&shard, &["a", "b"]);
-    let first = take_after("client", 1, "done", 1, 0);
+    let first = take_after("client", 1, 0);
     let read = token(&shard.call(&first));
     shard.expire("client"); // it is paused
     shard.call(&reclaim());
     assert_eq!(taken(&shard.call(&take("other", 1, "done", 1))).len(), 1);
     shard.call(&first); // the copy takes b, and nobody hears
-    let next = take_after("client", 2, "done", 1, read);
+    let next = take_after("client", 2, read);
     assert_eq!(text(&items(&shard.expect_nothing(&next))[0]), "lost");
     shard.expire("client");
     shard.call(&reclaim());
@@ -213,7 +213,7 @@ fn a_copy_of_the_first_take_that_comes_after_its_lease_has_ended_loses_nothing()
 fn who_leaves_confirms_only_what_it_has_read() {
     let shard = Shard::new();
     ended(&shard, &["a", "b"]);
-    let first = take_after("client", 1, "done", 1, 0);
+    let first = take_after("client", 1, 0);
     let read = token(&shard.call(&first));
     shard.expire("client");
     shard.call(&reclaim());
@@ -227,14 +227,14 @@ fn who_leaves_confirms_only_what_it_has_read() {
 fn what_is_confirmed_is_told_again_by_a_take_that_brings_nothing() {
     let shard = Shard::new();
     ended(&shard, &["a"]);
-    let read = token(&shard.call(&take_after("client", 1, "done", 1, 0)));
-    let empty = take_after("client", 2, "done", 1, read);
+    let read = token(&shard.call(&take_after("client", 1, 0)));
+    let empty = take_after("client", 2, read);
     assert_eq!(token(&shard.call(&empty)), read);
     ended(&shard, &["b"]);
     let next = shard.call(&empty);
     assert_eq!(taken(&next).len(), 1);
     assert!(token(&next) > read);
     // After a failover the broker may know less than it said: what it remembers was read long ago.
-    shard.call(&take_after("client", 3, "done", 1, token(&next) + 1));
+    shard.call(&take_after("client", 3, token(&next) + 1));
     assert!(shard.state().list("done:done").is_empty());
 }
