@@ -26,6 +26,7 @@ local function refuse_one(w, run, completion, jitter)
   if elapsed >= PATIENCE and used.refusals >= REFUSALS then
     return bury(w, run.id, o, completion) and "b" or "e"
   end
+  leave_started(w.ending, run.id, o)
   local wait = math.min(math.max(FIRST_WAIT, elapsed / 2), LONGEST_WAIT)
   w.due[#w.due + 1] = time_score(w.ms + math.floor(wait * (0.5 + jitter / 1000)), o.priority)
   w.due[#w.due + 1] = run.id

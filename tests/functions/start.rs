@@ -123,6 +123,10 @@ fn what_is_handed_back_is_no_longer_told_of() {
     shard.call(&cancel(&["a"]));
     assert_eq!(text(&shard.call(&release(&[&again]))), "c");
     assert_eq!(shard.state().hash("started").len(), 0);
+    let refused = running(&shard, "b", "w");
+    shard.call(&start(&refused, 7));
+    assert_eq!(text(&shard.call(&refuse(&[&refused]))), "r");
+    assert_eq!(shard.state().hash("started").len(), 0);
 }
 
 #[test]
