@@ -147,10 +147,7 @@ async fn a_sentinel_that_leads_a_failover_leads_nobody_to_the_old_primary_that_i
     group.servers_mut()[0].kill();
     let leads = |sentinel: &Sentinel| sentinel.log().contains("+failover-state-reconf-slaves");
     let leader = eventually("a replica is promoted", LONG, || {
-        group
-            .sentinels_mut()
-            .iter()
-            .position(|sentinel| leads(sentinel))
+        group.sentinels_mut().iter().position(leads)
     });
     let primary = eventually("it says so itself", LONG, || {
         let is_primary = |server: &RedisServer| {

@@ -8,12 +8,16 @@ use crate::broker::{Beat, Broker, Outcome, Place, Server};
 use crate::check::{Check, Moment};
 use crate::network::{Call, Network};
 use crate::properties;
-use crate::worker::{End, Worker};
+use crate::worker::{End, Heard, Worker};
 
 pub(crate) const WORKERS: u8 = 2;
 
 /// How far the model looks, and what may go wrong in it.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own, in any combination"
+)]
 pub(crate) struct Leases {
     /// How long the clock goes on, in thirds of a lease.
     pub(crate) ticks: u8,
@@ -124,7 +128,8 @@ impl Leases {
                 if heard {
                     let still = worker.run().map(Place::Running) == Some(broker.place);
                     state.told_wrong |= beat != Beat::Lost && worker.works() && !still;
-                    if worker.hear_beat(who, beat, state.failovers, at) {
+                    let server = state.failovers;
+                    if worker.hear_beat(Heard { who, beat, server }, at) {
                         worker.lose(who, network);
                     }
                 }

@@ -36,6 +36,14 @@ pub(crate) enum End {
     Release,
 }
 
+/// What a heartbeat of one of its lives hears from a server that has lived through so many failovers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard {
+    pub(crate) who: Who,
+    pub(crate) beat: Beat,
+    pub(crate) server: u8,
+}
+
 impl Worker {
     /// Begins to claim.
     pub(crate) fn start(worker: u8, busy: bool, network: &mut Network) -> Self {
@@ -90,7 +98,8 @@ impl Worker {
     /// It beats over and over while it holds a run, and then once.
     pub(crate) fn beat(&self) -> Call {
         let holds = |held: &Held| held.run.who == self.who;
-        let idle = !self.held.as_ref().is_some_and(holds) && !(self.busy && self.number > 0);
+        let is_busy = self.busy && self.number > 0;
+        let idle = !(is_busy || self.held.as_ref().is_some_and(holds));
         Call::Heartbeat(self.who, idle.then_some(self.number))
     }
 
@@ -145,9 +154,9 @@ impl Worker {
         }
     }
 
-    /// A heartbeat of one of its lives is answered, by a server that has lived through so many failovers; answers whether the
-    /// lease was lost under a run.
-    pub(crate) fn hear_beat(&mut self, who: Who, beat: Beat, server: u8, at: Moment) -> bool {
+    /// Answers whether the lease was lost under a run.
+    pub(crate) fn hear_beat(&mut self, heard: Heard, at: Moment) -> bool {
+        let Heard { who, beat, server } = heard;
         match beat {
             Beat::Lost => return self.run().is_some_and(|run| run.who == who) || self.busy,
             Beat::Good { number, token } if who == self.who => {

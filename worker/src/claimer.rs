@@ -20,6 +20,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const CLAIM_AT_MOST: usize = 500;
 /// How long a claim may take where other shards may answer meanwhile.
 const SHORT_PATIENCE: Duration = Duration::from_secs(1);
+/// When a worker that is refused asks again: its rights or its password may be changed back.
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// Claims tasks for free slots, from the queues in their order and their shards in turn.
 pub(crate) struct ClaimLoop {
@@ -35,6 +37,8 @@ pub(crate) struct ClaimLoop {
     woken: Option<usize>,
     /// Whether the broker was away when it was last asked.
     away: bool,
+    /// Whether a claim was ever answered: a worker that is refused from the start is set up wrongly.
+    served: bool,
     burst: bool,
     lease: Duration,
     /// How many tasks it may claim yet.
@@ -70,6 +74,7 @@ impl ClaimLoop {
             bells,
             woken: None,
             away: false,
+            served: false,
             burst: options.burst,
             lease: options.lease,
             left: options.max_tasks.unwrap_or(usize::MAX),
@@ -175,6 +180,7 @@ impl ClaimLoop {
             }
             Err(error) => return Err((i, error)),
         };
+        self.served = true;
         if claimed.lease_ended {
             line.tell_lease_ended(&self.bells.reclaim);
         }
@@ -310,7 +316,8 @@ impl ClaimLoop {
         until(self.turns.deadline(), longest)
     }
 
-    /// After an outage it goes on; under a lost lease it goes on as somebody new; anything else ends the worker.
+    /// After an outage it goes on, and where it is refused later than at the start; under a lost lease it goes on as
+    /// somebody new; anything else ends the worker.
     async fn recover(&mut self, line: usize, error: Error) -> Result<(), Error> {
         match error {
             Error::LeaseLost { .. } => {
@@ -323,6 +330,15 @@ impl ClaimLoop {
                 }
                 self.away = true;
                 sleep(Duration::from_millis(fastrand::u64(50..500))).await;
+                Ok(())
+            }
+            error @ (Error::Denied { .. } | Error::Login { .. }) if self.served => {
+                tracing::error!(target: "pmq", %error, "the broker refuses this worker now; trying again every {REFUSED:?}");
+                self.away = true;
+                tokio::select! {
+                    () = self.bells.shutdown.cancelled() => {}
+                    () = sleep(REFUSED) => {}
+                }
                 Ok(())
             }
             error => Err(error),
