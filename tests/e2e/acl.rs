@@ -93,28 +93,6 @@ fn each_role_works<S: Site>(guarded: &Guarded<S>) {
 }
 
 #[test]
-fn a_worker_whose_rights_are_taken_away_tries_again_until_it_has_them_back() {
-    let guarded = Guarded::new(RedisServer::start(), &[]);
-    let mut worker = guarded
-        .pmq("worker")
-        .spawn(["worker", "-q", "mail", "--allow-commands"]);
-    let _ = worker.wait_for_line("serves");
-    let producer = guarded.pmq("producer");
-    let echo = ["submit", "-q", "mail", "--wait", "--", "echo", "hi"];
-    let _ = producer.run(echo).expect_code(0);
-    let mut connection = guarded.site.connection();
-    cmd("ACL")
-        .arg(&["SETUSER", "worker", "-@all"])
-        .exec(&mut connection)
-        .unwrap();
-    let late = producer.spawn(echo);
-    let _ = worker.wait_for_line("refuses this worker");
-    guarded.grant("worker", &[Role::Worker], &[]);
-    assert_eq!(late.wait().expect_code(0).text(), "hi\n");
-    assert!(worker.is_running());
-}
-
-#[test]
 fn an_admin_sets_queues_up_and_looks_after_them() {
     an_admin_works(&Guarded::new(RedisServer::start(), &[]));
 }

@@ -63,6 +63,14 @@ impl Store {
         } else {
             (key(&self.shards[0], "wake.all"), shard.to_string())
         };
+        if self.shards.len() > 1 {
+            // As the first task of this shard would have it.
+            let count = self.shards.len().to_string();
+            cmd("HSET")
+                .arg(&[&self.key(id, "meta"), "shards", &count])
+                .exec(&mut self.connection)
+                .unwrap();
+        }
         cmd("HSET")
             .arg(tasks)
             .arg(id.as_bytes())

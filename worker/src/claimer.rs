@@ -245,6 +245,9 @@ impl ClaimLoop {
     async fn start(&self, i: usize, mut got: Claimed, free: &mut FreeSlots) -> usize {
         let (line, claimer, since) = (&self.lines[i], &self.claimers[i], Instant::now());
         let count = got.tasks.len();
+        if count > 0 {
+            line.learn_history(claimer.0, self.lease).await;
+        }
         if claimer.0 != line.incarnation() {
             hand_back(line, got.tasks);
             return count;
@@ -333,7 +336,7 @@ impl ClaimLoop {
                 Ok(())
             }
             error @ (Error::Denied { .. } | Error::Login { .. }) if self.served => {
-                tracing::error!(target: "pmq", %error, "the broker refuses this worker now; trying again every {REFUSED:?}");
+                tracing::error!(target: "pmq", %error, hint = error.hint(), "the broker refuses this worker now; trying again every {REFUSED:?}");
                 self.away = true;
                 tokio::select! {
                     () = self.bells.shutdown.cancelled() => {}

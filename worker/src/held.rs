@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-use pmq_broker::task_queue::{Beat, Claim, Grant, Order, Run, Shard, Signal};
+use bytes::Bytes;
+use pmq_broker::task_queue::{Beat, Claim, Grant, Heartbeat, Order, Run, Shard, Signal};
 use pmq_broker::{Incarnation, TaskId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -136,6 +138,24 @@ impl Line {
     /// A claim under this incarnation brought tasks.
     pub(crate) fn grant(&self, who: Incarnation, granted: Grant) {
         lock(&self.lives).grant(who, granted);
+    }
+
+    /// Before the first run of this shard, asks what the broker has lived through, so that the first heartbeat does not
+    /// pass for one of another history. Where it does not answer, that heartbeat will.
+    pub(crate) async fn learn_history(&self, who: Incarnation, lease: Duration) {
+        if !lock(&self.lives).know_no_history() {
+            return;
+        }
+        let beat = Heartbeat {
+            who,
+            lease,
+            idle: None,
+            carried_out: Bytes::new(),
+        };
+        match self.shard.heartbeat(&beat).await {
+            Ok(beat) => lock(&self.lives).learn_history(&beat.history),
+            Err(error) => tracing::debug!(target: "pmq", %error, "the first heartbeat failed"),
+        }
     }
 
     /// A heartbeat was answered; answers whether the worker goes on under a new incarnation.

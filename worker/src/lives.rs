@@ -62,6 +62,16 @@ impl Lives {
         }
     }
 
+    /// Whether it was never heard what the broker has lived through.
+    pub(crate) fn know_no_history(&self) -> bool {
+        self.history.is_empty()
+    }
+
+    /// What the broker has lived through, told while no run of the present life can have ended.
+    pub(crate) fn learn_history(&mut self, history: &Bytes) {
+        self.history.clone_from(history);
+    }
+
     /// A run of this incarnation has ended.
     pub(crate) fn note_end(&mut self, who: Incarnation) {
         self.now.ended |= self.now.who == who;
@@ -141,6 +151,18 @@ mod tests {
         let first = lives.all().next().unwrap();
         lives.note_end(first.who);
         assert!(lives.hear(first, &beat("a", 2, 20)));
+    }
+
+    #[test]
+    fn a_history_that_is_known_before_the_first_run_begins_no_other_life() {
+        let mut lives = working();
+        let first = lives.all().next().unwrap();
+        assert!(lives.know_no_history());
+        lives.learn_history(&beat("a", 2, 20).history);
+        assert!(!lives.know_no_history());
+        lives.note_end(first.who);
+        assert!(!lives.hear(first, &beat("a", 2, 20)));
+        assert!(lives.hear(first, &beat("b", 2, 20)));
     }
 
     #[test]
