@@ -1,11 +1,12 @@
 //! What is done to the server.
 
 use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::Result;
 use pmq_broker::functions::LIBRARY;
 use pmq_broker::keys::ShardKeys;
-use pmq_broker::{Task, TaskId, envelope};
+use pmq_broker::{Due, Task, TaskId, envelope};
 
 use super::conductor::{Conductor, TICK};
 use super::fault::{Fault, Kind};
@@ -19,6 +20,8 @@ const CLOCK_JUMP: i64 = 30;
 
 /// How many parts a queue on a Cluster has unless it was told otherwise.
 const SHARDS: u64 = 16;
+/// Longer than a slot stands half-way.
+const HALF_WAY: Duration = Duration::from_secs(2);
 
 impl Conductor {
     pub(super) fn hit_broker(&mut self, fault: &Fault) -> Result<()> {
@@ -40,8 +43,10 @@ impl Conductor {
                 self.site.isolate(true);
             }
             Kind::MoveSlot => {
+                // One waits for its time, so that half-way the hash of tasks is still there.
+                self.submit_here(Due::After(HALF_WAY), None);
                 self.site.begin_move();
-                self.submit_half_way();
+                self.submit_here(Due::Now, self.mutant.and_then(|m| m.declared));
             }
             Kind::ClockAhead => clock::jump(&mut self.site, CLOCK_JUMP),
             Kind::ClockBehind => clock::jump(&mut self.site, -CLOCK_JUMP),
@@ -128,15 +133,16 @@ impl Conductor {
         self.tell(redis::cmd("CONFIG").arg("SET").arg(settings));
     }
 
-    /// Submits a task to the shard that is half-way, and declares the keys that the library asks for. The true one asks
-    /// for all, so that Redis refuses the call before it begins.
-    fn submit_half_way(&mut self) {
+    /// Submits a task to the shard that moves, and declares the first keys only where the library asks for no others. The
+    /// true one asks for all, so that half-way Redis refuses the call before it begins.
+    fn submit_here(&mut self, due: Due, declared: Option<usize>) {
         let mut task = Task::handler(HANDLER, "{}");
         task.retry.attempts = 1;
+        task.due = due;
         let Ok(envelope) = envelope::encode(&task) else {
             return;
         };
-        let (queue, declared) = (self.queues[0].clone(), self.mutant.and_then(|m| m.declared));
+        let queue = self.queues[0].clone();
         self.recorder.record(What::Submit {
             op: 0,
             queue: queue.clone(),
@@ -153,6 +159,9 @@ impl Conductor {
             .arg(SHARDS)
             .arg(task.id.as_bytes())
             .arg(&envelope[..]);
+        if let Due::After(delay) = due {
+            call.arg(format!("+{}", delay.as_millis()));
+        }
         self.tell(&call);
     }
 
