@@ -139,24 +139,33 @@ async fn holes(site: &Site, many: usize) -> Result<[Figure; 2]> {
 
 async fn reclaim(site: &Site, many: usize) -> Result<[Figure; 2]> {
     let queue = site.seasoned_queue().await?;
-    fill_queue(site, many)?;
-    let who = Incarnation::new();
-    let mut claimer = claimer(&queue, who, DEFAULT_LEASE);
-    let mut held = 0;
-    while held < many {
-        let some = claimer.get_nowait(ask(BATCH)).await?.tasks.len();
-        ensure!(some > 0, "tasks are missing");
-        held += some;
-    }
-    let last = Heartbeat {
+    fill_queue(site, many + 1)?;
+    let (who, living) = (Incarnation::new(), Incarnation::new());
+    let beat = |who: Incarnation, lease: Duration| Heartbeat {
         who,
-        lease: Duration::ZERO,
+        lease,
         idle: None,
         carried_out: bytes::Bytes::new(),
     };
-    queue.first().heartbeat(&last).await?;
+    let mut dying = claimer(&queue, who, DEFAULT_LEASE);
+    let mut held = 0;
+    while held < many {
+        let n = BATCH.min(many - held);
+        let some = dying.get_nowait(ask(n)).await?.tasks.len();
+        ensure!(some > 0, "tasks are missing");
+        held += some;
+    }
+    claimer(&queue, living, DEFAULT_LEASE)
+        .get_nowait(ask(1))
+        .await?;
+    queue.first().heartbeat(&beat(who, Duration::ZERO)).await?;
     let (mut watch, mut back) = (Stopwatch::new(site)?, 0);
     loop {
+        // Somebody has to be heard, or the broker takes the silence for an outage of its own.
+        if watch.calls % 1000 == 0 {
+            let alive = beat(living, DEFAULT_LEASE);
+            queue.first().heartbeat(&alive).await?;
+        }
         let reclaimed = watch.time(queue.first().reclaim(DEFAULT_LEASE)).await?;
         back += reclaimed.tasks;
         if !reclaimed.more {
