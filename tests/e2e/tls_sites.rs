@@ -87,17 +87,11 @@ async fn all_works_on_a_cluster_over_tls_and_after_a_failover() {
     let authority = Authority::new();
     let mut cluster = Cluster::with(3, guarded(&authority));
     let url = cluster.url();
-    strangers_are_told(&url, &authority);
-    let fleet = fleet(url.clone(), &authority).await;
-    all_works(&fleet, "before").await;
-    let worker = fleet.worker("-c 1 --allow-commands");
-    cluster.nodes_mut()[0].kill();
-    let _ = cluster.wait_for_failover(0);
-    let _ = works_again(&fleet).await;
-    drop(worker);
-    everyday::words_work(fleet.queue.broker(), "after").await;
-    let others = self::fleet(url, &authority).await;
-    all_works(&others, "others").await;
+    let lose_primary = || {
+        cluster.nodes_mut()[0].kill();
+        let _ = cluster.wait_for_failover(0);
+    };
+    works_over_a_failover(url, &authority, lose_primary).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,16 +99,23 @@ async fn all_works_behind_sentinels_over_tls_and_after_a_failover() {
     let authority = Authority::new();
     let mut group = SentinelGroup::with(guarded(&authority));
     let url = group.url();
-    strangers_are_told(&url, &authority);
-    let fleet = fleet(url.clone(), &authority).await;
+    let lose_primary = || {
+        group.servers_mut()[0].kill();
+        let _ = group.wait_for_failover(0);
+    };
+    works_over_a_failover(url, &authority, lose_primary).await;
+}
+
+async fn works_over_a_failover(url: String, authority: &Authority, lose_primary: impl FnOnce()) {
+    strangers_are_told(&url, authority);
+    let fleet = fleet(url.clone(), authority).await;
     all_works(&fleet, "before").await;
     let worker = fleet.worker("-c 1 --allow-commands");
-    group.servers_mut()[0].kill();
-    let _ = group.wait_for_failover(0);
+    lose_primary();
     let _ = works_again(&fleet).await;
     drop(worker);
     everyday::words_work(fleet.queue.broker(), "after").await;
-    let others = self::fleet(url, &authority).await;
+    let others = self::fleet(url, authority).await;
     all_works(&others, "others").await;
 }
 

@@ -18,7 +18,7 @@ const WAITAOF: (u32, u32) = (7, 2);
 
 const ASK: &str = "ask for the server's settings";
 
-/// Refuses primaries that can't promise what `durability` asks for now, before anything is sent to them. Each connection asks
+/// Refuses primaries that can't promise what `durability` asks for, before anything is sent to them. Each connection asks
 /// again, as a server that takes over may have other settings.
 pub(crate) async fn check(lane: &Lane, durability: Durability) -> Result<()> {
     if durability != Durability::Strict {
